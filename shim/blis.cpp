@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+// BLIS, on pthreads or OpenMP. It has no fork handling.
+//
+// It keeps no threads of its own between calls: the OpenMP build hangs as GNU OpenMP does, and is
+// cured with it (gnu_openmp.cpp). Both builds have static mutexes around their memory pools and
+// settings (bli_pba.h, bli_apool.h, bli_gks.c, bli_rntm.c, bli_pack.c, bli_l3_ind.c in 0.9.0), all
+// held for microseconds: a child that finds one of them held waits for ever. They all stand under
+// the brief gate.
+//
+// BLIS registers no handler, so a copy that was dlopened is found at the next fork. A thread may
+// hold one of its mutexes from before its doors were put in; that fork gives it time to come out.
+#include "loaded_objects.h"
+#include "module.h"
+#include "options.h"
+#include "runtime.h"
+
+namespace forksafe {
+namespace {
+
+constexpr DoorSet kDoors = {Door::kMutexLock, Door::kMutexUnlock};
+
+// How long a first fork waits for critical sections that were entered before the doors were there.
+constexpr int64_t kSettleNs = 5 * 1000000;
+
+struct Copy {
+  Module* module;
+  void (*set_num_threads)(long);  ///< bli_thread_set_num_threads
+};
+
+Copy copies[kMaxModules];
+int copy_count = 0;
+ElfImage candidates[kMaxModules];
+int candidate_count = 0;
+
+template <typename Step>
+void each(Step step) {
+  for (int i = 0; i < copy_count; ++i) step(&copies[i]);
+}
+
+void forget() { candidate_count = 0; }
+
+void see(const ElfImage& image, size_t, const ElfW(Phdr) *) {
+  if (image.find("bli_info_get_version_str").address == nullptr) return;
+  bool known = false;
+  each([&](Copy* copy) { known = known || copy->module->image.base() == image.base(); });
+  if (!known && candidate_count < kMaxModules) candidates[candidate_count++] = image;
+}
+
+void seen_all() {
+  bool adopted = false;
+  for (int i = 0; i < candidate_count; ++i) {
+    const ElfImage& image = candidates[i];
+    if (!image.imports("pthread_mutex_lock") || !pin(image)) continue;
+    const auto prepare_module = [](Module* module, const void*) {
+      module->all_mutexes_are_brief = true;
+    };
+    Module* module = adopt(image, "BLIS", kDoors, prepare_module, nullptr);
+    if (module == nullptr) continue;
+    copies[copy_count++] = {module, reinterpret_cast<void (*)(long)>(
+                                        image.find("bli_thread_set_num_threads").address)};
+    adopted = true;
+  }
+  if (!adopted || !thread_state.forking) return;
+  std::atomic<uint32_t> nobody{0};
+  futex_wait_until(&nobody, 0, monotonic_ns() + kSettleNs);
+}
+
+void prepare() {
+  const int64_t deadline = monotonic_ns() + int64_t{options().wait_ms} * 1000000;
+  each([deadline](Copy* copy) {
+    copy->module->gates().brief.close();
+    if (*copy->module->brief_depth() == 0) copy->module->gates().brief.wait_empty(deadline);
+  });
+}
+
+void parent() {
+  each([](Copy* copy) { copy->module->gates().brief.open(); });
+}
+
+void child() {
+  each([](Copy* copy) { reset_module_in_child(copy->module); });
+}
+
+void child_last() {
+  const int threads = options().child_threads;
+  if (threads == 0) return;
+  each([threads](Copy* copy) {
+    if (copy->set_num_threads != nullptr) copy->set_num_threads(threads);
+  });
+}
+
+}  // namespace
+
+const Runtime blis = {
+    "BLIS", forget, see, seen_all, nullptr, prepare, parent, child, child_last,
+};
+
+}  // namespace forksafe

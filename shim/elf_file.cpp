@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "elf_file.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cstring>
+
+#include "futex.h"
+
+namespace forksafe {
+namespace {
+
+struct MappedFile {
+  const char* data = nullptr;
+  size_t size = 0;
+
+  bool fits(size_t offset, size_t bytes) const { return offset <= size && bytes <= size - offset; }
+};
+
+bool walk(const MappedFile& file,
+          void (*visit)(const char* name, uintptr_t value, size_t size, void* context),
+          void* context) {
+  if (!file.fits(0, sizeof(ElfW(Ehdr)))) return false;
+  const auto* header = reinterpret_cast<const ElfW(Ehdr)*>(file.data);
+  if (memcmp(header->e_ident, ELFMAG, SELFMAG) != 0 ||
+      header->e_shentsize != sizeof(ElfW(Shdr)) || header->e_shoff % alignof(ElfW(Shdr)) != 0 ||
+      !file.fits(header->e_shoff, size_t{header->e_shnum} * sizeof(ElfW(Shdr)))) {
+    return false;
+  }
+  const auto* sections = reinterpret_cast<const ElfW(Shdr)*>(file.data + header->e_shoff);
+  for (size_t i = 0; i < header->e_shnum; ++i) {
+    const ElfW(Shdr)& table = sections[i];
+    if (table.sh_type != SHT_SYMTAB) continue;
+    if (table.sh_link >= header->e_shnum || table.sh_offset % alignof(ElfW(Sym)) != 0) return false;
+    const ElfW(Shdr)& strings = sections[table.sh_link];
+    if (!file.fits(table.sh_offset, table.sh_size) || strings.sh_size == 0 ||
+        !file.fits(strings.sh_offset, strings.sh_size) ||
+        file.data[strings.sh_offset + strings.sh_size - 1] != '\0') {
+      return false;
+    }
+    const auto* symbols = reinterpret_cast<const ElfW(Sym)*>(file.data + table.sh_offset);
+    for (size_t k = 1; k < table.sh_size / sizeof *symbols; ++k) {
+      const ElfW(Sym)& s = symbols[k];
+      const unsigned type = ELF64_ST_TYPE(s.st_info);
+      if (s.st_shndx == SHN_UNDEF || s.st_name >= strings.sh_size) continue;
+      if (type != STT_OBJECT && type != STT_FUNC) continue;
+      visit(file.data + strings.sh_offset + s.st_name, s.st_value, s.st_size, context);
+    }
+    return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+bool each_file_symbol(const char* path,
+                      void (*visit)(const char* name, uintptr_t value, size_t size, void* context),
+                      void* context) {
+  const KeepErrno keep;
+  const int fd = open(*path != '\0' ? path : "/proc/self/exe", O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return false;
+  // Not fstat: its name in libc is newer than glibc 2.31.
+  const off_t size = lseek(fd, 0, SEEK_END);
+  MappedFile file;
+  bool walked = false;
+  if (size > 0) {
+    file.size = static_cast<size_t>(size);
+    void* data = mmap(nullptr, file.size, PROT_READ, MAP_PRIVATE, fd, 0);
+    if (data != MAP_FAILED) {
+      file.data = static_cast<const char*>(data);
+      walked = walk(file, visit, context);
+      munmap(data, file.size);
+    }
+  }
+  close(fd);
+  return walked;
+}
+
+}  // namespace forksafe

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+// A loaded ELF object, read through its own program headers and dynamic section.
+//
+// The library can't use dlsym: it would tie it to libdl on glibc before 2.34, it allocates, and it
+// answers for a search scope where we ask for one object. Everything here reads memory that the
+// dynamic linker has mapped, checks each table against the object's segments first, and writes
+// nothing.
+#pragma once
+
+#include <elf.h>
+#include <link.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <initializer_list>
+
+namespace forksafe {
+
+/// A half-open range of addresses.
+struct Range {
+  uintptr_t begin = 0;
+  uintptr_t end = 0;
+
+  bool contains(uintptr_t address) const { return address - begin < end - begin; }
+  bool contains(const void* address) const {
+    return contains(reinterpret_cast<uintptr_t>(address));
+  }
+};
+
+/// A symbol that an object defines. `address` is null where it defines no such symbol.
+struct Symbol {
+  void* address = nullptr;
+  size_t size = 0;
+};
+
+class ElfImage {
+ public:
+  /// Reads the object that `info` describes. False for an image that can't be understood (no
+  /// dynamic section, a table outside of its segments): such an object is left alone.
+  bool read(const dl_phdr_info& info);
+
+  /// The path as the dynamic linker gives it; empty for the program itself.
+  const char* path() const { return path_ != nullptr ? path_ : ""; }
+  uintptr_t base() const { return base_; }
+  /// From the first to the last byte of its segments.
+  const Range& span() const { return span_; }
+  /// From the first to the last byte of its writable segments: where its static variables are.
+  const Range& writable() const { return writable_; }
+  /// What the dynamic linker made read-only after relocation (PT_GNU_RELRO).
+  const Range& relro() const { return relro_; }
+
+  /// What it defines under `name` in .dynsym, in its default version. Indirect functions
+  /// (STT_GNU_IFUNC) don't count.
+  Symbol find(const char* name) const;
+
+  /// Whether it refers to `name`, which another object may define.
+  bool imports(const char* name) const;
+
+  /// The name in DT_SONAME, or null.
+  const char* soname() const { return soname_; }
+
+  /// Calls `visit(name, slot)` for each JUMP_SLOT and GLOB_DAT relocation.
+  template <typename Visit>
+  void each_slot(Visit visit) const {
+    for (const Relocations& table : {relocations_, plt_relocations_}) {
+      for (size_t i = 0; i < table.count; ++i) {
+        const char* name;
+        void** slot;
+        if (slot_at(table, i, &name, &slot)) {
+          visit(name, slot);
+        }
+      }
+    }
+  }
+
+  /// Calls `visit(name)` for each DT_NEEDED.
+  template <typename Visit>
+  void each_needed(Visit visit) const {
+    for (const ElfW(Dyn)* d = dynamic_; d->d_tag != DT_NULL; ++d) {
+      if (d->d_tag == DT_NEEDED && d->d_un.d_val < strings_size_) {
+        visit(strings_ + d->d_un.d_val);
+      }
+    }
+  }
+
+  /// Calls `visit(name, symbol)` for each defined symbol until it answers true. Walks the whole
+  /// table: for names that are known in part only.
+  template <typename Visit>
+  bool any_symbol(Visit visit) const {
+    for (size_t i = 1; i < symbol_count_; ++i) {
+      const ElfW(Sym)& s = symbols_[i];
+      if (s.st_shndx != SHN_UNDEF && s.st_name < strings_size_ &&
+          visit(strings_ + s.st_name, to_symbol(s))) {
+        return true;
+      }
+    }
+    return false;
+  }
+
+ private:
+  struct Relocations {
+    uintptr_t begin;
+    size_t count;
+    size_t entry_size;
+  };
+
+  bool read_dynamic();
+  bool table_fits(const void* begin, size_t bytes) const;
+  size_t count_symbols() const;
+  bool matches(const ElfW(Sym) & symbol, size_t index, const char* name) const;
+  bool slot_at(const Relocations& table, size_t index, const char** name, void*** slot) const;
+  Symbol to_symbol(const ElfW(Sym) & symbol) const {
+    return {reinterpret_cast<void*>(base_ + symbol.st_value), symbol.st_size};
+  }
+
+  const char* path_ = nullptr;
+  const char* soname_ = nullptr;
+  uintptr_t base_ = 0;
+  Range span_;
+  Range writable_;
+  Range relro_;
+  const ElfW(Dyn) * dynamic_ = nullptr;
+  const ElfW(Sym) * symbols_ = nullptr;
+  size_t symbol_count_ = 0;
+  const char* strings_ = nullptr;
+  size_t strings_size_ = 0;
+  const uint16_t* versions_ = nullptr;
+  const uint32_t* gnu_hash_ = nullptr;
+  const uint32_t* sysv_hash_ = nullptr;
+  Relocations relocations_ = {};
+  Relocations plt_relocations_ = {};
+};
+
+}  // namespace forksafe

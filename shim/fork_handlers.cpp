@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+// glibc runs prepare handlers newest first, parent and child handlers oldest first.
+//
+// The head is registered before anybody else. In prepare it brings the runtimes to rest when all
+// others have taken their locks: were it first, a thread that waits at one of our gates could hold
+// a lock that another handler wants. In the child it resets the runtimes before any other handler
+// may call them.
+//
+// A tail is registered behind every foreign registration, so that the newest handlers are ours
+// too: in prepare what needs malloc or the dynamic linker (an allocator preloaded beside us locks
+// itself in its own handler), and what must precede LLVM's OpenMP taking its locks; in the child
+// what may allocate. Only the newest tail's prepare and child do it: as many children run as
+// prepares, which are counted.
+#include "fork_handlers.h"
+
+#include "module.h"
+#include "runtime.h"
+
+namespace forksafe {
+namespace {
+
+// The handlers of one fork may be entered at the head or, before it, at the newest tail.
+void begin() {
+  if (thread_state.forking) return;
+  const KeepErrno keep;
+  fork_page.fork_lock.lock();  // two threads may fork at once
+  thread_state.forking = true;
+  fork_page.tails = 0;
+  look_at_loaded_objects();
+  run_step(&Runtime::prepare_first);
+}
+
+void tail_prepare() {
+  begin();
+  ++fork_page.tails;
+}
+
+void head_prepare() {
+  begin();
+  const KeepErrno keep;
+  fork_page.adoption_lock.lock();
+  run_step(&Runtime::prepare_last);
+}
+
+void head_parent() {
+  const KeepErrno keep;
+  run_step(&Runtime::parent);
+  thread_state.forking = false;
+  fork_page.adoption_lock.unlock();
+  fork_page.fork_lock.unlock();
+}
+
+void finish_child() {
+  const KeepErrno keep;
+  run_step(&Runtime::child_last);
+}
+
+void head_child() {
+  const KeepErrno keep;
+  fork_page.adoption_lock.reset();
+  fork_page.fork_lock.reset();
+  thread_state.forking = false;
+  run_step(&Runtime::child_first);
+  if (fork_page.tails == 0) finish_child();
+}
+
+void tail_child() {
+  if (--fork_page.tails == 0) finish_child();
+}
+
+char handle;  // what glibc takes for our object: we are never unloaded
+
+}  // namespace
+
+int register_head(RegisterAtfork register_atfork) {
+  return register_atfork(head_prepare, head_parent, head_child, &handle);
+}
+
+void register_tail(RegisterAtfork register_atfork) {
+  register_atfork(tail_prepare, nullptr, tail_child, &handle);
+}
+
+}  // namespace forksafe

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+// The two futex operations that the library waits with, and the clock for their bounds.
+//
+// Not pthread_mutex_t: a lock that a child finds held must be put back by a plain store, and the
+// functions that glibc before 2.34 keeps in libpthread must not be needed.
+#pragma once
+
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstdint>
+
+namespace forksafe {
+
+static_assert(sizeof(std::atomic<uint32_t>) == sizeof(uint32_t), "a futex is a plain word");
+
+/// Keeps errno as the caller of a handler or a door left it.
+class KeepErrno {
+ public:
+  KeepErrno() : saved_(errno) {}
+  ~KeepErrno() { errno = saved_; }
+  KeepErrno(const KeepErrno&) = delete;
+  KeepErrno& operator=(const KeepErrno&) = delete;
+
+ private:
+  int saved_;
+};
+
+/// Nanoseconds of CLOCK_MONOTONIC.
+inline int64_t monotonic_ns() {
+  timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return int64_t{t.tv_sec} * 1000000000 + t.tv_nsec;
+}
+
+/// Waits while `*word == value`, at most until `deadline` (monotonic_ns); may return early.
+inline void futex_wait_until(std::atomic<uint32_t>* word, uint32_t value, int64_t deadline) {
+  const KeepErrno keep;
+  const int64_t left = deadline - monotonic_ns();
+  if (left <= 0) return;
+  timespec t;
+  t.tv_sec = left / 1000000000;
+  t.tv_nsec = left % 1000000000;
+  syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, &t, nullptr, 0);
+}
+
+/// Wakes every thread that waits on `word`.
+inline void futex_wake_all(std::atomic<uint32_t>* word) {
+  const KeepErrno keep;
+  syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT32_MAX, nullptr, nullptr, 0);
+}
+
+/// A lock for the library's own rare moments: a fork under way, an adoption. It lets the holder
+/// sleep-wait for whoever holds it; a child puts it back with reset().
+class Lock {
+ public:
+  void lock() {
+    uint32_t expected = kFree;
+    if (word_.compare_exchange_strong(expected, kHeld, std::memory_order_acquire)) return;
+    while (word_.exchange(kWaitedFor, std::memory_order_acquire) != kFree) {
+      futex_wait_until(&word_, kWaitedFor, INT64_MAX);
+    }
+  }
+  void unlock() {
+    if (word_.exchange(kFree, std::memory_order_release) == kWaitedFor) futex_wake_all(&word_);
+  }
+  void reset() { word_.store(kFree, std::memory_order_relaxed); }
+
+ private:
+  enum : uint32_t { kFree, kHeld, kWaitedFor };
+  std::atomic<uint32_t> word_{kFree};
+};
+
+}  // namespace forksafe

@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+// An adopted module: an object whose calls to libc, OpenMP and itself come through our doors.
+#pragma once
+
+#include <pthread.h>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <initializer_list>
+
+#include "elf_image.h"
+#include "gate.h"
+
+namespace forksafe {
+
+/// How many modules can be adopted in one process. More are left as they are, and the log says so.
+constexpr int kMaxModules = 16;
+
+/// A set of addresses that any thread may add to and nobody removes from.
+class AddressSet {
+ public:
+  static constexpr size_t kCapacity = 1024;
+
+  /// False when the set is full.
+  bool insert(const void* address) {
+    const auto value = reinterpret_cast<uintptr_t>(address);
+    // Mutexes and conditions stand at multiples of 8 at least; the high half of the product mixes.
+    size_t i = static_cast<size_t>((uint64_t{value >> 3} * 0x9e3779b97f4a7c15ULL) >> 54);
+    for (size_t probes = 0; probes < kCapacity; ++probes, i = (i + 1) % kCapacity) {
+      uintptr_t seen = slots_[i].load(std::memory_order_relaxed);
+      if (seen == value) return true;
+      if (seen == 0 && slots_[i].compare_exchange_strong(seen, value)) {
+        size_.fetch_add(1, std::memory_order_relaxed);
+        return true;
+      }
+      if (seen == value) return true;
+    }
+    return false;
+  }
+
+  template <typename Visit>
+  void each(Visit visit) const {
+    if (size_.load(std::memory_order_relaxed) == 0) return;
+    for (const auto& slot : slots_) {
+      const uintptr_t value = slot.load(std::memory_order_relaxed);
+      if (value != 0) visit(reinterpret_cast<void*>(value));
+    }
+  }
+
+  size_t size() const { return size_.load(std::memory_order_relaxed); }
+
+ private:
+  static_assert(kCapacity == 1U << (64 - 54), "insert() takes the product's upper 10 bits");
+  std::atomic<size_t> size_{0};
+  std::atomic<uintptr_t> slots_[kCapacity] = {};
+};
+
+/// The functions that a module's calls can be led through. doors.cpp has their names.
+enum class Door : uint8_t {
+  kMutexLock,
+  kMutexUnlock,
+  kMutexDestroy,
+  kCondWait,
+  kCondSignal,
+  kCondDestroy,
+  kThreadCreate,
+  kThreadJoin,
+  kMmap,
+  kExecBlas,
+  kExecBlasAsync,
+  kMemoryAlloc,
+  kMemoryFree,
+  kOmpSetLock,
+  kOmpUnsetLock,
+  kOmpInParallel,
+  kOmpMaxThreads,
+  kGompParallel,
+  kCount,
+};
+constexpr size_t kDoorCount = static_cast<size_t>(Door::kCount);
+
+/// A set of doors.
+class DoorSet {
+ public:
+  constexpr DoorSet() = default;
+  constexpr DoorSet(std::initializer_list<Door> doors) {
+    for (const Door d : doors) bits_ |= 1U << static_cast<unsigned>(d);
+  }
+  constexpr bool has(Door d) const { return (bits_ >> static_cast<unsigned>(d) & 1U) != 0; }
+  void add(Door d) { bits_ |= 1U << static_cast<unsigned>(d); }
+
+ private:
+  uint32_t bits_ = 0;
+};
+
+/// The gates of a module. `calls` is closed for whole computations, `brief` for critical sections
+/// of microseconds: the memory allocator's.
+struct Gates {
+  Gate calls;
+  Gate brief;
+};
+
+/// The gates of all modules lie in one page, and what else a fork writes to is there too: after
+/// fork, each page that parent writes to first costs a copy-on-write fault.
+struct alignas(4096) ForkPage {
+  Gates gates[kMaxModules];
+  Lock fork_lock;      ///< held by the thread that forks, from prepare to parent
+  Lock adoption_lock;  ///< held while a module is adopted, and across fork
+  uint32_t tails = 0;  ///< tail handlers whose child half is still to come; see fork_handlers.cpp
+};
+extern ForkPage fork_page;
+
+/// A buffer that a thread has mapped and OpenBLAS may not have noted yet.
+struct FreshBuffer {
+  void* address;
+  uint8_t unlocks;  ///< how often the thread has given back the allocator's lock since
+};
+
+/// What the library keeps for each thread.
+struct ThreadState {
+  uint8_t calls_depth[kMaxModules];
+  uint8_t brief_depth[kMaxModules];
+  FreshBuffer fresh_buffer[kMaxModules];
+  bool forking;  ///< between prepare and parent or child
+};
+extern __thread ThreadState thread_state __attribute__((tls_model("initial-exec")));
+
+struct Module {
+  int slot = 0;
+  ElfImage image;
+  DoorSet doors;  ///< those that it wants
+  /// The function that each door leads to; null where the module does not import it.
+  void* behind[kDoorCount] = {};
+
+  /// Which mutexes stand under the `brief` gate: all static ones, or the one at `brief_mutex`,
+  /// which is learnt from the first lock taken within `brief_function` where no symbol names it.
+  bool all_mutexes_are_brief = false;
+  std::atomic<const void*> brief_mutex{nullptr};
+  Range brief_function;
+
+  /// Statically allocated mutexes and conditions that it was seen to use, and the buffers that it
+  /// mapped for its memory pool.
+  AddressSet mutexes;
+  AddressSet conditions;
+  AddressSet buffers;
+  /// Set when one of these sets was full: the child then can't reset everything.
+  std::atomic<bool> overflowed{false};
+
+  /// Threads that it created and did not join.
+  std::atomic<int> workers{0};
+
+  /// The doors of locks, conditions and joins answer 0 at once: in a child, while the module's own
+  /// shutdown handler runs.
+  bool shut = false;
+  /// In a child that could not be made whole: the doors tell an OpenMP build that one thread is
+  /// all there is.
+  bool one_thread = false;
+
+  Gates& gates() const { return fork_page.gates[slot]; }
+  uint8_t* calls_depth() const { return &thread_state.calls_depth[slot]; }
+  uint8_t* brief_depth() const { return &thread_state.brief_depth[slot]; }
+  template <typename Function>
+  Function behind_door(Door d) const {
+    return reinterpret_cast<Function>(behind[static_cast<size_t>(d)]);
+  }
+};
+
+/// The adopted modules, `module_count` of them, in the order of their adoption.
+extern Module modules[kMaxModules];
+extern std::atomic<int> module_count;
+
+/// Puts doors into `image` and makes it a module, of a `kind` for the log. `prepare_module` fills in what the doors need
+/// before the first of them is opened. Null (and a line in the log) where there is no room or the
+/// image's GOT can't be written: then nothing was changed.
+Module* adopt(const ElfImage& image, const char* kind, DoorSet doors,
+              void (*prepare_module)(Module* module, const void* context), const void* context);
+
+/// In a child: no thread is inside the module but perhaps this one, its static mutexes are free
+/// and nobody waits for its conditions.
+void reset_module_in_child(Module* module);
+
+}  // namespace forksafe

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "openblas.h"
+
+#include <cstdlib>
+#include <cstring>
+
+#include "elf_file.h"
+#include "loaded_objects.h"
+#include "report.h"
+
+namespace forksafe {
+namespace {
+
+// The doors of a build on its own threads. mmap is among them up to 0.3.26 only, exec_blas_async
+// where exec_queue_lock has no name: see openblas_threads.cpp.
+constexpr DoorSet kThreadDoors = {
+    Door::kMutexLock,  Door::kMutexUnlock, Door::kMutexDestroy, Door::kCondWait,
+    Door::kCondSignal, Door::kCondDestroy, Door::kThreadCreate, Door::kThreadJoin,
+};
+
+constexpr DoorSet kOpenMpDoors = {
+    Door::kMutexLock,  Door::kMutexUnlock,  Door::kMutexDestroy,  Door::kExecBlas,
+    Door::kMemoryAlloc, Door::kMemoryFree,  Door::kOmpSetLock,    Door::kOmpUnsetLock,
+    Door::kOmpInParallel, Door::kOmpMaxThreads, Door::kGompParallel,
+};
+
+// An object is an OpenBLAS if it exports *openblas_get_config*: the name has a prefix (scipy_) and
+// a suffix (64_) in some builds.
+void* find_get_config(const ElfImage& image) {
+  void* result = image.find("openblas_get_config").address;
+  if (result != nullptr) return result;
+  image.any_symbol([&](const char* name, const Symbol& symbol) {
+    if (strstr(name, "openblas_get_config") == nullptr) return false;
+    result = symbol.address;
+    return true;
+  });
+  return result;
+}
+
+// "OpenBLAS 0.3.21 NO_AFFINITY ... MAX_THREADS=64". Every version since 0.3.4 has it so.
+void read_config(const char* config, OpenBlas* blas) {
+  const char* number = strstr(config, "OpenBLAS ");
+  if (number != nullptr) {
+    char* end = nullptr;
+    number += strlen("OpenBLAS ");
+    const long major = strtol(number, &end, 10);
+    const long minor = *end == '.' ? strtol(end + 1, &end, 10) : 0;
+    const long patch = *end == '.' ? strtol(end + 1, &end, 10) : 0;
+    blas->version = static_cast<int>(major * 10000 + minor * 100 + patch);
+  }
+  const char* threads = strstr(config, "MAX_THREADS=");
+  if (threads != nullptr) {
+    blas->max_threads = static_cast<int>(strtol(threads + strlen("MAX_THREADS="), nullptr, 10));
+  }
+}
+
+// What is read of a copy before it is adopted.
+struct Findings {
+  const ElfImage* image;
+  OpenBlas blas;
+  const void* alloc_lock;
+  Symbol memory_alloc;
+  bool shutdown_agrees;  ///< .symtab has a function where the handler is
+};
+
+void take_symbol(Findings* found, const char* name, void* address, size_t size) {
+  OpenBlas* b = &found->blas;
+  if (strcmp(name, "blas_memory_alloc") == 0) {
+    found->memory_alloc = {address, size};
+  } else if (strcmp(name, "blas_memory_free") == 0) {
+    b->memory_free = reinterpret_cast<void (*)(void*)>(address);
+  } else if (strcmp(name, "blas_cpu_number") == 0) {
+    b->cpu_number = static_cast<int*>(address);
+  } else if (strcmp(name, "blas_num_threads") == 0) {
+    b->num_threads = static_cast<int*>(address);
+  } else if (strcmp(name, "alloc_lock") == 0) {
+    found->alloc_lock = address;
+  } else if (strcmp(name, "exec_queue_lock") == 0) {
+    b->exec_queue_lock = static_cast<unsigned long*>(address);
+  } else if (strcmp(name, "blas_buffer_inuse") == 0) {
+    b->buffer_inuse = static_cast<unsigned char*>(address);
+    b->buffer_inuse_size = size;
+  } else if (strncmp(name, "CPU_AVAILABLE", strlen("CPU_AVAILABLE")) == 0 &&
+             size == sizeof(long) && b->cpu_available_count < OpenBlas::kMaxCounters) {
+    b->cpu_available[b->cpu_available_count++] = static_cast<long*>(address);
+  }
+}
+
+void read_symbols(Findings* found) {
+  // .dynsym is in memory. What has hidden visibility or is static stands in the file, if at all.
+  for (const char* name :
+       {"blas_memory_alloc", "blas_memory_free", "blas_cpu_number", "blas_num_threads"}) {
+    const Symbol symbol = found->image->find(name);
+    if (symbol.address != nullptr) take_symbol(found, name, symbol.address, symbol.size);
+  }
+  const Findings from_memory = *found;
+  const bool walked = each_file_symbol(
+      found->image->path(),
+      [](const char* name, uintptr_t value, size_t size, void* context) {
+        auto* f = static_cast<Findings*>(context);
+        void* address = reinterpret_cast<void*>(f->image->base() + value);
+        if (!f->image->span().contains(address)) return;
+        if (address == reinterpret_cast<void*>(f->blas.shutdown)) f->shutdown_agrees = true;
+        take_symbol(f, name, address, size);
+      },
+      found);
+  // Another file may stand at that path by now.
+  if (!walked || !found->shutdown_agrees) *found = from_memory;
+}
+
+void prepare_module(Module* module, const void* context) {
+  const auto* found = static_cast<const Findings*>(context);
+  const auto begin = reinterpret_cast<uintptr_t>(found->memory_alloc.address);
+  module->brief_mutex.store(found->alloc_lock);
+  module->brief_function = {begin, begin + found->memory_alloc.size};
+  module->all_mutexes_are_brief = false;
+}
+
+}  // namespace
+
+OpenBlas openblas_copies[kMaxModules];
+std::atomic<int> openblas_count{0};
+
+bool adopt_openblas(void (*prepare)()) {
+  ElfImage image;
+  if (!find_object(reinterpret_cast<const void*>(prepare), &image)) return false;
+  void* get_config = find_get_config(image);
+  if (get_config == nullptr) return false;
+
+  static Findings found;  // too large for a small stack; the dynamic linker's lock serialises us
+  found = {};
+  found.image = &image;
+  found.blas.shutdown = prepare;
+  found.blas.openmp = image.imports("GOMP_parallel") || image.imports("__kmpc_fork_call");
+  read_config(reinterpret_cast<const char* (*)()>(get_config)(), &found.blas);
+  read_symbols(&found);
+
+  DoorSet doors = found.blas.openmp ? kOpenMpDoors : kThreadDoors;
+  if (!found.blas.openmp) {
+    if (found.blas.version != 0 && found.blas.version <= 326) doors.add(Door::kMmap);
+    if (found.blas.exec_queue_lock == nullptr) doors.add(Door::kExecBlasAsync);
+    if (found.blas.cpu_available_count != 0) {
+      // The constructor registers the handler before any call is made: this is their first value.
+      found.blas.cpu_available_initial = *found.blas.cpu_available[0];
+    }
+  }
+  if (found.blas.cpu_number == nullptr || !pin(image)) {
+    Line line;
+    line.add("left as it is, ");
+    line.add(found.blas.cpu_number == nullptr ? "no symbol names its internals: "
+                                              : "it can't be kept loaded: ");
+    line.add(image.path());
+    report(line.text());
+    return false;
+  }
+  Line kind;
+  kind.add("OpenBLAS 0.").add(found.blas.version / 100 % 100).add(".").add(
+      found.blas.version % 100);
+  kind.add(found.blas.openmp ? ", OpenMP" : ", own threads");
+  Module* module = adopt(image, kind.text(), doors, prepare_module, &found);
+  if (module == nullptr) return false;
+  found.blas.module = module;
+  const int index = openblas_count.load(std::memory_order_relaxed);
+  openblas_copies[index] = found.blas;
+  openblas_count.store(index + 1, std::memory_order_release);
+  return true;
+}
+
+void shut_down_in_child(OpenBlas* blas) {
+  Module* module = blas->module;
+  module->shut = true;
+  blas->shutdown();
+  // Up to 0.3.26 each worker has a buffer that the shutdown does not give back, and so has each
+  // call in flight: a chain of forks runs out of them ("too many memory regions").
+  if (blas->memory_free != nullptr) {
+    module->buffers.each([blas](void* buffer) { blas->memory_free(buffer); });
+  }
+  module->shut = false;
+}
+
+void report_degraded(const Module& module, const char* why) {
+  if (!logging()) return;
+  Line line;
+  line.add("a child computes with one thread in ").add(module.image.path()).add(": ").add(why);
+  report(line.text());
+}
+
+}  // namespace forksafe

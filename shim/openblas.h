@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+// What OpenBLAS's two builds, on its own threads and on OpenMP, have in common: how a copy is
+// recognised, and the few of its symbols that we know.
+#pragma once
+
+#include "module.h"
+
+namespace forksafe {
+
+struct OpenBlas {
+  Module* module;
+  bool openmp;
+  /// 321 for 0.3.21; 0 where the configuration string can't be read.
+  int version;
+  /// blas_thread_shutdown_, which the build wanted to run in the parent at each fork.
+  void (*shutdown)();
+
+  // Null where no symbol table names them.
+  void (*memory_free)(void* buffer);  ///< blas_memory_free
+  int* cpu_number;                    ///< blas_cpu_number: how many threads a call may use
+  int* num_threads;                   ///< blas_num_threads: how many threads the pool has
+  int max_threads;                    ///< what the build was made for
+  unsigned long* exec_queue_lock;     ///< spin lock around the handing out of work
+  unsigned char* buffer_inuse;        ///< blas_buffer_inuse of an OpenMP build
+  size_t buffer_inuse_size;
+
+  /// The static CPU_AVAILABLE of each level-3 driver, and the value that they start with.
+  static constexpr int kMaxCounters = 256;
+  long* cpu_available[kMaxCounters];
+  int cpu_available_count;
+  long cpu_available_initial;
+
+  bool rested;  ///< for the fork under way: nothing is in flight that the child can't undo
+};
+
+/// `prepare` is about to be registered with pthread_atfork. If it is the shutdown of an OpenBLAS,
+/// that copy is adopted, and the handler must not be passed on.
+bool adopt_openblas(void (*prepare)());
+
+/// Calls `step(blas)` for each adopted copy of that build.
+template <typename Step>
+void each_openblas(bool openmp, Step step);
+
+/// In a child: lets the copy mark its pool as gone. Its doors answer at once meanwhile.
+void shut_down_in_child(OpenBlas* blas);
+
+/// Tells the log that a fork could not be made whole.
+void report_degraded(const Module& module, const char* why);
+
+extern OpenBlas openblas_copies[kMaxModules];
+extern std::atomic<int> openblas_count;
+
+template <typename Step>
+void each_openblas(bool openmp, Step step) {
+  const int count = openblas_count.load(std::memory_order_acquire);
+  for (int i = 0; i < count; ++i) {
+    if (openblas_copies[i].openmp == openmp) step(&openblas_copies[i]);
+  }
+}
+
+}  // namespace forksafe

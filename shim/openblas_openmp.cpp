@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+// OpenBLAS on OpenMP: Debian's libopenblas0-openmp and its like elsewhere.
+//
+// It inherits the OpenMP runtime's trouble with fork (see gnu_openmp.cpp), and adds its own: a
+// call in flight leaves blas_buffer_inuse set in the child, which then spins for ever
+// (blas_server_omp.c, exec_blas), from 0.3.22 on also a static omp_lock_t and the counter under it
+// (level3_thread.c), and the buffer table's spin locks (memory.c).
+//
+// exec_blas spins for its in-use flag, so calls are serial already, and the parts to be brought to
+// rest are these: exec_blas and the level-3 drivers between their OpenMP locks (the calls gate),
+// blas_memory_alloc and blas_memory_free (the brief gate; threads of a parallel region may come
+// there, so it is closed when the calls are at rest). A call that outlives FORKSAFE_WAIT_MS goes
+// on in the parent; the child is told at the doors that it is inside a parallel region, so that
+// OpenBLAS computes with one thread there and takes none of the stale locks (common_thread.h,
+// num_cpu_avail), whatever the program sets later.
+#include "loaded_objects.h"
+#include "openblas.h"
+#include "options.h"
+#include "runtime.h"
+
+namespace forksafe {
+namespace {
+
+template <typename Step>
+void each(Step step) {
+  each_openblas(true, step);
+}
+
+// LLVM's and Intel's OpenMP take their own locks in a prepare handler (kmp_runtime.cpp,
+// __kmp_atfork_prepare). A call that has passed our gate needs them to get through its parallel
+// region, so calls must be at rest before: the gate is closed earlier, in prepare_first.
+bool is_on_llvm_openmp(const Module& module) {
+  for (const Door door : {Door::kGompParallel, Door::kOmpMaxThreads}) {
+    void* function = module.behind[static_cast<size_t>(door)];
+    ElfImage runtime;
+    if (function == nullptr || !find_object(function, &runtime)) continue;
+    return runtime.find("__kmpc_fork_call").address != nullptr;
+  }
+  return true;  // built for __kmpc_fork_call alone
+}
+
+int64_t deadline() { return monotonic_ns() + int64_t{options().wait_ms} * 1000000; }
+
+void rest_calls(OpenBlas* blas) {
+  Module* module = blas->module;
+  if (module->gates().calls.closed()) return;
+  // A child that was degraded once stays so: what was stale then is stale now.
+  blas->rested = *module->calls_depth() == 0 && *module->brief_depth() == 0;
+  module->gates().calls.close();
+  if (!blas->rested) {
+    report_degraded(*module, "the fork comes from inside a call");
+  } else if (!module->gates().calls.wait_empty(deadline())) {
+    blas->rested = false;
+    report_degraded(*module, "calls in flight outlived FORKSAFE_WAIT_MS");
+  }
+}
+
+void prepare_first() {
+  each([](OpenBlas* blas) {
+    if (is_on_llvm_openmp(*blas->module)) rest_calls(blas);
+  });
+}
+
+void prepare() {
+  each([](OpenBlas* blas) {
+    rest_calls(blas);
+    Module* module = blas->module;
+    // Somebody may have lost patience at a gate that was closed in prepare_first.
+    if (blas->rested && !module->gates().calls.wait_empty(deadline())) {
+      blas->rested = false;
+      report_degraded(*module, "a thread had to pass the closed gate");
+    }
+    module->gates().brief.close();
+    if (*module->brief_depth() == 0 && !module->gates().brief.wait_empty(deadline())) {
+      blas->rested = false;
+      report_degraded(*module, "its memory allocator did not come to rest");
+    }
+  });
+}
+
+void parent() {
+  each([](OpenBlas* blas) {
+    blas->module->gates().brief.open();
+    blas->module->gates().calls.open();
+  });
+}
+
+void child() {
+  each([](OpenBlas* blas) {
+    Module* module = blas->module;
+    reset_module_in_child(module);
+    // Marks the pool as gone: blas_server_avail = 0, buffers given back.
+    shut_down_in_child(blas);
+    if (!blas->rested) {
+      module->one_thread = true;
+      *blas->cpu_number = 1;
+    }
+  });
+}
+
+}  // namespace
+
+const Runtime openblas_openmp = {
+    "OpenBLAS, OpenMP", nullptr, nullptr, nullptr, prepare_first, prepare, parent, child, nullptr,
+};
+
+}  // namespace forksafe

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+// OpenBLAS with its own threads: Debian's default, every numpy and scipy wheel.
+//
+// By itself it registers blas_thread_shutdown_ as a prepare handler, which tears the pool down in
+// the parent at every fork. With a call in flight in another thread that never returns, or pulls
+// the pool from under the call (0.3.21 to 0.3.34, blas_server.c).
+//
+// Here the handler is captured. The parent's pool is not touched; the child runs the handler, with
+// the doors answering for locks and joins, so that OpenBLAS itself marks its pool as gone and
+// builds a new one at its next parallel call (exec_blas: blas_server_avail == 0). No structure of
+// a version needs to be known. What another thread may have been in the middle of at the fork:
+//
+// - alloc_lock: the table of buffers. The brief gate brings it to rest: microseconds.
+// - level3_lock (one for each level-3 driver, held for whole computations), server_lock, the
+//   workers' locks: they guard nothing that the handler and blas_thread_init do not set anew. The
+//   child puts those that the doors have seen back to their initial state, and the conditions:
+//   their waiters are gone, and a signal would go to one of them.
+// - exec_queue_lock: a spin lock of one word, held while work is handed out, and for as long as
+//   all workers are busy with another call. The child sets it free where .symtab names it (the
+//   wheels). Where a build is stripped, its calls of exec_blas_async through its PLT stand under
+//   the calls gate (Debian's, conda's).
+// - CPU_AVAILABLE (0.3.27 to 0.3.29): a level-3 call counts it down on its way in and up on its
+//   way out. A child would inherit the deficit of calls in flight, and wait for it to go for ever.
+//   The child sets it to its initial value where .symtab names it.
+#include <fcntl.h>
+#include <linux/stat.h>
+
+#include "openblas.h"
+#include "options.h"
+#include "runtime.h"
+
+namespace forksafe {
+namespace {
+
+template <typename Step>
+void each(Step step) {
+  each_openblas(false, step);
+}
+
+// Threads of this process (proc(5): a task directory has two links and one for each thread).
+int count_threads() {
+  // Not stat: its name in libc is newer than glibc 2.31.
+  struct statx status;
+  const long failed = syscall(SYS_statx, AT_FDCWD, "/proc/self/task", 0, STATX_NLINK, &status);
+  return failed == 0 ? static_cast<int>(status.stx_nlink) - 2 : 0;
+}
+
+int count_workers() {
+  int workers = 0;
+  each([&](OpenBlas* blas) { workers += blas->module->workers.load(); });
+  return workers;
+}
+
+// Whether a call in flight can leave something behind that the child can't find: a stripped build
+// whose internals don't call each other through the PLT, or 0.3.27 to 0.3.29 without names.
+bool is_blind(const OpenBlas& blas) {
+  const bool queue_is_seen = blas.exec_queue_lock != nullptr ||
+                             blas.module->behind[static_cast<size_t>(Door::kExecBlasAsync)];
+  const bool counts = blas.version >= 327 && blas.version <= 329;
+  return !queue_is_seen || (counts && blas.cpu_available_count == 0);
+}
+
+// FORKSAFE_POOL=drop: the pool is torn down if its workers are the only other threads. Nobody can
+// be in a call then; and with other threads about, the process would not look single-threaded.
+void drop_pools() {
+  if (count_threads() != 1 + count_workers()) return;
+  each([](OpenBlas* blas) {
+    if (blas->module->workers.load() == 0) return;
+    blas->shutdown();
+    blas->module->workers.store(0);
+  });
+}
+
+void prepare() {
+  if (options().drop_pool) drop_pools();
+  const int64_t deadline = monotonic_ns() + int64_t{options().wait_ms} * 1000000;
+  each([deadline](OpenBlas* blas) {
+    Module* module = blas->module;
+    blas->rested = *module->calls_depth() == 0 && *module->brief_depth() == 0;
+    const char* why = "the fork comes from inside a call";
+    if (blas->rested && is_blind(*blas) && count_threads() > 1 + count_workers()) {
+      blas->rested = false;
+      why = "this build hides what calls in flight leave behind";
+    }
+    if (blas->exec_queue_lock == nullptr) {
+      module->gates().calls.close();
+      if (blas->rested && !module->gates().calls.wait_empty(deadline)) {
+        blas->rested = false;
+        why = "calls in flight outlived FORKSAFE_WAIT_MS";
+      }
+    }
+    module->gates().brief.close();
+    if (*module->brief_depth() == 0 && !module->gates().brief.wait_empty(deadline)) {
+      blas->rested = false;
+      why = "its memory allocator did not come to rest";
+    }
+    if (module->overflowed.load()) {
+      blas->rested = false;
+      why = "it has more locks than there is room for";
+    }
+    if (!blas->rested) report_degraded(*module, why);
+  });
+}
+
+void parent() {
+  each([](OpenBlas* blas) {
+    if (blas->exec_queue_lock == nullptr) blas->module->gates().calls.open();
+    blas->module->gates().brief.open();
+  });
+}
+
+void child() {
+  each([](OpenBlas* blas) {
+    reset_module_in_child(blas->module);
+    if (blas->exec_queue_lock != nullptr && *blas->exec_queue_lock != 0) *blas->exec_queue_lock = 0;
+    for (int i = 0; i < blas->cpu_available_count; ++i) {
+      long* counter = blas->cpu_available[i];
+      if (*counter != blas->cpu_available_initial) *counter = blas->cpu_available_initial;
+    }
+    shut_down_in_child(blas);
+    int threads = options().child_threads;
+    if (threads > blas->max_threads && blas->max_threads != 0) threads = blas->max_threads;
+    if (!blas->rested) threads = 1;
+    if (threads == 0) return;
+    *blas->cpu_number = threads;
+    if (blas->num_threads != nullptr) *blas->num_threads = threads;
+  });
+}
+
+}  // namespace
+
+const Runtime openblas_threads = {
+    "OpenBLAS, own threads", nullptr, nullptr, nullptr, nullptr, prepare, parent, child, nullptr,
+};
+
+}  // namespace forksafe

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+// The options, read once from the environment.
+#pragma once
+
+#include <cstddef>
+
+namespace forksafe {
+
+struct Options {
+  /// FORKSAFE: 0 switches everything off.
+  bool enabled = true;
+  /// FORKSAFE_WAIT_MS: the most milliseconds that a fork waits for calls in flight.
+  int wait_ms = 1000;
+  /// FORKSAFE_POOL=drop: tear OpenBLAS's pool down at each fork, as it does by itself.
+  bool drop_pool = false;
+  /// FORKSAFE_CHILD_THREADS: threads of BLAS and OpenMP in children; 0 means as in the parent.
+  int child_threads = 0;
+  /// FORKSAFE_LOG: "stderr" or a path; null means no log.
+  const char* log = nullptr;
+};
+
+/// Where an option's message goes: one line without its newline.
+using Complain = void (*)(const char* line);
+
+/// Reads the environment through `get` (getenv, or a test's). A value that can't be read is named
+/// in one call of `complain`, and the default holds.
+Options read_options(const char* (*get)(const char* name), Complain complain);
+
+/// The options of this process; the defaults until init_options() has run.
+const Options& options();
+void init_options();
+
+}  // namespace forksafe

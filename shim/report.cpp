@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "report.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cstring>
+
+#include "futex.h"
+#include "options.h"
+
+namespace forksafe {
+namespace {
+
+void write_line(int fd, const char* text) {
+  Line line;
+  line.add("forksafe[").add(static_cast<long>(getpid())).add("]: ").add(text).add("\n");
+  // A log that can't be written is not the program's trouble.
+  const ssize_t written = write(fd, line.text(), line.size());
+  (void)written;
+}
+
+}  // namespace
+
+Line& Line::add(const char* text) {
+  while (*text != '\0' && size_ + 1 < sizeof text_) text_[size_++] = *text++;
+  text_[size_] = '\0';
+  return *this;
+}
+
+Line& Line::add(long number) {
+  char digits[24];
+  char* p = digits + sizeof digits;
+  *--p = '\0';
+  unsigned long rest = number < 0 ? 0UL - static_cast<unsigned long>(number)
+                                  : static_cast<unsigned long>(number);
+  do {
+    *--p = static_cast<char>('0' + rest % 10);
+    rest /= 10;
+  } while (rest != 0);
+  if (number < 0) *--p = '-';
+  return add(p);
+}
+
+bool logging() { return options().log != nullptr; }
+
+void report(const char* line) {
+  const char* log = options().log;
+  if (log == nullptr) return;
+  const KeepErrno keep;
+  if (strcmp(log, "stderr") == 0) {
+    write_line(STDERR_FILENO, line);
+    return;
+  }
+  const int fd = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0666);
+  if (fd < 0) return;
+  write_line(fd, line);
+  close(fd);
+}
+
+void report_to_stderr(const char* line) {
+  const KeepErrno keep;
+  write_line(STDERR_FILENO, line);
+}
+
+}  // namespace forksafe
