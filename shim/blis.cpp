@@ -39,8 +39,17 @@ void each(Step step) {
 
 void forget() { candidate_count = 0; }
 
+// libblis exports its own names. The libblas.so.3 that Debian builds of the same code hides them:
+// it is known by dgemm_ and by what BLIS's wrappers for pthreads need (bli_pthread.c), which no
+// other BLAS imports together.
+bool is_blis(const ElfImage& image) {
+  if (image.find("bli_info_get_version_str").address != nullptr) return true;
+  return image.find("dgemm_").address != nullptr && image.imports("pthread_barrier_wait") &&
+         image.imports("pthread_mutex_trylock") && image.imports("pthread_once");
+}
+
 void see(const ElfImage& image, size_t, const ElfW(Phdr) *) {
-  if (image.find("bli_info_get_version_str").address == nullptr) return;
+  if (!is_blis(image)) return;
   bool known = false;
   each([&](Copy* copy) { known = known || copy->module->image.base() == image.base(); });
   if (!known && candidate_count < kMaxModules) candidates[candidate_count++] = image;

@@ -76,7 +76,9 @@ void take_symbol(Findings* found, const char* name, void* address, size_t size) 
   } else if (strcmp(name, "alloc_lock") == 0) {
     found->alloc_lock = address;
   } else if (strcmp(name, "exec_queue_lock") == 0) {
-    b->exec_queue_lock = static_cast<unsigned long*>(address);
+    // A spin lock of one word; a mutex in 0.3.34, which the doors see like any other.
+    b->exec_queue_is_named = true;
+    if (size == sizeof(long)) b->exec_queue_lock = static_cast<unsigned long*>(address);
   } else if (strcmp(name, "blas_buffer_inuse") == 0) {
     b->buffer_inuse = static_cast<unsigned char*>(address);
     b->buffer_inuse_size = size;
@@ -106,6 +108,17 @@ void read_symbols(Findings* found) {
       found);
   // Another file may stand at that path by now.
   if (!walked || !found->shutdown_agrees) *found = from_memory;
+}
+
+// The object behind the module's OpenMP calls tells: both runtimes answer to the same names.
+bool is_on_llvm_openmp(const Module& module) {
+  for (const Door door : {Door::kGompParallel, Door::kOmpMaxThreads}) {
+    void* function = module.behind[static_cast<size_t>(door)];
+    ElfImage runtime;
+    if (function == nullptr || !find_object(function, &runtime)) continue;
+    return runtime.find("__kmpc_fork_call").address != nullptr;
+  }
+  return true;  // built for __kmpc_fork_call alone
 }
 
 void prepare_module(Module* module, const void* context) {
@@ -138,7 +151,7 @@ bool adopt_openblas(void (*prepare)()) {
   DoorSet doors = found.blas.openmp ? kOpenMpDoors : kThreadDoors;
   if (!found.blas.openmp) {
     if (found.blas.version != 0 && found.blas.version <= 326) doors.add(Door::kMmap);
-    if (found.blas.exec_queue_lock == nullptr) doors.add(Door::kExecBlasAsync);
+    if (!found.blas.exec_queue_is_named) doors.add(Door::kExecBlasAsync);
     if (found.blas.cpu_available_count != 0) {
       // The constructor registers the handler before any call is made: this is their first value.
       found.blas.cpu_available_initial = *found.blas.cpu_available[0];
@@ -162,6 +175,7 @@ bool adopt_openblas(void (*prepare)()) {
   found.blas.module = module;
   const int index = openblas_count.load(std::memory_order_relaxed);
   openblas_copies[index] = found.blas;
+  openblas_copies[index].on_llvm_openmp = is_on_llvm_openmp(*module);
   openblas_count.store(index + 1, std::memory_order_release);
   return true;
 }

@@ -10,6 +10,7 @@ namespace forksafe {
 struct OpenBlas {
   Module* module;
   bool openmp;
+  bool on_llvm_openmp;  ///< LLVM's or Intel's OpenMP answers its calls
   /// 321 for 0.3.21; 0 where the configuration string can't be read.
   int version;
   /// blas_thread_shutdown_, which the build wanted to run in the parent at each fork.
@@ -20,7 +21,8 @@ struct OpenBlas {
   int* cpu_number;                    ///< blas_cpu_number: how many threads a call may use
   int* num_threads;                   ///< blas_num_threads: how many threads the pool has
   int max_threads;                    ///< what the build was made for
-  unsigned long* exec_queue_lock;     ///< spin lock around the handing out of work
+  bool exec_queue_is_named;           ///< .symtab has exec_queue_lock
+  unsigned long* exec_queue_lock;     ///< the same, where it is a spin lock of one word
   unsigned char* buffer_inuse;        ///< blas_buffer_inuse of an OpenMP build
   size_t buffer_inuse_size;
 

@@ -13,7 +13,6 @@
 // on in the parent; the child is told at the doors that it is inside a parallel region, so that
 // OpenBLAS computes with one thread there and takes none of the stale locks (common_thread.h,
 // num_cpu_avail), whatever the program sets later.
-#include "loaded_objects.h"
 #include "openblas.h"
 #include "options.h"
 #include "runtime.h"
@@ -24,19 +23,6 @@ namespace {
 template <typename Step>
 void each(Step step) {
   each_openblas(true, step);
-}
-
-// LLVM's and Intel's OpenMP take their own locks in a prepare handler (kmp_runtime.cpp,
-// __kmp_atfork_prepare). A call that has passed our gate needs them to get through its parallel
-// region, so calls must be at rest before: the gate is closed earlier, in prepare_first.
-bool is_on_llvm_openmp(const Module& module) {
-  for (const Door door : {Door::kGompParallel, Door::kOmpMaxThreads}) {
-    void* function = module.behind[static_cast<size_t>(door)];
-    ElfImage runtime;
-    if (function == nullptr || !find_object(function, &runtime)) continue;
-    return runtime.find("__kmpc_fork_call").address != nullptr;
-  }
-  return true;  // built for __kmpc_fork_call alone
 }
 
 int64_t deadline() { return monotonic_ns() + int64_t{options().wait_ms} * 1000000; }
@@ -55,9 +41,12 @@ void rest_calls(OpenBlas* blas) {
   }
 }
 
+// LLVM's and Intel's OpenMP take their own locks in a prepare handler (kmp_runtime.cpp,
+// __kmp_atfork_prepare). A call that has passed our gate needs them to get through its parallel
+// region, so calls must be at rest before.
 void prepare_first() {
   each([](OpenBlas* blas) {
-    if (is_on_llvm_openmp(*blas->module)) rest_calls(blas);
+    if (blas->on_llvm_openmp) rest_calls(blas);
   });
 }
 

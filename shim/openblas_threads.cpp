@@ -16,8 +16,8 @@
 //   child puts those that the doors have seen back to their initial state, and the conditions:
 //   their waiters are gone, and a signal would go to one of them.
 // - exec_queue_lock: a spin lock of one word, held while work is handed out, and for as long as
-//   all workers are busy with another call. The child sets it free where .symtab names it (the
-//   wheels). Where a build is stripped, its calls of exec_blas_async through its PLT stand under
+//   all workers are busy with another call (a mutex in 0.3.34). The child sets it free where
+//   .symtab names it (the wheels). Where a build is stripped, its calls of exec_blas_async through its PLT stand under
 //   the calls gate (Debian's, conda's).
 // - CPU_AVAILABLE (0.3.27 to 0.3.29): a level-3 call counts it down on its way in and up on its
 //   way out. A child would inherit the deficit of calls in flight, and wait for it to go for ever.
@@ -54,7 +54,7 @@ int count_workers() {
 // Whether a call in flight can leave something behind that the child can't find: a stripped build
 // whose internals don't call each other through the PLT, or 0.3.27 to 0.3.29 without names.
 bool is_blind(const OpenBlas& blas) {
-  const bool queue_is_seen = blas.exec_queue_lock != nullptr ||
+  const bool queue_is_seen = blas.exec_queue_is_named ||
                              blas.module->behind[static_cast<size_t>(Door::kExecBlasAsync)];
   const bool counts = blas.version >= 327 && blas.version <= 329;
   return !queue_is_seen || (counts && blas.cpu_available_count == 0);
@@ -82,7 +82,7 @@ void prepare() {
       blas->rested = false;
       why = "this build hides what calls in flight leave behind";
     }
-    if (blas->exec_queue_lock == nullptr) {
+    if (!blas->exec_queue_is_named) {
       module->gates().calls.close();
       if (blas->rested && !module->gates().calls.wait_empty(deadline)) {
         blas->rested = false;
@@ -104,7 +104,7 @@ void prepare() {
 
 void parent() {
   each([](OpenBlas* blas) {
-    if (blas->exec_queue_lock == nullptr) blas->module->gates().calls.open();
+    if (!blas->exec_queue_is_named) blas->module->gates().calls.open();
     blas->module->gates().brief.open();
   });
 }

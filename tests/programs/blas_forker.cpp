@@ -1,0 +1,320 @@
+// SPDX-License-Identifier: Apache-2.0
+// Forks while BLAS works, and checks every result to the bit against a run without fork.
+//
+// It loads a BLAS by its path, computes a reference, starts threads that compute for ever, and
+// forks. Each child computes and compares; so do the threads in the parent. A dot on standard
+// output says that a child has answered well, so that who watches sees where it stops.
+//
+// Exit status: 0 all exact; 1 a child or the parent got another result; 2 wrong usage.
+#include <dlfcn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace {
+
+[[noreturn]] void fail(int status, const std::string& message) {
+  const std::string line = message + "\n";
+  if (write(STDERR_FILENO, line.data(), line.size()) < 0) std::abort();
+  _exit(status);
+}
+
+// --name=value for each option.
+class Arguments {
+ public:
+  Arguments(int argc, char** argv) {
+    for (int i = 1; i < argc; ++i) {
+      const std::string text = argv[i];
+      const size_t equals = text.find('=');
+      if (text.rfind("--", 0) != 0 || equals == std::string::npos) fail(2, "usage: " + text);
+      values_[text.substr(2, equals - 2)] = text.substr(equals + 1);
+    }
+  }
+  std::string text(const std::string& name, const std::string& fallback) const {
+    const auto found = values_.find(name);
+    return found == values_.end() ? fallback : found->second;
+  }
+  int number(const std::string& name, int fallback) const {
+    return std::stoi(text(name, std::to_string(fallback)));
+  }
+
+ private:
+  std::map<std::string, std::string> values_;
+};
+
+// A BLAS through its Fortran interface. Integers are passed as 64-bit zero-extended words, which a
+// 32-bit interface reads rightly on little-endian machines.
+class Blas {
+ public:
+  Blas(const std::string& path, const std::string& prefix, const std::string& suffix, int flags)
+      : prefix_(prefix), suffix_(suffix) {
+    // No path: a BLAS that was loaded at start.
+    library_ = dlopen(path.empty() ? nullptr : path.c_str(), flags);
+    if (library_ == nullptr) fail(2, dlerror());
+  }
+  void* find(const std::string& name, bool fortran = true) const {
+    // 0.3.34's hidden builds: scipy_dgemm_64_; others: dgemm_, scipy_dgemm_64_, dgemm_64_.
+    const std::string full = prefix_ + name + (fortran ? "_" : "") + suffix_;
+    return dlsym(library_, full.c_str());
+  }
+  template <typename Function>
+  Function get(const std::string& name, bool fortran = true) const {
+    void* result = find(name, fortran);
+    if (result == nullptr) fail(2, "the library has no " + name);
+    return reinterpret_cast<Function>(result);
+  }
+  void set_threads(int threads) const {
+    using Set = void (*)(int);
+    if (auto set = reinterpret_cast<Set>(find("openblas_set_num_threads", false))) set(threads);
+  }
+  void close() { dlclose(library_); }
+
+ private:
+  void* library_;
+  std::string prefix_;
+  std::string suffix_;
+};
+
+using Integer = int64_t;
+using Matrix = std::vector<double>;
+
+Matrix make_matrix(Integer n) {
+  Matrix m(static_cast<size_t>(n * n));
+  uint64_t state = 88172645463325252ULL;
+  for (double& x : m) {
+    state ^= state << 13;
+    state ^= state >> 7;
+    state ^= state << 17;
+    x = static_cast<double>(state >> 11) / 9007199254740992.0 - 0.5;
+  }
+  return m;
+}
+
+// One operation, computed from scratch each time: result() of the same input is the same.
+class Operation {
+ public:
+  Operation(const Blas& blas, const std::string& name, Integer n) : name_(name), n_(n) {
+    input_ = make_matrix(n);
+    if (name == "gemm") {
+      gemm_ = blas.get<Gemm>("dgemm");
+    } else if (name == "lu") {
+      getrf_ = blas.get<Getrf>("dgetrf");
+    } else if (name == "svd") {
+      gesdd_ = blas.get<Gesdd>("dgesdd");
+    } else if (name == "dot") {
+      gemv_ = blas.get<Gemv>("dgemv");
+    } else {
+      fail(2, "no such operation: " + name);
+    }
+  }
+
+  Matrix result() const {
+    Matrix out(input_.size());
+    const double one = 1.0;
+    const double zero = 0.0;
+    const Integer n = n_;
+    const Integer step = 1;
+    if (name_ == "gemm") {
+      gemm_("N", "N", &n, &n, &n, &one, input_.data(), &n, input_.data(), &n, &zero, out.data(), &n,
+            1, 1);
+      return out;
+    }
+    if (name_ == "dot") {
+      gemv_("N", &n, &n, &one, input_.data(), &n, input_.data(), &step, &zero, out.data(), &step,
+            1);
+      return out;
+    }
+    Integer info = 0;
+    if (name_ == "lu") {
+      std::vector<Integer> pivots(static_cast<size_t>(n));
+      out = input_;
+      getrf_(&n, &n, out.data(), &n, pivots.data(), &info);
+      return out;
+    }
+    Matrix a = input_;
+    Matrix values(static_cast<size_t>(n));
+    Matrix u(a.size());
+    Matrix vt(a.size());
+    const Integer size = 8 * n * n + 32 * n;
+    Matrix work(static_cast<size_t>(size));
+    std::vector<Integer> integer_work(static_cast<size_t>(8 * n));
+    gesdd_("A", &n, &n, a.data(), &n, values.data(), u.data(), &n, vt.data(), &n, work.data(),
+           &size, integer_work.data(), &info, 1);
+    values.insert(values.end(), u.begin(), u.end());
+    return values;
+  }
+
+ private:
+  using Gemm = void (*)(const char*, const char*, const Integer*, const Integer*, const Integer*,
+                        const double*, const double*, const Integer*, const double*, const Integer*,
+                        const double*, double*, const Integer*, size_t, size_t);
+  using Gemv = void (*)(const char*, const Integer*, const Integer*, const double*, const double*,
+                        const Integer*, const double*, const Integer*, const double*, double*,
+                        const Integer*, size_t);
+  using Getrf = void (*)(const Integer*, const Integer*, double*, const Integer*, Integer*,
+                         Integer*);
+  using Gesdd = void (*)(const char*, const Integer*, const Integer*, double*, const Integer*,
+                         double*, double*, const Integer*, double*, const Integer*, double*,
+                         const Integer*, Integer*, Integer*, size_t);
+  std::string name_;
+  Integer n_;
+  Matrix input_;
+  Gemm gemm_ = nullptr;
+  Gemv gemv_ = nullptr;
+  Getrf getrf_ = nullptr;
+  Gesdd gesdd_ = nullptr;
+};
+
+bool same(const Matrix& a, const Matrix& b) {
+  return a.size() == b.size() && memcmp(a.data(), b.data(), a.size() * sizeof(double)) == 0;
+}
+
+struct Job {
+  const Operation* operation;
+  const Matrix* reference;
+  const Blas* blas;
+  std::string child;  // what a child does: compute, exit, exec, nothing
+  int child_set_threads;
+};
+
+[[noreturn]] void run_child(const Job& job) {
+  if (job.child == "exec") {
+    execl("/bin/true", "true", static_cast<char*>(nullptr));
+    _exit(4);
+  }
+  if (job.child == "nothing") exit(0);
+  if (job.child_set_threads != 0) job.blas->set_threads(job.child_set_threads);
+  for (int i = 0; i < 2; ++i) {
+    if (!same(job.operation->result(), *job.reference)) _exit(3);
+  }
+  if (job.child == "exit") exit(0);
+  _exit(0);
+}
+
+// Waits for a child; false when it did not do well.
+bool answered_well(pid_t child) {
+  int status = 0;
+  while (waitpid(child, &status, 0) < 0) {
+    if (errno != EINTR) fail(1, "waitpid");
+  }
+  if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return true;
+  fprintf(stderr, "a child ended with wait status 0x%x\n", static_cast<unsigned>(status));
+  return false;
+}
+
+void fork_many(const Job& job, int forks, int pause_us) {
+  for (int i = 0; i < forks; ++i) {
+    errno = 4242;
+    const pid_t child = fork();
+    if (child < 0) fail(1, "fork");
+    if (errno != 4242) fail(1, "fork changed errno");
+    if (child == 0) run_child(job);
+    if (!answered_well(child)) fail(1, "inexact or crashed in a child");
+    if (write(STDOUT_FILENO, ".", 1) != 1) _exit(1);
+    if (pause_us != 0) usleep(static_cast<useconds_t>(pause_us));
+  }
+}
+
+// Each generation computes, then forks the next.
+void nest(const Job& job, int depth) {
+  if (!same(job.operation->result(), *job.reference)) fail(1, "inexact in a generation");
+  if (write(STDOUT_FILENO, ".", 1) != 1) _exit(1);
+  if (depth == 0) return;
+  const pid_t child = fork();
+  if (child < 0) fail(1, "fork");
+  if (child == 0) {
+    nest(job, depth - 1);
+    _exit(0);
+  }
+  if (!answered_well(child)) fail(1, "a generation failed");
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const Arguments arguments(argc, argv);
+  const std::string binding = arguments.text("binding", "now");
+  Blas blas(arguments.text("blas", ""), arguments.text("prefix", ""), arguments.text("suffix", ""),
+            (binding == "lazy" ? RTLD_LAZY : RTLD_NOW) | RTLD_LOCAL);
+  const int threads = arguments.number("threads", 2);
+  blas.set_threads(threads);
+  const Integer n = arguments.number("n", 200);
+  const int flight = arguments.number("flight", 0);
+  const int forks = arguments.number("forks", 100);
+  const int pause_us = arguments.number("pause-us", 0);
+  const std::string from = arguments.text("from", "main");
+  const Operation operation(blas, arguments.text("op", "gemm"), n);
+  const Operation flight_operation(blas, arguments.text("flight-op", arguments.text("op", "gemm")),
+                                   arguments.number("flight-n", static_cast<int>(n)));
+
+  Matrix reference = operation.result();
+  const Matrix flight_reference = flight_operation.result();
+  const int child_reference_threads = arguments.number("child-threads", 0);
+  if (child_reference_threads != 0) {
+    blas.set_threads(child_reference_threads);
+    reference = operation.result();
+    blas.set_threads(threads);
+    flight_operation.result();
+  }
+  // Whether results repeat at all, without a fork: else "exact" would mean nothing.
+  if (child_reference_threads == 0 && !same(operation.result(), reference)) {
+    fail(2, "results do not repeat");
+  }
+  if (arguments.text("close", "no") == "yes") blas.close();
+
+  const Job job = {&operation, &reference, &blas, arguments.text("child", "compute"),
+                   arguments.number("child-set-threads", 0)};
+  std::atomic<bool> stop{false};
+  std::atomic<int> started{0};
+  std::vector<std::thread> in_flight;
+  for (int i = 0; i < flight; ++i) {
+    in_flight.emplace_back([&] {
+      ++started;
+      while (!stop.load()) {
+        if (!same(flight_operation.result(), flight_reference)) fail(1, "inexact in the parent");
+      }
+    });
+  }
+  while (started.load() < flight) std::this_thread::yield();
+  usleep(static_cast<useconds_t>(arguments.number("settle-us", 20000)));
+
+  if (const int depth = arguments.number("nest", 0)) {
+    nest(job, depth);
+  } else if (from == "main") {
+    fork_many(job, forks, pause_us);
+  } else if (from == "thread") {
+    std::thread([&] { fork_many(job, forks, pause_us); }).join();
+  } else if (from == "both") {
+    std::thread other([&] { fork_many(job, forks / 2, pause_us); });
+    fork_many(job, forks - forks / 2, pause_us);
+    other.join();
+  } else {
+    fail(2, "no such place to fork from: " + from);
+  }
+
+  stop.store(true);
+  for (std::thread& t : in_flight) t.join();
+  if (!same(flight_operation.result(), flight_reference)) fail(1, "inexact in the parent at the end");
+  if (arguments.text("last-words", "no") == "yes") {
+    // How many threads the process has now: "threads=N".
+    FILE* status = fopen("/proc/self/status", "r");
+    char line[256];
+    while (status != nullptr && fgets(line, sizeof line, status) != nullptr) {
+      if (strncmp(line, "Threads:", 8) == 0) printf("threads=%d", atoi(line + 8));
+    }
+    fflush(stdout);
+  }
+  return 0;
+}
