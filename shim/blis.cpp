@@ -65,11 +65,11 @@ void seen_all() {
     };
     Module* module = adopt(image, "BLIS", kDoors, prepare_module, nullptr);
     if (module == nullptr) continue;
-    copies[copy_count++] = {module, reinterpret_cast<void (*)(long)>(
-                                        image.find("bli_thread_set_num_threads").address)};
+    copies[copy_count++] = {
+        module, reinterpret_cast<void (*)(long)>(image.find("bli_thread_set_num_threads").address)};
     adopted = true;
   }
-  if (!adopted || !thread_state.forking) return;
+  if (!adopted || !this_thread_forks()) return;
   std::atomic<uint32_t> nobody{0};
   futex_wait_until(&nobody, 0, monotonic_ns() + kSettleNs);
 }

@@ -38,9 +38,10 @@ bool is_brief(Module* m, const pthread_mutex_t* mutex, const void* caller) {
   return mutex == known;
 }
 
-// A buffer that blas_memory_alloc has mapped is in OpenBLAS's tables, so that blas_memory_free knows
-// it, when the thread has given back the allocator's lock for the second time after that: once for
-// the list of what is to be unmapped, once for the table of buffers (memory.c, 0.2.20 to 0.3.26).
+// A buffer that blas_memory_alloc has mapped is in OpenBLAS's tables, so that blas_memory_free
+// knows it, when the thread has given back the allocator's lock for the second time after that:
+// once for the list of what is to be unmapped, once for the table of buffers (memory.c, 0.2.20 to
+// 0.3.26).
 void settle_fresh_buffer(Module* m) {
   FreshBuffer& fresh = thread_state.fresh_buffer[m->slot];
   if (fresh.address == nullptr || ++fresh.unlocks < 2) return;
@@ -82,7 +83,7 @@ struct Doors {
     Module* m = self();
     note(m, &m->conditions, condition);
     return m->behind_door<int (*)(pthread_cond_t*, pthread_mutex_t*)>(Door::kCondWait)(condition,
-                                                                                     mutex);
+                                                                                       mutex);
   }
 
   static int cond_signal(pthread_cond_t* condition) {
@@ -217,24 +218,12 @@ struct Doors {
 };
 
 constexpr const char* kNames[kDoorCount] = {
-    "pthread_mutex_lock",
-    "pthread_mutex_unlock",
-    "pthread_mutex_destroy",
-    "pthread_cond_wait",
-    "pthread_cond_signal",
-    "pthread_cond_destroy",
-    "pthread_create",
-    "pthread_join",
-    "mmap",
-    "exec_blas",
-    "exec_blas_async",
-    "blas_memory_alloc",
-    "blas_memory_free",
-    "omp_set_lock",
-    "omp_unset_lock",
-    "omp_in_parallel",
-    "omp_get_max_threads",
-    "GOMP_parallel",
+    "pthread_mutex_lock", "pthread_mutex_unlock", "pthread_mutex_destroy",
+    "pthread_cond_wait",  "pthread_cond_signal",  "pthread_cond_destroy",
+    "pthread_create",     "pthread_join",         "mmap",
+    "exec_blas",          "exec_blas_async",      "blas_memory_alloc",
+    "blas_memory_free",   "omp_set_lock",         "omp_unset_lock",
+    "omp_in_parallel",    "omp_get_max_threads",  "GOMP_parallel",
 };
 
 template <int... Slots>

@@ -24,8 +24,8 @@ bool walk(const MappedFile& file,
           void* context) {
   if (!file.fits(0, sizeof(ElfW(Ehdr)))) return false;
   const auto* header = reinterpret_cast<const ElfW(Ehdr)*>(file.data);
-  if (memcmp(header->e_ident, ELFMAG, SELFMAG) != 0 ||
-      header->e_shentsize != sizeof(ElfW(Shdr)) || header->e_shoff % alignof(ElfW(Shdr)) != 0 ||
+  if (memcmp(header->e_ident, ELFMAG, SELFMAG) != 0 || header->e_shentsize != sizeof(ElfW(Shdr)) ||
+      header->e_shoff % alignof(ElfW(Shdr)) != 0 ||
       !file.fits(header->e_shoff, size_t{header->e_shnum} * sizeof(ElfW(Shdr)))) {
     return false;
   }

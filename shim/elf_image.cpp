@@ -55,6 +55,8 @@ bool ElfImage::read(const dl_phdr_info& info) {
   *this = ElfImage();
   path_ = info.dlpi_name;
   base_ = info.dlpi_addr;
+  headers_ = info.dlpi_phdr;
+  header_count_ = info.dlpi_phnum;
   for (size_t i = 0; i < info.dlpi_phnum; ++i) {
     const ElfW(Phdr)& p = info.dlpi_phdr[i];
     const uintptr_t begin = base_ + p.p_vaddr;
@@ -65,22 +67,24 @@ bool ElfImage::read(const dl_phdr_info& info) {
         extend(&span_, begin, end);
         if ((p.p_flags & PF_W) != 0) extend(&writable_, begin, end);
         break;
-      case PT_DYNAMIC:
-        dynamic_ = reinterpret_cast<const ElfW(Dyn)*>(begin);
-        break;
-      case PT_GNU_RELRO:
-        relro_ = {begin, end};
-        break;
-      default:
-        break;
+      case PT_DYNAMIC: dynamic_ = reinterpret_cast<const ElfW(Dyn)*>(begin); break;
+      case PT_GNU_RELRO: relro_ = {begin, end}; break;
+      default: break;
     }
   }
   return dynamic_ != nullptr && table_fits(dynamic_, sizeof *dynamic_) && read_dynamic();
 }
 
-bool ElfImage::table_fits(const void* begin, size_t bytes) const {
+// Within one segment: between two of them there may be nothing.
+bool ElfImage::fits(const void* begin, size_t bytes, unsigned flags) const {
   const auto address = reinterpret_cast<uintptr_t>(begin);
-  return span_.contains(address) && bytes <= span_.end - address;
+  for (size_t i = 0; i < header_count_; ++i) {
+    const ElfW(Phdr)& p = headers_[i];
+    if (p.p_type != PT_LOAD || (p.p_flags & flags) != flags) continue;
+    const Range segment = {base_ + p.p_vaddr, base_ + p.p_vaddr + p.p_memsz};
+    if (segment.contains(address) && bytes <= segment.end - address) return true;
+  }
+  return false;
 }
 
 bool ElfImage::read_dynamic() {
@@ -124,8 +128,8 @@ bool ElfImage::read_dynamic() {
     return false;
   }
   for (const Relocations& table : {relocations_, plt_relocations_}) {
-    if (table.count != 0 && !table_fits(reinterpret_cast<const void*>(table.begin),
-                                        table.count * table.entry_size)) {
+    if (table.count != 0 &&
+        !table_fits(reinterpret_cast<const void*>(table.begin), table.count * table.entry_size)) {
       return false;
     }
   }
@@ -198,7 +202,8 @@ Symbol ElfImage::find(const char* name) const {
     for (size_t i = buckets[hash % bucket_count]; i >= first && i < symbol_count_; ++i) {
       const uint32_t* link = chains + (i - first);
       if (!table_fits(link, sizeof *link)) return {};
-      if (((*link ^ hash) >> 1) == 0 && matches(symbols_[i], i, name)) return to_symbol(symbols_[i]);
+      if (((*link ^ hash) >> 1) == 0 && matches(symbols_[i], i, name))
+        return to_symbol(symbols_[i]);
       if ((*link & 1U) != 0) break;
     }
     return {};
@@ -224,8 +229,7 @@ bool ElfImage::imports(const char* name) const {
 bool ElfImage::slot_at(const Relocations& table, size_t index, const char** name,
                        void*** slot) const {
   // The fields that we use stand first in Rela as in Rel.
-  const auto* r =
-      reinterpret_cast<const ElfW(Rel)*>(table.begin + index * table.entry_size);
+  const auto* r = reinterpret_cast<const ElfW(Rel)*>(table.begin + index * table.entry_size);
 #if __SIZEOF_POINTER__ == 8
   const unsigned type = ELF64_R_TYPE(r->r_info);
   const size_t symbol = ELF64_R_SYM(r->r_info);
@@ -236,7 +240,7 @@ bool ElfImage::slot_at(const Relocations& table, size_t index, const char** name
   if (type != kJumpSlot && type != kGlobDat) return false;
   if (symbol == 0 || !table_fits(symbols_ + symbol, sizeof *symbols_)) return false;
   const uintptr_t address = base_ + r->r_offset;
-  if (!writable_.contains(address) || writable_.end - address < sizeof(void*)) return false;
+  if (!fits(reinterpret_cast<void*>(address), sizeof(void*), PF_R | PF_W)) return false;
   const size_t offset = symbols_[symbol].st_name;
   if (offset >= strings_size_) return false;
   *name = strings_ + offset;

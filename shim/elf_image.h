@@ -105,7 +105,8 @@ class ElfImage {
   };
 
   bool read_dynamic();
-  bool table_fits(const void* begin, size_t bytes) const;
+  bool fits(const void* begin, size_t bytes, unsigned flags) const;
+  bool table_fits(const void* begin, size_t bytes) const { return fits(begin, bytes, PF_R); }
   size_t count_symbols() const;
   bool matches(const ElfW(Sym) & symbol, size_t index, const char* name) const;
   bool slot_at(const Relocations& table, size_t index, const char** name, void*** slot) const;
@@ -116,6 +117,8 @@ class ElfImage {
   const char* path_ = nullptr;
   const char* soname_ = nullptr;
   uintptr_t base_ = 0;
+  const ElfW(Phdr) * headers_ = nullptr;
+  size_t header_count_ = 0;
   Range span_;
   Range writable_;
   Range relro_;

@@ -13,18 +13,24 @@
 // prepares, which are counted.
 #include "fork_handlers.h"
 
+#include <sys/mman.h>
+
 #include "module.h"
 #include "runtime.h"
 
 namespace forksafe {
 namespace {
 
+// How many tails have prepared in the fork under way, for the child: it finds fork_page wiped. As
+// good as always the same number, so that parents don't write to it.
+uint32_t tails_to_come = 0;
+
 // The handlers of one fork may be entered at the head or, before it, at the newest tail.
 void begin() {
-  if (thread_state.forking) return;
+  if (this_thread_forks()) return;
   const KeepErrno keep;
   fork_page.fork_lock.lock();  // two threads may fork at once
-  thread_state.forking = true;
+  fork_page.forker.store(&thread_state, std::memory_order_relaxed);
   fork_page.tails = 0;
   look_at_loaded_objects();
   run_step(&Runtime::prepare_first);
@@ -38,6 +44,7 @@ void tail_prepare() {
 void head_prepare() {
   begin();
   const KeepErrno keep;
+  if (tails_to_come != fork_page.tails) tails_to_come = fork_page.tails;
   fork_page.adoption_lock.lock();
   run_step(&Runtime::prepare_last);
 }
@@ -45,7 +52,7 @@ void head_prepare() {
 void head_parent() {
   const KeepErrno keep;
   run_step(&Runtime::parent);
-  thread_state.forking = false;
+  fork_page.forker.store(nullptr, std::memory_order_relaxed);
   fork_page.adoption_lock.unlock();
   fork_page.fork_lock.unlock();
 }
@@ -59,13 +66,13 @@ void head_child() {
   const KeepErrno keep;
   fork_page.adoption_lock.reset();
   fork_page.fork_lock.reset();
-  thread_state.forking = false;
+  fork_page.forker.store(nullptr, std::memory_order_relaxed);
   run_step(&Runtime::child_first);
-  if (fork_page.tails == 0) finish_child();
+  if (tails_to_come == 0) finish_child();
 }
 
 void tail_child() {
-  if (--fork_page.tails == 0) finish_child();
+  if (--tails_to_come == 0) finish_child();
 }
 
 char handle;  // what glibc takes for our object: we are never unloaded
@@ -73,6 +80,9 @@ char handle;  // what glibc takes for our object: we are never unloaded
 }  // namespace
 
 int register_head(RegisterAtfork register_atfork) {
+  // May fail before Linux 4.14; then the page is copied like any other.
+  const KeepErrno keep;
+  madvise(&fork_page, sizeof fork_page, MADV_WIPEONFORK);
   return register_atfork(head_prepare, head_parent, head_child, &handle);
 }
 

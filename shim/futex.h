@@ -18,11 +18,14 @@ namespace forksafe {
 
 static_assert(sizeof(std::atomic<uint32_t>) == sizeof(uint32_t), "a futex is a plain word");
 
-/// Keeps errno as the caller of a handler or a door left it.
+/// Keeps errno as the caller of a handler or a door left it. It is written to only if it changed:
+/// after fork the first write to a page is a fault.
 class KeepErrno {
  public:
   KeepErrno() : saved_(errno) {}
-  ~KeepErrno() { errno = saved_; }
+  ~KeepErrno() {
+    if (errno != saved_) errno = saved_;
+  }
   KeepErrno(const KeepErrno&) = delete;
   KeepErrno& operator=(const KeepErrno&) = delete;
 

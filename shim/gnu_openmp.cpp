@@ -36,6 +36,13 @@ struct ControlVariables {
   int nested;
   int default_device;
   uintptr_t default_allocator;
+
+  bool operator!=(const ControlVariables& o) const {
+    return max_threads != o.max_threads || dynamic != o.dynamic ||
+           schedule_kind != o.schedule_kind || schedule_chunk != o.schedule_chunk ||
+           max_active_levels != o.max_active_levels || nested != o.nested ||
+           default_device != o.default_device || default_allocator != o.default_allocator;
+  }
 };
 
 // The public functions; null where a copy is too old to have one.
@@ -200,15 +207,17 @@ void seen_all() {
 // __tls_get_addr may allocate for a library that was dlopened: so before other handlers.
 void prepare_first() {
   each([](Copy* copy) {
-    copy->block = nullptr;
     const size_t start_of_block[2] = {copy->tls_module, 0};
     auto* block = static_cast<unsigned char*>(tls_get_addr(start_of_block));
     bool used = memcmp(block, copy->tls_image, copy->tls_image_size) != 0;
     for (size_t i = copy->tls_image_size; i < copy->tls_size && !used; ++i) used = block[i] != 0;
-    if (!used) return;  // this thread has no pool
-    if (copy->omp.get_level() > 0) return;
-    copy->before = read_variables(copy->omp);
-    copy->block = block;
+    // A thread that has no pool, or is inside a region, is left as it is.
+    if (!used || copy->omp.get_level() > 0) block = nullptr;
+    // Hardly ever is anything new: then the page is not written to.
+    if (copy->block != block) copy->block = block;
+    if (block == nullptr) return;
+    const ControlVariables now = read_variables(copy->omp);
+    if (now != copy->before) copy->before = now;
   });
 }
 
@@ -237,8 +246,7 @@ void child_last() {
 }  // namespace
 
 const Runtime gnu_openmp = {
-    "GNU OpenMP", forget, see,     seen_all,    prepare_first,
-    nullptr,      nullptr, child_first, child_last,
+    "GNU OpenMP", forget, see, seen_all, prepare_first, nullptr, nullptr, child_first, child_last,
 };
 
 }  // namespace forksafe

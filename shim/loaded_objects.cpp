@@ -97,8 +97,7 @@ bool pin(const ElfImage& image) {
   using Dlopen = void* (*)(const char*, int);
   const auto open = reinterpret_cast<Dlopen>(find_function("dlopen"));
   const KeepErrno keep;
-  return open != nullptr &&
-         open(image.path(), RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE) != nullptr;
+  return open != nullptr && open(image.path(), RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE) != nullptr;
 }
 
 void remember_startup_objects() { startup_objects = count_objects(); }

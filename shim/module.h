@@ -101,13 +101,19 @@ struct Gates {
   Gate brief;
 };
 
-/// The gates of all modules lie in one page, and what else a fork writes to is there too: after
-/// fork, each page that parent writes to first costs a copy-on-write fault.
+struct ThreadState;
+
+/// What is written to around every fork: one page, which the kernel wipes in a child
+/// (MADV_WIPEONFORK, Linux 4.14) instead of sharing it, so that the parent's first write to it
+/// after fork is no copy-on-write fault. Where the kernel does not, all works as well: the child
+/// resets what it finds. Nothing else may lie in that page.
 struct alignas(4096) ForkPage {
   Gates gates[kMaxModules];
   Lock fork_lock;      ///< held by the thread that forks, from prepare to parent
   Lock adoption_lock;  ///< held while a module is adopted, and across fork
-  uint32_t tails = 0;  ///< tail handlers whose child half is still to come; see fork_handlers.cpp
+  /// The thread that holds fork_lock.
+  std::atomic<const ThreadState*> forker{nullptr};
+  uint32_t tails = 0;  ///< tail handlers that have prepared; see fork_handlers.cpp
 };
 extern ForkPage fork_page;
 
@@ -122,9 +128,13 @@ struct ThreadState {
   uint8_t calls_depth[kMaxModules];
   uint8_t brief_depth[kMaxModules];
   FreshBuffer fresh_buffer[kMaxModules];
-  bool forking;  ///< between prepare and parent or child
 };
 extern __thread ThreadState thread_state __attribute__((tls_model("initial-exec")));
+
+/// Whether this thread is between prepare and parent.
+inline bool this_thread_forks() {
+  return fork_page.forker.load(std::memory_order_relaxed) == &thread_state;
+}
 
 struct Module {
   int slot = 0;
@@ -170,9 +180,9 @@ struct Module {
 extern Module modules[kMaxModules];
 extern std::atomic<int> module_count;
 
-/// Puts doors into `image` and makes it a module, of a `kind` for the log. `prepare_module` fills in what the doors need
-/// before the first of them is opened. Null (and a line in the log) where there is no room or the
-/// image's GOT can't be written: then nothing was changed.
+/// Puts doors into `image` and makes it a module, of a `kind` for the log. `prepare_module` fills
+/// in what the doors need before the first of them is opened. Null (and a line in the log) where
+/// there is no room or the image's GOT can't be written: then nothing was changed.
 Module* adopt(const ElfImage& image, const char* kind, DoorSet doors,
               void (*prepare_module)(Module* module, const void* context), const void* context);
 

@@ -19,8 +19,8 @@ constexpr DoorSet kThreadDoors = {
 };
 
 constexpr DoorSet kOpenMpDoors = {
-    Door::kMutexLock,  Door::kMutexUnlock,  Door::kMutexDestroy,  Door::kExecBlas,
-    Door::kMemoryAlloc, Door::kMemoryFree,  Door::kOmpSetLock,    Door::kOmpUnsetLock,
+    Door::kMutexLock,     Door::kMutexUnlock,   Door::kMutexDestroy, Door::kExecBlas,
+    Door::kMemoryAlloc,   Door::kMemoryFree,    Door::kOmpSetLock,   Door::kOmpUnsetLock,
     Door::kOmpInParallel, Door::kOmpMaxThreads, Door::kGompParallel,
 };
 
@@ -82,8 +82,8 @@ void take_symbol(Findings* found, const char* name, void* address, size_t size) 
   } else if (strcmp(name, "blas_buffer_inuse") == 0) {
     b->buffer_inuse = static_cast<unsigned char*>(address);
     b->buffer_inuse_size = size;
-  } else if (strncmp(name, "CPU_AVAILABLE", strlen("CPU_AVAILABLE")) == 0 &&
-             size == sizeof(long) && b->cpu_available_count < OpenBlas::kMaxCounters) {
+  } else if (strncmp(name, "CPU_AVAILABLE", strlen("CPU_AVAILABLE")) == 0 && size == sizeof(long) &&
+             b->cpu_available_count < OpenBlas::kMaxCounters) {
     b->cpu_available[b->cpu_available_count++] = static_cast<long*>(address);
   }
 }
@@ -167,8 +167,10 @@ bool adopt_openblas(void (*prepare)()) {
     return false;
   }
   Line kind;
-  kind.add("OpenBLAS 0.").add(found.blas.version / 100 % 100).add(".").add(
-      found.blas.version % 100);
+  kind.add("OpenBLAS 0.")
+      .add(found.blas.version / 100 % 100)
+      .add(".")
+      .add(found.blas.version % 100);
   kind.add(found.blas.openmp ? ", OpenMP" : ", own threads");
   Module* module = adopt(image, kind.text(), doors, prepare_module, &found);
   if (module == nullptr) return false;

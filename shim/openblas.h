@@ -33,6 +33,11 @@ struct OpenBlas {
   long cpu_available_initial;
 
   bool rested;  ///< for the fork under way: nothing is in flight that the child can't undo
+
+  /// Sets `rested`. It hardly ever changes, and a write would be a page fault at every fork.
+  void set_rested(bool value) {
+    if (rested != value) rested = value;
+  }
 };
 
 /// `prepare` is about to be registered with pthread_atfork. If it is the shutdown of an OpenBLAS,

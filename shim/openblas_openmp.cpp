@@ -30,8 +30,7 @@ int64_t deadline() { return monotonic_ns() + int64_t{options().wait_ms} * 100000
 void rest_calls(OpenBlas* blas) {
   Module* module = blas->module;
   if (module->gates().calls.closed()) return;
-  // A child that was degraded once stays so: what was stale then is stale now.
-  blas->rested = *module->calls_depth() == 0 && *module->brief_depth() == 0;
+  blas->set_rested(*module->calls_depth() == 0 && *module->brief_depth() == 0);
   module->gates().calls.close();
   if (!blas->rested) {
     report_degraded(*module, "the fork comes from inside a call");

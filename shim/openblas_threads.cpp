@@ -17,8 +17,8 @@
 //   their waiters are gone, and a signal would go to one of them.
 // - exec_queue_lock: a spin lock of one word, held while work is handed out, and for as long as
 //   all workers are busy with another call (a mutex in 0.3.34). The child sets it free where
-//   .symtab names it (the wheels). Where a build is stripped, its calls of exec_blas_async through its PLT stand under
-//   the calls gate (Debian's, conda's).
+//   .symtab names it (the wheels). Where a build is stripped, its calls of exec_blas_async through
+//   its PLT stand under the calls gate (Debian's, conda's).
 // - CPU_AVAILABLE (0.3.27 to 0.3.29): a level-3 call counts it down on its way in and up on its
 //   way out. A child would inherit the deficit of calls in flight, and wait for it to go for ever.
 //   The child sets it to its initial value where .symtab names it.
@@ -54,8 +54,8 @@ int count_workers() {
 // Whether a call in flight can leave something behind that the child can't find: a stripped build
 // whose internals don't call each other through the PLT, or 0.3.27 to 0.3.29 without names.
 bool is_blind(const OpenBlas& blas) {
-  const bool queue_is_seen = blas.exec_queue_is_named ||
-                             blas.module->behind[static_cast<size_t>(Door::kExecBlasAsync)];
+  const bool queue_is_seen =
+      blas.exec_queue_is_named || blas.module->behind[static_cast<size_t>(Door::kExecBlasAsync)];
   const bool counts = blas.version >= 327 && blas.version <= 329;
   return !queue_is_seen || (counts && blas.cpu_available_count == 0);
 }
@@ -76,29 +76,26 @@ void prepare() {
   const int64_t deadline = monotonic_ns() + int64_t{options().wait_ms} * 1000000;
   each([deadline](OpenBlas* blas) {
     Module* module = blas->module;
-    blas->rested = *module->calls_depth() == 0 && *module->brief_depth() == 0;
-    const char* why = "the fork comes from inside a call";
-    if (blas->rested && is_blind(*blas) && count_threads() > 1 + count_workers()) {
-      blas->rested = false;
+    const char* why = nullptr;
+    if (*module->calls_depth() != 0 || *module->brief_depth() != 0) {
+      why = "the fork comes from inside a call";
+    } else if (is_blind(*blas) && count_threads() > 1 + count_workers()) {
       why = "this build hides what calls in flight leave behind";
+    } else if (module->overflowed.load()) {
+      why = "it has more locks than there is room for";
     }
     if (!blas->exec_queue_is_named) {
       module->gates().calls.close();
-      if (blas->rested && !module->gates().calls.wait_empty(deadline)) {
-        blas->rested = false;
+      if (why == nullptr && !module->gates().calls.wait_empty(deadline)) {
         why = "calls in flight outlived FORKSAFE_WAIT_MS";
       }
     }
     module->gates().brief.close();
     if (*module->brief_depth() == 0 && !module->gates().brief.wait_empty(deadline)) {
-      blas->rested = false;
       why = "its memory allocator did not come to rest";
     }
-    if (module->overflowed.load()) {
-      blas->rested = false;
-      why = "it has more locks than there is room for";
-    }
-    if (!blas->rested) report_degraded(*module, why);
+    blas->set_rested(why == nullptr);
+    if (why != nullptr) report_degraded(*module, why);
   });
 }
 

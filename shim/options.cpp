@@ -31,7 +31,9 @@ bool read_enabled(const char* text, Options* o) {
   return true;
 }
 
-bool read_wait(const char* text, Options* o) { return read_number(text, 0, kMaxWaitMs, &o->wait_ms); }
+bool read_wait(const char* text, Options* o) {
+  return read_number(text, 0, kMaxWaitMs, &o->wait_ms);
+}
 
 bool read_pool(const char* text, Options* o) {
   if (strcmp(text, "keep") != 0 && strcmp(text, "drop") != 0) return false;

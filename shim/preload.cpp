@@ -6,7 +6,8 @@
 // - Handlers and doors never allocate, never use stdio, keep errno, and touch few pages.
 // - The dynamic linker is never called in a child.
 // - prepare, parent and child of a runtime stand side by side in its file.
-// - What can't be done safely is not done: no patching of code, no guessing of a struct's layout, no
+// - What can't be done safely is not done: no patching of code, no guessing of a struct's layout,
+// no
 //   signal to other threads.
 // - Every workaround names the version that forces it.
 #include <cerrno>

@@ -32,8 +32,8 @@ Line& Line::add(long number) {
   char digits[24];
   char* p = digits + sizeof digits;
   *--p = '\0';
-  unsigned long rest = number < 0 ? 0UL - static_cast<unsigned long>(number)
-                                  : static_cast<unsigned long>(number);
+  unsigned long rest =
+      number < 0 ? 0UL - static_cast<unsigned long>(number) : static_cast<unsigned long>(number);
   do {
     *--p = static_cast<char>('0' + rest % 10);
     rest /= 10;

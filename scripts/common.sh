@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+# What demo.sh and test.sh share, in POSIX sh: the root of the repository, packages, the build, a
+# virtual environment. Sourced, never run:  . "$(dirname "$0")/common.sh"
+#
+# FORKSAFE_BUILD     the build folder, from the root of the repository (default: build)
+# FORKSAFE_PACKAGES  "installed": do not look for Debian's packages, all that is needed is there
+
+# Debian's Python and meson, not those of a pyenv or conda that come first on PATH: Debian's numpy
+# and its OpenBLAS, which the demo and the tests run, belong to Debian's Python.
+PATH=/usr/bin:$PATH
+export PATH
+python=/usr/bin/python3
+
+root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd) || exit 2
+case ${FORKSAFE_BUILD:-build} in
+  /*) build=${FORKSAFE_BUILD} ;;
+  *) build=$root/${FORKSAFE_BUILD:-build} ;;
+esac
+
+say() { printf '%s\n' "$*"; }
+
+fail() {
+  printf '%s: %s\n' "$(basename -- "$0")" "$*" >&2
+  exit 2
+}
+
+is_installed() {
+  dpkg-query -W -f '${db:Status-Status}\n' "$1" 2>/dev/null | grep -qx installed
+}
+
+# need_packages PKG...: installs those that are missing, or says how and ends the script with 2.
+need_packages() {
+  [ "${FORKSAFE_PACKAGES:-}" = installed ] && return 0
+  if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then
+    fail "apt-get not found: install the equivalents of $*, then run this again with" \
+      "FORKSAFE_PACKAGES=installed"
+  fi
+
+  missing=
+  for package in "$@"; do
+    is_installed "$package" || missing="$missing $package"
+  done
+  [ -z "$missing" ] && return 0
+  missing=${missing# }
+
+  if [ "$(id -u)" -eq 0 ]; then
+    as_root=
+  elif command -v sudo >/dev/null && sudo -n true 2>/dev/null; then
+    as_root='sudo -n'
+  elif command -v sudo >/dev/null && [ -t 0 ]; then
+    as_root=sudo # it asks for the password
+  else
+    fail "missing packages: $missing. Install them with: sudo apt-get install $missing"
+  fi
+
+  say "installing $missing"
+  # Word splitting is meant: $as_root is zero, one or two words, $missing a list of packages.
+  # An update that fails may still leave lists good enough for the install, which decides.
+  # shellcheck disable=SC2086
+  $as_root apt-get -q update >"$(package_log)" 2>&1 || true
+  # shellcheck disable=SC2086
+  if ! $as_root env DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends \
+    $missing >>"$(package_log)" 2>&1; then
+    tail -n 15 "$(package_log)" >&2
+    fail "apt-get could not install $missing (see $(package_log)). By hand:" \
+      "sudo apt-get install $missing"
+  fi
+}
+
+package_log() {
+  mkdir -p "$build"
+  printf '%s\n' "$build/packages.log"
+}
+
+# build_library [TARGET...]: configures once, compiles what changed of these targets (of all, when none
+# is named). The compiler speaks only when it fails.
+build_library() {
+  meson=meson
+  [ -x /usr/bin/meson ] && meson=/usr/bin/meson
+  command -v "$meson" >/dev/null || fail "meson not found: install it (Debian: meson)"
+
+  say "building in $build"
+  mkdir -p "$build"
+  build_log=$build/build.log
+  : >"$build_log"
+  # coredata.dat is what meson itself takes for the sign of a configured folder.
+  if [ ! -f "$build/meson-private/coredata.dat" ]; then
+    "$meson" setup "$build" "$root" >>"$build_log" 2>&1 || build_failed
+  fi
+  "$meson" compile -C "$build" "$@" >>"$build_log" 2>&1 || build_failed
+}
+
+build_failed() {
+  tail -n 30 "$build_log" >&2
+  fail "the build failed (all of it: $build_log)"
+}
+
+# make_venv NAME PKG...: the virtual environment BUILD/NAME with these packages from PyPI, as wheels
+# (a numpy compiled here would not be the wheel that people have). Not made again while the list of
+# packages and the Python stay the same. Returns 1 where they can't be had; pip.log tells why.
+make_venv() {
+  venv=$build/$1
+  shift
+  wanted="$("$python" --version) $*"
+  stamp=$venv/forksafe-packages
+  [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && return 0
+
+  say "installing $* from PyPI into $venv"
+  mkdir -p "$build"
+  # --clear: one that was left half made, or belongs to an older Python, starts over. Two retries:
+  # pip's own five take minutes to find out that there is no network.
+  "$python" -m venv --clear "$venv" >"$build/pip.log" 2>&1 &&
+    "$venv/bin/python" -m pip install --disable-pip-version-check --no-input --only-binary :all: \
+      --timeout 10 --retries 2 "$@" >>"$build/pip.log" 2>&1 &&
+    printf '%s\n' "$wanted" >"$stamp"
+}

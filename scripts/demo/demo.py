@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs each case without the library, then with it, and prints the table. Started by demo.sh."""
+
+import argparse
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import textwrap
+import time
+
+TIMEOUT = 20
+SETUP_TIMEOUT = 120  # imports from a cold disk are slow, which is no deadlock
+PR_SET_CHILD_SUBREAPER = 36
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+COLOURS = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+RED, GREEN, YELLOW = 31, 32, 33
+
+
+class Case:
+    def __init__(self, name, command, blas_folder=None):
+        self.name = name
+        self.command = command
+        self.blas_folder = blas_folder  # where numpy is to find libblas.so.3
+
+
+class Outcome:
+    def __init__(self, verdict, text):
+        self.verdict = verdict  # "passed", "failed", or "cannot run"
+        self.text = text
+
+
+def list_cases(wheels):
+    seed = os.path.join(HERE, "seed_program.py")
+    multiply = os.path.join(HERE, "fork_and_multiply.py")
+    libraries = os.path.join("/usr/lib", sysconfig.get_config_var("MULTIARCH") or "")
+    cases = []
+    if wheels:
+        cases += [
+            Case("the notes' program (obspy, Pool(2), 50 items)", [wheels, seed]),
+            Case("the notes' program, a thread of the parent inside a @ a",
+                 [wheels, seed, "--busy"]),
+            Case("numpy wheel, a thread inside a @ a",
+                 [wheels, multiply, "openblas", "--busy"]),
+        ]
+    else:
+        cases += [Case("Debian's numpy, OpenBLAS with its own threads, a thread inside a @ a",
+                       [sys.executable, multiply, "openblas-pthread", "--busy"],
+                       os.path.join(libraries, "openblas-pthread"))]
+    cases += [Case("Debian's numpy, OpenMP OpenBLAS, no thread inside",
+                   [sys.executable, multiply, "openblas-openmp"],
+                   os.path.join(libraries, "openblas-openmp"))]
+    return cases
+
+
+def environment(case, library):
+    """The caller's, without what would choose another BLAS, another number of threads or another
+    preload: with one thread nothing hangs."""
+    env = {name: value for name, value in os.environ.items()
+           if not name.startswith(("OMP_", "GOMP_", "KMP_", "FORKSAFE"))
+           and not name.endswith("_NUM_THREADS")
+           and name not in ("LD_PRELOAD", "LD_LIBRARY_PATH")}
+    if library:
+        env["LD_PRELOAD"] = library
+    if case.blas_folder:
+        env["LD_LIBRARY_PATH"] = case.blas_folder
+    return env
+
+
+def processes_of_group(group):
+    """The group's processes, its leader (the parent of the others) first."""
+    members = []
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit():
+            continue
+        try:
+            with open(f"/proc/{entry}/stat", "rb") as stat:
+                # "pid (name) state ppid pgrp ...", and the name may hold blanks and brackets
+                fields = stat.read().rpartition(b")")[2].split()
+        except OSError:
+            continue  # it ended meanwhile
+        if int(fields[2]) == group:
+            members.append(int(entry))
+    return sorted(members, key=lambda pid: (pid != group, pid))
+
+
+def where_stuck(group, tool):
+    """`parent waits in GOMP_parallel (libgomp.so.1)`, or nothing when it can't be told."""
+    if not os.access(tool, os.X_OK):
+        return ""
+    for pid in processes_of_group(group):
+        try:
+            answer = subprocess.run([tool, str(pid)], stdout=subprocess.PIPE,
+                                    stderr=subprocess.DEVNULL, text=True, timeout=10)
+        except (OSError, subprocess.TimeoutExpired):
+            continue
+        if answer.returncode == 0 and answer.stdout.strip():
+            who = "parent" if pid == group else "child"
+            return f"{who} {answer.stdout.strip().splitlines()[0]}"
+    return ""
+
+
+def end_group(process):
+    """Kills what is left of the case and reaps it. The leader has not been waited for, so the group's
+    number is still its own. Orphans of the case come to us (we are a subreaper)."""
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    while True:
+        try:
+            os.waitpid(-process.pid, 0)
+        except ChildProcessError:
+            return
+
+
+def has_ended(process):
+    """Without reaping it."""
+    return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def run(case, library, tool):
+    if case.blas_folder and not os.path.isdir(case.blas_folder):
+        return Outcome("cannot run", f"can't run: no folder {case.blas_folder}")
+    # Files, not pipes: a child that outlives its parent would hold a pipe open.
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+        interpreter, *arguments = case.command
+        # -E -s: no PYTHONPATH and no user's packages, which may hold another numpy.
+        process = subprocess.Popen([interpreter, "-E", "-s", "-B", *arguments], stdout=output,
+                                   stderr=errors, stdin=subprocess.DEVNULL,
+                                   env=environment(case, library), start_new_session=True)
+        stuck = None
+        try:
+            is_ready = False
+            limit = SETUP_TIMEOUT
+            deadline = time.monotonic() + limit
+            while not has_ended(process):
+                if not is_ready and read(output).startswith("ready"):
+                    is_ready = True
+                    limit = TIMEOUT
+                    deadline = time.monotonic() + limit
+                if time.monotonic() > deadline:
+                    place = where_stuck(process.pid, tool)
+                    stuck = f"hung after {limit} s" + (f": {place}" if place else "")
+                    break
+                time.sleep(0.05)
+        finally:
+            end_group(process)
+        if stuck:
+            return Outcome("failed", stuck)
+        return judge(process.returncode, read(output), read(errors))
+
+
+def read(file):
+    # pread: the offset is shared with the case, which writes at it.
+    return os.pread(file.fileno(), 1 << 20, 0).decode(errors="replace")
+
+
+def judge(status, output, errors):
+    last = (output.strip().splitlines() or [""])[-1]
+    try:
+        said = json.loads(last)
+    except ValueError:
+        said = {}
+    if status == 77 and "cannot_run" in said:
+        return Outcome("cannot run", "can't run: " + said["cannot_run"])
+    if "count" in said:
+        done = f"{said['count']} {said['what']} in {said['seconds']:.1f} s"
+        if status == 0 and said["exact"]:
+            return Outcome("passed", done)
+        return Outcome("failed", done + ", but results differ")
+    if status < 0:
+        return Outcome("failed", f"crashed: {signal.Signals(-status).name}")
+    why = (errors.strip().splitlines() or [f"exit status {status}"])[-1]
+    return Outcome("failed", "failed: " + why)
+
+
+def paint(text, colour):
+    return f"\033[{colour}m{text}\033[0m" if COLOURS and colour else text
+
+
+def colour_of(outcome):
+    return {"passed": GREEN, "failed": RED, "cannot run": YELLOW}[outcome.verdict]
+
+
+def print_table(rows):
+    """At most 100 columns: three cells of 34, 38 and 24, and two gaps of two."""
+    titles = ("case", "without", "with")
+    table = [[(case.name, None), (without.text, colour_of(without)),
+              (with_it.text, colour_of(with_it))] for case, without, with_it in rows]
+    cells = [[(textwrap.wrap(text, most, break_on_hyphens=False), colour)
+              for (text, colour), most in zip(row, (34, 38, 24))] for row in table]
+    widths = [max(len(line) for line in [title] + sum((row[i][0] for row in cells), []))
+              for i, title in enumerate(titles)]
+    rule = "  ".join("-" * width for width in widths)
+    print("  ".join(title.ljust(width) for title, width in zip(titles, widths)).rstrip())
+    for row in cells:
+        print(rule)
+        for number in range(max(len(lines) for lines, _ in row)):
+            parts = [paint((lines[number] if number < len(lines) else "").ljust(width), colour)
+                     for (lines, colour), width in zip(row, widths)]
+            print("  ".join(parts).rstrip())
+    print(rule)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--library", required=True, help="libforksafe.so")
+    parser.add_argument("--stuck-at", required=True, help="the tool that tells where one hangs")
+    parser.add_argument("--wheels", help="a Python that has numpy, scipy and obspy from PyPI")
+    options = parser.parse_args()
+
+    # An end by SIGTERM or SIGHUP goes through `finally` too: no case is left behind.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda received, _: sys.exit(128 + received))
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+    if len(os.sched_getaffinity(0)) < 2:
+        print("Note: one core only. BLAS then starts no threads, and nothing hangs.")
+    cases = list_cases(options.wheels)
+    print(f"A case that is not done {TIMEOUT} s after its first fork is taken to hang.")
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        library = os.path.abspath(options.library)
+        if set(library) & set(" :"):
+            # LD_PRELOAD takes both for the end of a path.
+            os.symlink(library, os.path.join(folder, "libforksafe.so"))
+            library = os.path.join(folder, "libforksafe.so")
+        for number, case in enumerate(cases, 1):
+            print(f"[{number}/{len(cases)}] {case.name}")
+            outcomes = []
+            for title, preload in (("without", None), ("with", library)):
+                print(f"      {title + ':':9}", end="", flush=True)
+                outcomes.append(run(case, preload, options.stuck_at))
+                print(paint(outcomes[-1].text, colour_of(outcomes[-1])), flush=True)
+            rows.append((case, *outcomes))
+
+    print()
+    print_table(rows)
+    print()
+    not_cured = [case.name for case, _, with_it in rows if with_it.verdict != "passed"]
+    shown = [case for case, without, _ in rows if without.verdict == "failed"]
+    if not_cured:
+        print("NOT shown: did not pass with the library: " + "; ".join(not_cured))
+        return 1
+    if not shown:
+        print("NOT shown: every case passed without the library too, so there was nothing to cure.")
+        return 1
+    print(f"{len(shown)} of {len(rows)} cases fail without the library; "
+          f"with it all {len(rows)} pass, with exact results.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+// The options, the log, and the degraded paths.
+#include <unistd.h>
+
+#include <algorithm>
+#include <catch2/catch.hpp>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include "setting.h"
+
+using namespace forksafe_test;
+
+namespace {
+
+// A log in a file of its own, gone at the end.
+class LogFile {
+ public:
+  LogFile()
+      : path_(std::filesystem::temp_directory_path() /
+              ("forksafe-log-" + std::to_string(getpid()))) {}
+  ~LogFile() { std::filesystem::remove(path_); }
+  std::string path() const { return path_.string(); }
+  std::string text() const {
+    std::ifstream file(path_);
+    std::ostringstream all;
+    all << file.rdbuf();
+    return all.str();
+  }
+  int count(const std::string& part) const {
+    int result = 0;
+    const std::string all = text();
+    for (size_t at = all.find(part); at != std::string::npos; at = all.find(part, at + 1)) ++result;
+    return result;
+  }
+
+ private:
+  std::filesystem::path path_;
+};
+
+}  // namespace
+
+TEST_CASE("a call that outlives FORKSAFE_WAIT_MS: children compute with one thread, exactly") {
+  const LogFile log;
+  Command command = forker(blas_by_name("debian-openmp"),
+                           {"--flight=1", "--flight-n=2500", "--forks=25", "--or-one-thread=yes"});
+  expect_trouble(command);
+  command.environment["FORKSAFE_WAIT_MS"] = "20";
+  command.environment["FORKSAFE_LOG"] = log.path();
+  expect_success(command, 25);
+  INFO(log.text());
+  CHECK(log.count("a child computes with one thread in ") > 0);
+  CHECK(log.count("outlived FORKSAFE_WAIT_MS") > 0);
+}
+
+TEST_CASE("within FORKSAFE_WAIT_MS no fork is degraded") {
+  for (const char* name : {"debian", "debian-openmp"}) {
+    const LogFile log;
+    Command command = forker(blas_by_name(name), {"--flight=3", "--forks=200"});
+    command.environment["FORKSAFE_LOG"] = log.path();
+    command.environment["FORKSAFE_WAIT_MS"] = "10000";
+    expect_success(command, 200);
+    INFO(log.text());
+    CHECK(log.count("one thread") == 0);
+    CHECK(log.count("adopted ") == (std::string(name) == "debian" ? 1 : 2));
+    CHECK(log.count("OpenBLAS 0.3.") == 1);
+  }
+}
+
+TEST_CASE("FORKSAFE_POOL=drop leaves one thread in the parent, keep leaves the pool") {
+  for (const char* name : {"debian", "numpy-2.2", "openblas64"}) {
+    Command drop = forker(blas_by_name(name),
+                          {"--forks=100", "--threads-after=1", "--child-threads-at-end=2"});
+    drop.environment["FORKSAFE_POOL"] = "drop";
+    expect_success(drop, 100);
+    // With another thread about, the process would not look single-threaded: the pool is kept.
+    Command busy = forker(blas_by_name(name), {"--flight=1", "--forks=50"});
+    busy.environment["FORKSAFE_POOL"] = "drop";
+    expect_success(busy, 50);
+  }
+}
+
+TEST_CASE("FORKSAFE_CHILD_THREADS=N gives children N threads") {
+  for (const char* name : {"debian", "debian-openmp", "numpy-2.2", "openblas64"}) {
+    for (const char* threads : {"1", "3"}) {
+      Command command =
+          forker(blas_by_name(name),
+                 {"--flight=1", "--forks=50", std::string("--child-threads=") + threads,
+                  std::string("--child-threads-at-end=") + threads});
+      command.environment["FORKSAFE_CHILD_THREADS"] = threads;
+      expect_success(command, 50);
+    }
+  }
+}
+
+TEST_CASE("FORKSAFE=0 switches everything off") {
+  Command command = forker(blas_by_name("debian"), {"--flight=1", "--forks=300"});
+  command.environment["FORKSAFE"] = "0";
+  expect_trouble(with_library(command));
+}
+
+TEST_CASE("a value that can't be read gets one line, and the default") {
+  Command command;
+  command.arguments = {"/bin/true"};
+  command.environment = {{"FORKSAFE_WAIT_MS", "soon"}};
+  const Outcome outcome = run(with_library(command));
+  CHECK(outcome.succeeded());
+  CHECK(outcome.output.find("FORKSAFE_WAIT_MS=soon can't be read: give milliseconds from 0 to "
+                            "3600000; going on with 1000\n") != std::string::npos);
+  CHECK(std::count(outcome.output.begin(), outcome.output.end(), '\n') == 1);
+}
+
+TEST_CASE("a log that can't be written is not the program's trouble") {
+  Command command = forker(blas_by_name("debian"), {"--forks=20"});
+  command.environment["FORKSAFE_LOG"] = "/nonexistent/folder/log";
+  expect_success(command, 20);
+}
+
+TEST_CASE("by default nothing is printed") {
+  Command command = forker(blas_by_name("debian"), {"--flight=1", "--forks=20"});
+  const Outcome outcome = run(with_library(command));
+  CHECK(outcome.succeeded());
+  CHECK(outcome.output == std::string(20, '.'));
+}

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+// Python's multiprocessing with numpy: the numpy wheel with a thread in "a @ a", and Debian's numpy
+// on the OpenMP build of OpenBLAS.
+#include <catch2/catch.hpp>
+
+#include "setting.h"
+
+using namespace forksafe_test;
+
+namespace {
+
+Command python(const std::string& file, const std::vector<std::string>& arguments) {
+  Command command;
+  command.arguments = {debian_python(), script(file)};
+  command.arguments.insert(command.arguments.end(), arguments.begin(), arguments.end());
+  command.environment["PYTHONUNBUFFERED"] = "1";
+  return command;
+}
+
+}  // namespace
+
+TEST_CASE("numpy wheel: os.fork with a thread in a @ a") {
+  Command command = python("fork_in_flight.py", {"200"});
+  const std::string library = blas_by_name("numpy-2.2").path;
+  command.environment["PYTHONPATH"] = library.substr(0, library.find("/numpy.libs"));
+  prove(command, command, 200);
+}
+
+TEST_CASE("Debian's numpy on OpenMP: multiprocessing.Pool after the parent has used BLAS") {
+  Command command = python("pool.py", {"200"});
+  command.environment["LD_LIBRARY_PATH"] = blas_by_name("debian-openmp").library_path;
+  prove(command, command, 200);
+}

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "setting.h"
+
+#include <glob.h>
+#include <unistd.h>
+
+#include <catch2/catch.hpp>
+#include <cstdio>
+#include <cstdlib>
+
+namespace forksafe_test {
+namespace {
+
+// So long without an answer counts as stuck. A child computes for milliseconds; the look at the
+// stack tells a hang from a slow machine.
+constexpr double kQuietWithout = 3;
+constexpr double kQuietWith = 40;
+
+struct Build {
+  const char* name;
+  const char* pattern;  // below the multiarch folder if it starts with "lib:", else below wheels
+  const char* prefix;
+  const char* suffix;
+  bool openmp;
+};
+
+// Debian's have interposable internals, numpy's and scipy's protected ones, 0.3.34 hidden ones.
+constexpr Build kBuilds[] = {
+    {"debian", "lib:openblas-pthread/libopenblas.so.0", "", "", false},
+    {"debian-openmp", "lib:openblas-openmp/libopenblas.so.0", "", "", true},
+    {"numpy-1.26", "numpy-1.26/numpy.libs/libopenblas*.so", "", "64_", false},
+    {"numpy-2.2", "numpy-2.2/numpy.libs/lib*openblas*.so", "scipy_", "64_", false},
+    {"numpy-2.4", "numpy-2.4/numpy.libs/lib*openblas*.so", "scipy_", "64_", false},
+    {"scipy", "scipy-1.17/scipy.libs/lib*openblas*.so", "scipy_", "", false},
+    {"openblas64", "openblas64/scipy_openblas64/lib/lib*openblas*.so", "scipy_", "64_", false},
+    {"openblas32", "openblas32/scipy_openblas32/lib/lib*openblas*.so", "scipy_", "", false},
+    {"blis-openmp", "lib:blis-openmp/libblis.so.4", "", "", true},
+    {"blis-pthread", "lib:blis-pthread/libblis.so.4", "", "", false},
+    {"blis-openmp-libblas", "lib:blis-openmp/libblas.so.3", "", "", true},
+};
+
+std::string first_match(const std::string& pattern) {
+  glob_t matches = {};
+  std::string result;
+  if (glob(pattern.c_str(), 0, nullptr, &matches) == 0) result = matches.gl_pathv[0];
+  globfree(&matches);
+  return result;
+}
+
+std::string folder_of(const std::string& path) { return path.substr(0, path.rfind('/')); }
+
+std::string required(const char* variable) {
+  const char* value = getenv(variable);
+  if (value == nullptr) throw std::runtime_error(std::string(variable) + " is not set");
+  return value;
+}
+
+}  // namespace
+
+void skip(const std::string& reason) {
+  printf("skipped: %s\n", reason.c_str());
+  fflush(stdout);
+  _exit(77);
+}
+
+std::string library_path() { return required("FORKSAFE_LIB"); }
+std::string program(const std::string& name) {
+  return required("FORKSAFE_TEST_PROGRAMS") + "/" + name;
+}
+std::string script(const std::string& name) {
+  return required("FORKSAFE_TEST_SCRIPTS") + "/" + name;
+}
+std::string multiarch_folder() { return required("FORKSAFE_TEST_LIBDIR"); }
+
+std::string debian_python() {
+  const std::string python = "/usr/bin/python3";
+  if (access(python.c_str(), X_OK) != 0) skip("no " + python);
+  return python;
+}
+
+std::string in_wheels(const std::string& pattern) {
+  const std::string path = first_match(required("FORKSAFE_TEST_WHEELS") + "/" + pattern);
+  if (path.empty()) skip("no " + pattern + " among the wheels (scripts/test.sh installs them)");
+  return path;
+}
+
+Blas blas_by_name(const std::string& name) {
+  for (const Build& build : kBuilds) {
+    if (name != build.name) continue;
+    const std::string pattern = build.pattern;
+    std::string path;
+    if (pattern.rfind("lib:", 0) == 0) {
+      path = first_match(multiarch_folder() + "/" + pattern.substr(4));
+      if (path.empty()) skip("not installed: " + pattern.substr(4));
+    } else {
+      path = in_wheels(pattern);
+    }
+    return {path, build.prefix, build.suffix, folder_of(path), build.openmp};
+  }
+  throw std::runtime_error("no such BLAS: " + name);
+}
+
+Blas blas_under_test() { return blas_by_name(required("FORKSAFE_TEST_BLAS")); }
+
+Command forker(const Blas& blas, const std::vector<std::string>& arguments) {
+  Command command;
+  command.arguments = {program("blas_forker"), "--blas=" + blas.path, "--prefix=" + blas.prefix,
+                       "--suffix=" + blas.suffix};
+  command.arguments.insert(command.arguments.end(), arguments.begin(), arguments.end());
+  command.environment = {
+      {"LD_LIBRARY_PATH", blas.library_path}, {"OMP_NUM_THREADS", "2"}, {"BLIS_NUM_THREADS", "2"}};
+  return command;
+}
+
+Command with_library(Command command) {
+  std::string& preload = command.environment["LD_PRELOAD"];
+  preload = library_path() + (preload.empty() ? "" : ":" + preload);
+  return command;
+}
+
+Outcome expect_trouble(Command command) {
+  command.quiet_seconds = kQuietWithout;
+  const Outcome outcome = run(command);
+  INFO("without the library " << outcome.describe());
+  CHECK_FALSE(outcome.succeeded());
+  // Status 2 is a wrong usage of the test program.
+  CHECK_FALSE((outcome.end == Outcome::End::kExited && outcome.status == 2));
+  CHECK(outcome.end != Outcome::End::kTooLong);
+  if (outcome.end == Outcome::End::kStuck) CHECK_FALSE(outcome.stuck.empty());
+  printf("without: %s\n", outcome.describe().c_str());
+  return outcome;
+}
+
+Outcome expect_success(Command command, int forks) {
+  command.quiet_seconds = kQuietWith;
+  const Outcome outcome = run(with_library(command));
+  INFO("with the library " << outcome.describe());
+  CHECK(outcome.succeeded());
+  CHECK(outcome.forks() >= forks);
+  printf("with: %s\n", outcome.describe().c_str());
+  return outcome;
+}
+
+void prove(const Command& without, const Command& with, int forks) {
+  expect_trouble(without);
+  expect_success(with, forks);
+}
+
+}  // namespace forksafe_test

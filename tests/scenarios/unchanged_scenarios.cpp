@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+// Nothing else changes: programs without BLAS, other ways to start a process, a second preload.
+#include <unistd.h>
+
+#include <catch2/catch.hpp>
+
+#include "setting.h"
+
+using namespace forksafe_test;
+
+namespace {
+
+std::string installed(const std::string& file) {
+  const std::string path = multiarch_folder() + "/" + file;
+  if (access(path.c_str(), R_OK) != 0) skip("not installed: " + file);
+  return path;
+}
+
+void prove_beside(const std::string& preload) {
+  for (const bool ours_first : {true, false}) {
+    Command command = forker(blas_by_name("debian"), {"--flight=2", "--forks=200"});
+    command.environment["LD_PRELOAD"] =
+        ours_first ? library_path() + ":" + preload : preload + ":" + library_path();
+    const Outcome outcome = run(command);
+    INFO(outcome.describe());
+    CHECK(outcome.succeeded());
+  }
+  Command openmp = forker(blas_by_name("debian-openmp"), {"--flight=2", "--forks=200"});
+  openmp.environment["LD_PRELOAD"] = preload;
+  expect_success(openmp, 200);
+  // The variables are set again in the child, which allocates: the allocator must be ready.
+  Command variables;
+  variables.arguments = {program("omp_forker"), "variables", "300"};
+  variables.environment["LD_PRELOAD"] = preload;
+  expect_success(variables, 300);
+}
+
+}  // namespace
+
+TEST_CASE("a program without BLAS prints the same") {
+  Command command;
+  command.arguments = {program("plain")};
+  const Outcome without = run(command);
+  const Outcome with = run(with_library(command));
+  CHECK(without.succeeded());
+  CHECK(with.succeeded());
+  CHECK(without.output.find("child pBpAcAcB errno 4000") != std::string::npos);
+  CHECK(without.output.find("daemon ") != std::string::npos);
+  CHECK(with.output == without.output);
+}
+
+TEST_CASE("eatmydata preloaded beside the library") { prove_beside(installed("libeatmydata.so")); }
+TEST_CASE("jemalloc preloaded beside the library") { prove_beside(installed("libjemalloc.so.2")); }

@@ -1,0 +1,620 @@
+// SPDX-License-Identifier: Apache-2.0
+// Adoption: a fixture's own calls go through our doors to where they would have gone without us.
+#include "doors.h"
+
+#include <dlfcn.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <catch2/catch.hpp>
+#include <cinttypes>
+#include <cstddef>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <new>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "loaded_objects.h"
+#include "options.h"
+#include "support.h"
+
+using forksafe::Door;
+using forksafe::DoorSet;
+using forksafe::ElfImage;
+using forksafe::Module;
+
+// Of the library that this program is linked to; see fixtures/scope.cpp.
+extern "C" void scope_startup_is_linked();
+
+namespace {
+
+constexpr DoorSet kAllDoors = {Door::kMutexLock,    Door::kMutexUnlock, Door::kMutexDestroy,
+                               Door::kCondWait,     Door::kCondSignal,  Door::kCondDestroy,
+                               Door::kThreadCreate, Door::kThreadJoin,  Door::kMmap,
+                               Door::kExecBlasAsync};
+
+// Forgets what a test case has adopted: all of them together adopt more than there is room for.
+struct Adoptions {
+  ~Adoptions() {
+    for (int i = 0; i < forksafe::module_count; ++i) {
+      forksafe::modules[i].~Module();
+      new (&forksafe::modules[i]) Module();
+    }
+    forksafe::module_count = 0;
+  }
+};
+
+// A copy of a fixture under a name of its own: an object that nobody has adopted yet. It stays
+// loaded, as an adopted object does.
+struct Fixture {
+  explicit Fixture(const std::string& name) {
+    static const TemporaryDirectory directory;
+    static int copies = 0;
+    const std::string path = directory.file(name + "-" + std::to_string(getpid()) + "-" +
+                                            std::to_string(++copies) + ".so");
+    std::filesystem::copy_file(fixture_path(name), path);
+    handle = load(path);
+    image = image_at(symbol_in(handle, "doors_lock"));
+    lock = function_in<int (*)(pthread_mutex_t*)>(handle, "doors_lock");
+    unlock = function_in<int (*)(pthread_mutex_t*)>(handle, "doors_unlock");
+    first_mutex = function_in<pthread_mutex_t* (*)()>(handle, "doors_first_mutex")();
+    second_mutex = function_in<pthread_mutex_t* (*)()>(handle, "doors_second_mutex")();
+    condition = function_in<pthread_cond_t* (*)()>(handle, "doors_condition")();
+  }
+
+  void** slot(Door door) const {
+    void** result = nullptr;
+    image.each_slot([&](const char* name, void** slot) {
+      if (strcmp(name, forksafe::door_name(door)) == 0) result = slot;
+    });
+    if (result == nullptr) throw std::runtime_error("the fixture does not import it");
+    return result;
+  }
+
+  std::vector<void*> all_slots() const {
+    std::vector<void*> result;
+    image.each_slot([&](const char*, void** slot) { result.push_back(*slot); });
+    return result;
+  }
+
+  void* handle;
+  ElfImage image;
+  int (*lock)(pthread_mutex_t*);
+  int (*unlock)(pthread_mutex_t*);
+  pthread_mutex_t* first_mutex;
+  pthread_mutex_t* second_mutex;
+  pthread_cond_t* condition;
+};
+
+void prepare_nothing(Module* module, const void*) {
+  module->all_mutexes_are_brief = false;
+  module->brief_mutex = nullptr;
+  module->brief_function = {};
+}
+
+void prepare_all_brief(Module* module, const void*) { module->all_mutexes_are_brief = true; }
+
+Module* adopt(const Fixture& fixture, DoorSet doors = kAllDoors,
+              void (*prepare)(Module*, const void*) = prepare_nothing) {
+  return forksafe::adopt(fixture.image, "a fixture", doors, prepare, nullptr);
+}
+
+bool has(const forksafe::AddressSet& set, const void* address) {
+  bool found = false;
+  set.each([&](const void* a) { found = found || a == address; });
+  return found;
+}
+
+bool is_free(pthread_mutex_t* mutex) {
+  if (pthread_mutex_trylock(mutex) != 0) return false;
+  pthread_mutex_unlock(mutex);
+  return true;
+}
+
+// "rw-p" and the like: how the page of `address` is mapped.
+std::string protection_of(const void* address) {
+  std::ifstream maps("/proc/self/maps");
+  for (std::string line; std::getline(maps, line);) {
+    uintptr_t begin, end;
+    char protection[5];
+    if (sscanf(line.c_str(), "%" SCNxPTR "-%" SCNxPTR " %4s", &begin, &end, protection) == 3 &&
+        forksafe::Range{begin, end}.contains(address)) {
+      return protection;
+    }
+  }
+  return "";
+}
+
+// From here on mprotect can't make memory writable. False where the kernel has no seccomp for us.
+bool forbid_writable_memory() {
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+  constexpr unsigned kLowWord = 4;
+#else
+  constexpr unsigned kLowWord = 0;
+#endif
+  sock_filter filter[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_mprotect, 0, 3),
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args[2]) + kLowWord),
+      BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, PROT_WRITE, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  };
+  sock_fprog program = {sizeof filter / sizeof *filter, filter};
+  return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+         prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+}
+
+std::string log_to(const TemporaryDirectory& directory) {
+  const std::string path = directory.file("log");
+  setenv("FORKSAFE_LOG", path.c_str(), 1);
+  forksafe::init_options();
+  return path;
+}
+
+}  // namespace
+
+TEST_CASE("each door has the name of the function that it stands before", "[doors]") {
+  CHECK(std::string(forksafe::door_name(Door::kMutexLock)) == "pthread_mutex_lock");
+  CHECK(std::string(forksafe::door_name(Door::kMmap)) == "mmap");
+  CHECK(std::string(forksafe::door_name(Door::kExecBlas)) == "exec_blas");
+  CHECK(std::string(forksafe::door_name(Door::kGompParallel)) == "GOMP_parallel");
+}
+
+TEST_CASE_METHOD(Adoptions, "an adopted module's calls come through the doors, however it is bound",
+                 "[doors]") {
+  const char* name = GENERATE("doors_open", "doors_relro", "doors_lazy");
+  CAPTURE(name);
+  const Fixture fixture(name);
+  const std::vector<void*> before = fixture.all_slots();
+  Module* module = adopt(fixture);
+  REQUIRE(module != nullptr);
+  CHECK(&forksafe::modules[module->slot] == module);
+  CHECK(forksafe::module_count == module->slot + 1);
+
+  // Each slot of a door has changed to another function of ours, and no other slot has.
+  size_t i = 0;
+  fixture.image.each_slot([&](const char* import, void** slot) {
+    CAPTURE(import);
+    bool is_door = false;
+    for (size_t d = 0; d < forksafe::kDoorCount; ++d) {
+      const auto door = static_cast<Door>(d);
+      is_door = is_door || (kAllDoors.has(door) && door != Door::kExecBlasAsync &&
+                            strcmp(import, forksafe::door_name(door)) == 0);
+    }
+    CHECK((*slot != before[i]) == is_door);
+    if (is_door) CHECK(image_at(*slot).span().contains(reinterpret_cast<void*>(&forksafe::adopt)));
+    ++i;
+  });
+
+  CHECK(fixture.lock(fixture.first_mutex) == 0);
+  CHECK_FALSE(is_free(fixture.first_mutex));
+  CHECK(fixture.unlock(fixture.first_mutex) == 0);
+  CHECK(is_free(fixture.first_mutex));
+  CHECK(has(module->mutexes, fixture.first_mutex));
+  CHECK(module->mutexes.size() == 1);
+}
+
+TEST_CASE_METHOD(Adoptions,
+                 "the function behind a door is the one that dlsym finds in the global scope",
+                 "[doors]") {
+  const char* name = GENERATE("doors_open", "doors_relro", "doors_lazy");
+  CAPTURE(name);
+  const Fixture fixture(name);
+  Module* module = adopt(fixture);
+  REQUIRE(module != nullptr);
+  for (const Door door : {Door::kMutexLock, Door::kMutexUnlock, Door::kMutexDestroy,
+                          Door::kCondWait, Door::kCondSignal, Door::kCondDestroy,
+                          Door::kThreadCreate, Door::kThreadJoin, Door::kMmap}) {
+    CAPTURE(forksafe::door_name(door));
+    CHECK(module->behind[static_cast<size_t>(door)] ==
+          dlsym(RTLD_DEFAULT, forksafe::door_name(door)));
+  }
+}
+
+TEST_CASE_METHOD(Adoptions, "a weak reference that nobody answers gets no door", "[doors]") {
+  const char* name = GENERATE("doors_open", "doors_relro", "doors_lazy");
+  CAPTURE(name);
+  const Fixture fixture(name);
+  Module* module = adopt(fixture);
+  REQUIRE(module != nullptr);
+  CHECK(module->behind[static_cast<size_t>(Door::kExecBlasAsync)] == nullptr);
+  CHECK_FALSE(function_in<bool (*)()>(fixture.handle, "doors_weak_is_answered")());
+}
+
+TEST_CASE_METHOD(Adoptions, "a door that is not wanted is not put in", "[doors]") {
+  const Fixture fixture("doors_relro");
+  void* before = *fixture.slot(Door::kMutexUnlock);
+  Module* module = adopt(fixture, {Door::kMutexLock});
+  REQUIRE(module != nullptr);
+  CHECK(*fixture.slot(Door::kMutexUnlock) == before);
+  CHECK(module->behind[static_cast<size_t>(Door::kMutexUnlock)] == nullptr);
+  CHECK(module->behind[static_cast<size_t>(Door::kMutexLock)] != nullptr);
+}
+
+TEST_CASE_METHOD(Adoptions, "pages that RELRO has closed are closed again", "[doors]") {
+  const Fixture fixture("doors_relro");
+  void** slot = fixture.slot(Door::kMutexLock);
+  REQUIRE(protection_of(slot) == "r--p");
+  REQUIRE(adopt(fixture) != nullptr);
+  CHECK(protection_of(slot) == "r--p");
+}
+
+TEST_CASE_METHOD(Adoptions, "pages that are writable stay so", "[doors]") {
+  const char* name = GENERATE("doors_open", "doors_lazy");
+  CAPTURE(name);
+  const Fixture fixture(name);
+  void** slot = fixture.slot(Door::kCondDestroy);
+  REQUIRE(protection_of(slot) == "rw-p");
+  REQUIRE(adopt(fixture) != nullptr);
+  CHECK(protection_of(slot) == "rw-p");
+}
+
+TEST_CASE_METHOD(Adoptions, "a lazily bound slot is resolved in the global scope first",
+                 "[doors]") {
+  // A decoy that was loaded before defines what the caller's own DT_NEEDED defines too.
+  load(fixture_path("scope_decoy"));
+  void* handle = load(fixture_path("scope_caller"));
+  const auto call_exec_blas = function_in<int (*)()>(handle, "scope_call_exec_blas");
+  const auto call_max_threads = function_in<int (*)()>(handle, "scope_call_max_threads");
+  const auto call_in_parallel = function_in<int (*)()>(handle, "scope_call_in_parallel");
+  const ElfImage image = image_at(reinterpret_cast<void*>(call_exec_blas));
+  const auto behind = [&](const char* name) {
+    return reinterpret_cast<int (*)()>(forksafe::resolve(image, name))();
+  };
+
+  // What we take for the answer, before the dynamic linker has bound anything...
+  CHECK(behind("exec_blas") == 1);            // the program's, not the caller's own
+  CHECK(behind("omp_get_max_threads") == 4);  // its own, not the decoy's
+  CHECK(behind("omp_in_parallel") == 3);      // what it needs, not the decoy
+  CHECK(forksafe::resolve(image, "nobody_has_this_name") == nullptr);
+
+  Module* module = forksafe::adopt(image, "a fixture",
+                                   {Door::kExecBlas, Door::kOmpMaxThreads, Door::kOmpInParallel},
+                                   prepare_nothing, nullptr);
+  REQUIRE(module != nullptr);
+  CHECK(call_exec_blas() == 1);
+  CHECK(call_max_threads() == 4);
+  CHECK(call_in_parallel() == 3);
+
+  // ...is what it would have answered.
+  const TemporaryDirectory directory;
+  const std::string path = directory.file("untouched.so");
+  std::filesystem::copy_file(fixture_path("scope_caller"), path);
+  void* untouched = load(path);
+  CHECK(function_in<int (*)()>(untouched, "scope_call_exec_blas")() == 1);
+  CHECK(function_in<int (*)()>(untouched, "scope_call_max_threads")() == 4);
+  CHECK(function_in<int (*)()>(untouched, "scope_call_in_parallel")() == 3);
+
+  // In a child that could not be made whole, one thread is all there is.
+  module->one_thread = true;
+  CHECK(call_max_threads() == 1);
+  CHECK(call_in_parallel() == 1);
+  module->one_thread = false;
+}
+
+TEST_CASE_METHOD(Adoptions, "static mutexes and conditions are noted, others are not", "[doors]") {
+  const Fixture fixture("doors_relro");
+  Module* module = adopt(fixture);
+  REQUIRE(module != nullptr);
+  pthread_mutex_t on_the_stack = PTHREAD_MUTEX_INITIALIZER;
+  const auto on_the_heap = std::make_unique<pthread_mutex_t>();
+  for (pthread_mutex_t* mutex : {&on_the_stack, on_the_heap.get(), fixture.second_mutex}) {
+    CHECK(fixture.lock(mutex) == 0);
+    CHECK(fixture.unlock(mutex) == 0);
+  }
+  CHECK(module->mutexes.size() == 1);
+  CHECK(has(module->mutexes, fixture.second_mutex));
+  CHECK(module->conditions.size() == 0);
+
+  const auto wait = function_in<int (*)()>(fixture.handle, "doors_wait");
+  const auto signal = function_in<int (*)()>(fixture.handle, "doors_signal");
+  std::thread waiter(wait);
+  CHECK(signal() == 0);
+  waiter.join();
+  CHECK(module->conditions.size() == 1);
+  CHECK(has(module->conditions, fixture.condition));
+  CHECK_FALSE(module->overflowed);
+}
+
+TEST_CASE_METHOD(Adoptions, "threads that a module creates and joins are counted", "[doors]") {
+  const Fixture fixture("doors_lazy");
+  Module* module = adopt(fixture);
+  REQUIRE(module != nullptr);
+  const auto create =
+      function_in<int (*)(pthread_t*, void* (*)(void*), void*)>(fixture.handle, "doors_create");
+  const auto join = function_in<int (*)(pthread_t)>(fixture.handle, "doors_join");
+  pthread_t thread;
+  bool ran = false;
+  REQUIRE(create(
+              &thread,
+              [](void* flag) -> void* {
+                *static_cast<bool*>(flag) = true;
+                return nullptr;
+              },
+              &ran) == 0);
+  CHECK(module->workers == 1);
+  CHECK(join(thread) == 0);
+  CHECK(ran);
+  CHECK(module->workers == 0);
+}
+
+TEST_CASE_METHOD(Adoptions, "a thread is inside the brief gate while it holds a brief mutex",
+                 "[doors]") {
+  const Fixture fixture("doors_relro");
+  Module* module = adopt(fixture, kAllDoors, prepare_all_brief);
+  REQUIRE(module != nullptr);
+  forksafe::Gate& gate = module->gates().brief;
+  const auto empty = [&] { return gate.wait_empty(forksafe::monotonic_ns()); };
+
+  fixture.lock(fixture.first_mutex);
+  CHECK(*module->brief_depth() == 1);
+  CHECK_FALSE(empty());
+  fixture.lock(fixture.second_mutex);
+  CHECK(*module->brief_depth() == 2);
+  fixture.unlock(fixture.second_mutex);
+  CHECK(*module->brief_depth() == 1);
+  fixture.unlock(fixture.first_mutex);
+  CHECK(*module->brief_depth() == 0);
+  CHECK(empty());
+
+  pthread_mutex_t other = PTHREAD_MUTEX_INITIALIZER;
+  fixture.lock(&other);
+  CHECK(*module->brief_depth() == 0);
+  fixture.unlock(&other);
+
+  // A fork is under way: who comes now waits until it is done.
+  gate.close();
+  std::atomic<bool> taken{false};
+  std::thread thread([&] {
+    fixture.lock(fixture.first_mutex);
+    taken = true;
+    fixture.unlock(fixture.first_mutex);
+  });
+  std::this_thread::sleep_for(std::chrono::milliseconds(30));
+  CHECK_FALSE(taken);
+  CHECK(is_free(fixture.first_mutex));
+  gate.open();
+  thread.join();
+  CHECK(taken);
+  CHECK(*module->calls_depth() == 0);
+}
+
+TEST_CASE_METHOD(Adoptions, "the brief mutex is learnt from the first lock within the allocator",
+                 "[doors]") {
+  const Fixture fixture("doors_lazy");
+  Module* module = adopt(fixture, kAllDoors, [](Module* m, const void*) {
+    const forksafe::Symbol allocator = m->image.find("doors_lock_in_allocator");
+    const auto begin = reinterpret_cast<uintptr_t>(allocator.address);
+    m->all_mutexes_are_brief = false;
+    m->brief_mutex = nullptr;
+    m->brief_function = {begin, begin + allocator.size};
+  });
+  REQUIRE(module != nullptr);
+
+  fixture.lock(fixture.second_mutex);
+  CHECK(*module->brief_depth() == 0);
+  fixture.unlock(fixture.second_mutex);
+  CHECK(module->brief_mutex == nullptr);
+
+  function_in<int (*)()>(fixture.handle, "doors_lock_in_allocator")();
+  CHECK(module->brief_mutex == fixture.first_mutex);
+  CHECK(*module->brief_depth() == 1);
+  fixture.unlock(fixture.first_mutex);
+  CHECK(*module->brief_depth() == 0);
+
+  fixture.lock(fixture.first_mutex);  // from anywhere now
+  CHECK(*module->brief_depth() == 1);
+  fixture.lock(fixture.second_mutex);
+  CHECK(*module->brief_depth() == 1);
+  fixture.unlock(fixture.second_mutex);
+  fixture.unlock(fixture.first_mutex);
+  CHECK(*module->brief_depth() == 0);
+}
+
+TEST_CASE_METHOD(Adoptions,
+                 "a mapped buffer is noted when the allocator's lock was given back twice",
+                 "[doors]") {
+  const Fixture fixture("doors_relro");
+  Module* module = adopt(fixture, kAllDoors, prepare_all_brief);
+  REQUIRE(module != nullptr);
+  void* buffer = function_in<void* (*)(size_t)>(fixture.handle, "doors_map")(4096);
+  REQUIRE(buffer != MAP_FAILED);
+  fixture.lock(fixture.first_mutex);
+  fixture.unlock(fixture.first_mutex);
+  CHECK(module->buffers.size() == 0);
+  fixture.lock(fixture.first_mutex);
+  CHECK(module->buffers.size() == 0);
+  fixture.unlock(fixture.first_mutex);
+  CHECK(module->buffers.size() == 1);
+  CHECK(has(module->buffers, buffer));
+  munmap(buffer, 4096);
+}
+
+TEST_CASE_METHOD(Adoptions, "a mapping that fails is not noted", "[doors]") {
+  const Fixture fixture("doors_relro");
+  Module* module = adopt(fixture, kAllDoors, prepare_all_brief);
+  REQUIRE(module != nullptr);
+  CHECK(function_in<void* (*)(size_t)>(fixture.handle, "doors_map")(0) == MAP_FAILED);
+  CHECK(forksafe::thread_state.fresh_buffer[module->slot].address == nullptr);
+}
+
+TEST_CASE_METHOD(Adoptions, "doors that are shut answer 0 at once", "[doors]") {
+  const Fixture fixture("doors_relro");
+  Module* module = adopt(fixture, kAllDoors, prepare_all_brief);
+  REQUIRE(module != nullptr);
+  pthread_mutex_lock(fixture.first_mutex);
+
+  module->shut = true;
+  CHECK(fixture.lock(fixture.first_mutex) == 0);  // it would wait for ever
+  CHECK(*module->brief_depth() == 0);
+  CHECK(fixture.lock(fixture.second_mutex) == 0);
+  CHECK(is_free(fixture.second_mutex));
+  CHECK(fixture.unlock(fixture.first_mutex) == 0);
+  CHECK_FALSE(is_free(fixture.first_mutex));
+  CHECK(function_in<int (*)(pthread_mutex_t*)>(fixture.handle,
+                                               "doors_destroy")(fixture.first_mutex) == 0);
+  CHECK(function_in<int (*)()>(fixture.handle, "doors_signal")() == 0);
+  CHECK(function_in<int (*)(pthread_cond_t*)>(fixture.handle,
+                                              "doors_destroy_condition")(fixture.condition) == 0);
+  // To join oneself is EDEADLK for who asks.
+  CHECK(function_in<int (*)(pthread_t)>(fixture.handle, "doors_join")(pthread_self()) == 0);
+  CHECK(module->workers == 0);
+  CHECK(module->mutexes.size() == 0);
+  module->shut = false;
+
+  pthread_mutex_unlock(fixture.first_mutex);
+  CHECK(fixture.lock(fixture.first_mutex) == 0);
+  CHECK_FALSE(is_free(fixture.first_mutex));
+  CHECK(fixture.unlock(fixture.first_mutex) == 0);
+  CHECK(is_free(fixture.first_mutex));
+}
+
+TEST_CASE_METHOD(Adoptions, "in a child the module's mutexes are free, and others are as they were",
+                 "[doors]") {
+  const Fixture fixture("doors_relro");
+  Module* module = adopt(fixture, kAllDoors, prepare_all_brief);
+  REQUIRE(module != nullptr);
+  pthread_mutex_t other = PTHREAD_MUTEX_INITIALIZER;
+  std::atomic<bool> held{false}, go_on{false};
+  // A thread that the child has not is in the midst of its work.
+  std::thread holder([&] {
+    fixture.lock(fixture.first_mutex);
+    fixture.lock(&other);
+    held = true;
+    while (!go_on) std::this_thread::yield();
+    fixture.unlock(&other);
+    fixture.unlock(fixture.first_mutex);
+  });
+  // And another waits for a condition.
+  std::thread waiter(function_in<int (*)()>(fixture.handle, "doors_wait"));
+  while (!held || !has(module->conditions, fixture.condition)) std::this_thread::yield();
+  pthread_mutex_lock(fixture.second_mutex);  // it is given back when the waiter waits
+  pthread_mutex_unlock(fixture.second_mutex);
+  module->gates().brief.close();
+
+  const std::string outcome = run_in_child([&]() -> std::string {
+    module->workers = 3;
+    if (is_free(fixture.first_mutex)) return "the fixture's mutex is not held";
+    forksafe::reset_module_in_child(module);
+    if (!is_free(fixture.first_mutex)) return "the fixture's mutex is held still";
+    if (is_free(&other)) return "a mutex that is not the module's was reset";
+    static const pthread_cond_t initial = PTHREAD_COND_INITIALIZER;
+    if (memcmp(fixture.condition, &initial, sizeof initial) != 0) return "somebody waits still";
+    if (module->workers != 0) return "it has workers still";
+    if (module->gates().brief.closed()) return "the gate is closed still";
+    if (!module->gates().brief.wait_empty(forksafe::monotonic_ns())) return "somebody is inside";
+    fixture.lock(fixture.first_mutex);
+    if (*module->brief_depth() != 1) return "the doors don't work";
+    fixture.unlock(fixture.first_mutex);
+    return "";
+  });
+  module->gates().brief.open();
+  go_on = true;
+  holder.join();
+  function_in<int (*)()>(fixture.handle, "doors_signal")();
+  waiter.join();
+  CHECK(outcome == "");
+}
+
+TEST_CASE_METHOD(Adoptions, "a module that there is no room for is left as it is and works",
+                 "[doors]") {
+  const TemporaryDirectory directory;
+  const std::string log = directory.file("log");
+  // In a child, so that the other tests have room.
+  CHECK(run_in_child([&]() -> std::string {
+          log_to(directory);
+          while (forksafe::module_count < forksafe::kMaxModules) {
+            const Fixture fixture("doors_relro");
+            Module* module = adopt(fixture);
+            if (module == nullptr) return "refused while there is room";
+            fixture.lock(fixture.first_mutex);
+            fixture.unlock(fixture.first_mutex);
+            if (module->mutexes.size() != 1) return "another module's doors";
+          }
+          const Fixture fixture("doors_lazy");
+          const std::vector<void*> before = fixture.all_slots();
+          if (adopt(fixture) != nullptr) return "adopted where there is no room";
+          if (fixture.all_slots() != before) return "its slots were changed";
+          if (forksafe::module_count != forksafe::kMaxModules) return "it was counted";
+          if (fixture.lock(fixture.first_mutex) != 0 || is_free(fixture.first_mutex)) {
+            return "it does not work";
+          }
+          fixture.unlock(fixture.first_mutex);
+          return "";
+        }) == "");
+  const std::string text = read_file(log);
+  CHECK(text.find("no room for one more module, left as it is: ") != std::string::npos);
+  CHECK(text.find("adopted ") != std::string::npos);
+}
+
+TEST_CASE_METHOD(Adoptions,
+                 "a module whose memory can't be made writable is left as it is and works",
+                 "[doors]") {
+  const TemporaryDirectory directory;
+  const std::string log = directory.file("log");
+  const Fixture fixture("doors_relro");
+  const Fixture later("doors_open");
+  const std::string outcome = run_in_child([&]() -> std::string {
+    log_to(directory);
+    const int count = forksafe::module_count;
+    const std::vector<void*> before = fixture.all_slots();
+    if (!forbid_writable_memory()) return "no seccomp";
+    errno = 4711;
+    if (adopt(fixture) != nullptr) return "adopted";
+    if (errno != 4711) return "errno was changed";
+    if (fixture.all_slots() != before) return "its slots were changed";
+    if (forksafe::module_count != count) return "it was counted";
+    if (protection_of(fixture.slot(Door::kMutexLock)) != "r--p") return "its pages are open";
+    if (fixture.lock(fixture.first_mutex) != 0 || is_free(fixture.first_mutex)) {
+      return "it does not work";
+    }
+    fixture.unlock(fixture.first_mutex);
+    // The next one, which needs no mprotect, gets the place.
+    Module* module = adopt(later, {Door::kMutexLock});
+    if (module == nullptr || module->slot != count) return "no place for the next";
+    if (module->behind[static_cast<size_t>(Door::kMutexUnlock)] != nullptr) return "a stale door";
+    later.lock(later.first_mutex);
+    return has(module->mutexes, later.first_mutex) ? "" : "the next one's doors don't work";
+  });
+  if (outcome == "no seccomp") {
+    WARN("skipped: no seccomp filter can be installed here");
+    return;
+  }
+  CHECK(outcome == "");
+  CHECK(read_file(log).find("the GOT can't be written, left as it is: ") != std::string::npos);
+}
+
+TEST_CASE("what is pinned stays loaded", "[doors]") {
+  const TemporaryDirectory directory;
+  const std::string pinned = directory.file("pinned.so"), other = directory.file("other.so");
+  std::filesystem::copy_file(fixture_path("symbols_gnu"), pinned);
+  std::filesystem::copy_file(fixture_path("symbols_gnu"), other);
+  const auto is_loaded = [](const std::string& path) {
+    void* handle = dlopen(path.c_str(), RTLD_LAZY | RTLD_NOLOAD);
+    if (handle != nullptr) dlclose(handle);
+    return handle != nullptr;
+  };
+  void* first = load(pinned);
+  void* second = load(other);
+  CHECK(forksafe::pin(image_at(symbol_in(first, "fixture_answer"))));
+  dlclose(first);
+  dlclose(second);
+  CHECK(is_loaded(pinned));
+  CHECK_FALSE(is_loaded(other));
+}
+
+TEST_CASE("what was loaded at start needs no pin", "[doors]") {
+  CHECK(forksafe::pin(image_at(reinterpret_cast<void*>(&scope_startup_is_linked))));
+}

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the built library asks of a program that it is preloaded into. Read from its file with a
+// parser of its own: the library's is what is under test elsewhere.
+#include <elf.h>
+#include <link.h>
+
+#include <catch2/catch.hpp>
+#include <cstdio>
+#include <cstring>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "support.h"
+
+namespace {
+
+class Library {
+ public:
+  Library() : content_(read_file(FORKSAFE_LIB)) {
+    REQUIRE(content_.size() > sizeof(ElfW(Ehdr)));
+    REQUIRE(memcmp(content_.data(), ELFMAG, SELFMAG) == 0);
+  }
+
+  template <typename T>
+  const T* at(size_t offset) const {
+    REQUIRE(offset + sizeof(T) <= content_.size());
+    return reinterpret_cast<const T*>(content_.data() + offset);
+  }
+  const ElfW(Ehdr) * header() const { return at<ElfW(Ehdr)>(0); }
+
+  const ElfW(Shdr) * section(size_t index) const {
+    return at<ElfW(Shdr)>(header()->e_shoff + index * sizeof(ElfW(Shdr)));
+  }
+  const ElfW(Shdr) * section_of_type(unsigned type) const {
+    for (size_t i = 0; i < header()->e_shnum; ++i) {
+      if (section(i)->sh_type == type) return section(i);
+    }
+    return nullptr;
+  }
+  std::string name(const ElfW(Shdr) * table, size_t offset) const {
+    return content_.data() + section(table->sh_link)->sh_offset + offset;
+  }
+  template <typename Entry>
+  std::vector<Entry> entries(const ElfW(Shdr) * table) const {
+    std::vector<Entry> result;
+    for (size_t i = 0; i < table->sh_size / sizeof(Entry); ++i) {
+      result.push_back(*at<Entry>(table->sh_offset + i * sizeof(Entry)));
+    }
+    return result;
+  }
+
+ private:
+  std::string content_;
+};
+
+}  // namespace
+
+TEST_CASE("the library exports __register_atfork alone, without a version", "[exports]") {
+  const Library library;
+  const auto* table = library.section_of_type(SHT_DYNSYM);
+  REQUIRE(table != nullptr);
+  const auto symbols = library.entries<ElfW(Sym)>(table);
+  const auto* versions = library.section_of_type(SHT_GNU_versym);
+  std::set<std::string> exported;
+  for (size_t i = 1; i < symbols.size(); ++i) {
+    if (symbols[i].st_shndx == SHN_UNDEF) continue;
+    exported.insert(library.name(table, symbols[i].st_name));
+    CHECK(ELF64_ST_TYPE(symbols[i].st_info) == STT_FUNC);
+    if (versions != nullptr) {
+      CHECK(library.entries<uint16_t>(versions)[i] == VER_NDX_GLOBAL);
+    }
+  }
+  CHECK(exported == std::set<std::string>{"__register_atfork"});
+  CHECK(library.section_of_type(SHT_GNU_verdef) == nullptr);
+}
+
+TEST_CASE("the library needs libc alone", "[exports]") {
+  const Library library;
+  const auto* dynamic = library.section_of_type(SHT_DYNAMIC);
+  REQUIRE(dynamic != nullptr);
+  std::vector<std::string> needed;
+  for (const auto& d : library.entries<ElfW(Dyn)>(dynamic)) {
+    if (d.d_tag == DT_NEEDED) needed.push_back(library.name(dynamic, d.d_un.d_val));
+    CHECK(d.d_tag != DT_RPATH);
+    CHECK(d.d_tag != DT_RUNPATH);
+    CHECK(d.d_tag != DT_TEXTREL);
+  }
+  CHECK(needed == std::vector<std::string>{"libc.so.6"});
+}
+
+TEST_CASE("the library needs no glibc newer than 2.31", "[exports]") {
+  const Library library;
+  const auto* table = library.section_of_type(SHT_GNU_verneed);
+  REQUIRE(table != nullptr);
+  size_t offset = table->sh_offset;
+  size_t versions_seen = 0;
+  for (size_t i = 0; i < table->sh_info; ++i) {
+    const auto* file = library.at<ElfW(Verneed)>(offset);
+    size_t version_offset = offset + file->vn_aux;
+    for (size_t k = 0; k < file->vn_cnt; ++k) {
+      const auto* version = library.at<ElfW(Vernaux)>(version_offset);
+      const std::string name = library.name(table, version->vna_name);
+      CAPTURE(name);
+      int major = 0, minor = 0;
+      REQUIRE(sscanf(name.c_str(), "GLIBC_%d.%d", &major, &minor) == 2);
+      CHECK(major == 2);
+      CHECK(minor <= 31);
+      ++versions_seen;
+      version_offset += version->vna_next;
+    }
+    offset += file->vn_next;
+  }
+  CHECK(versions_seen > 0);
+}
+
+TEST_CASE("the library has no executable stack and no segment that is writable and executable",
+          "[exports]") {
+  const Library library;
+  bool has_stack_header = false;
+  for (size_t i = 0; i < library.header()->e_phnum; ++i) {
+    const auto* p = library.at<ElfW(Phdr)>(library.header()->e_phoff + i * sizeof(ElfW(Phdr)));
+    if (p->p_type == PT_GNU_STACK) {
+      has_stack_header = true;
+      CHECK((p->p_flags & PF_X) == 0);
+    }
+    if (p->p_type == PT_LOAD) CHECK((p->p_flags & (PF_W | PF_X)) != (PF_W | PF_X));
+  }
+  CHECK(has_stack_header);
+}
+
+TEST_CASE("the library is bound at load, so that no handler calls the dynamic linker",
+          "[exports]") {
+  const Library library;
+  const auto* dynamic = library.section_of_type(SHT_DYNAMIC);
+  REQUIRE(dynamic != nullptr);
+  bool bind_now = false;
+  for (const auto& d : library.entries<ElfW(Dyn)>(dynamic)) {
+    if (d.d_tag == DT_BIND_NOW) bind_now = true;
+    if (d.d_tag == DT_FLAGS && (d.d_un.d_val & DF_BIND_NOW) != 0) bind_now = true;
+    if (d.d_tag == DT_FLAGS_1 && (d.d_un.d_val & DF_1_NOW) != 0) bind_now = true;
+  }
+  CHECK(bind_now);
+}

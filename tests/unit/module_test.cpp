@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+// The sets of what a module uses: addresses that threads add while others look.
+#include "module.h"
+
+#include <atomic>
+#include <catch2/catch.hpp>
+#include <memory>
+#include <set>
+#include <thread>
+#include <vector>
+
+using forksafe::AddressSet;
+using forksafe::Door;
+using forksafe::DoorSet;
+
+namespace {
+
+const void* address(size_t i) { return reinterpret_cast<const void*>(0x7f0000000000 + i * 40); }
+
+std::multiset<const void*> members(const AddressSet& set) {
+  std::multiset<const void*> result;
+  set.each([&](const void* a) { result.insert(a); });
+  return result;
+}
+
+}  // namespace
+
+TEST_CASE("an empty set has no members", "[module]") {
+  const auto set = std::make_unique<AddressSet>();
+  CHECK(set->size() == 0);
+  CHECK(members(*set).empty());
+}
+
+TEST_CASE("an address that is added twice is a member once", "[module]") {
+  const auto set = std::make_unique<AddressSet>();
+  CHECK(set->insert(address(1)));
+  CHECK(set->insert(address(2)));
+  CHECK(set->insert(address(1)));
+  CHECK(set->size() == 2);
+  CHECK(members(*set) == std::multiset<const void*>{address(1), address(2)});
+}
+
+TEST_CASE("a full set refuses new addresses and knows the old ones", "[module]") {
+  const auto set = std::make_unique<AddressSet>();
+  std::multiset<const void*> expected;
+  bool all = true;
+  for (size_t i = 0; i < AddressSet::kCapacity; ++i) {
+    all = set->insert(address(i)) && all;
+    expected.insert(address(i));
+  }
+  CHECK(all);
+  CHECK(set->size() == AddressSet::kCapacity);
+  CHECK_FALSE(set->insert(address(AddressSet::kCapacity)));
+  CHECK(set->insert(address(0)));
+  CHECK(set->insert(address(AddressSet::kCapacity - 1)));
+  CHECK(set->size() == AddressSet::kCapacity);
+  CHECK(members(*set) == expected);
+}
+
+TEST_CASE("threads that add the same addresses make each a member once", "[module]") {
+  constexpr size_t kThreads = 4, kAddresses = 900;
+  for (int round = 0; round < 20; ++round) {
+    const auto set = std::make_unique<AddressSet>();
+    std::atomic<size_t> ready{0};
+    std::atomic<bool> all{true};
+    std::vector<std::thread> threads;
+    for (size_t t = 0; t < kThreads; ++t) {
+      threads.emplace_back([&, t] {
+        ++ready;
+        while (ready != kThreads) std::this_thread::yield();
+        for (size_t i = 0; i < kAddresses; ++i) {
+          // From both ends, so that they meet.
+          const size_t k = t % 2 == 0 ? i : kAddresses - 1 - i;
+          if (!set->insert(address(k))) all = false;
+        }
+      });
+    }
+    for (auto& t : threads) t.join();
+    std::multiset<const void*> expected;
+    for (size_t i = 0; i < kAddresses; ++i) expected.insert(address(i));
+    REQUIRE(all);
+    REQUIRE(set->size() == kAddresses);
+    REQUIRE(members(*set) == expected);
+  }
+}
+
+TEST_CASE("threads that overfill a set are refused exactly what has no room", "[module]") {
+  constexpr size_t kThreads = 4, kEach = 400;
+  const auto set = std::make_unique<AddressSet>();
+  std::atomic<size_t> refused{0};
+  std::vector<std::thread> threads;
+  for (size_t t = 0; t < kThreads; ++t) {
+    threads.emplace_back([&, t] {
+      for (size_t i = 0; i < kEach; ++i) {
+        if (!set->insert(address(t * kEach + i))) ++refused;
+      }
+    });
+  }
+  for (auto& t : threads) t.join();
+  CHECK(refused == kThreads * kEach - AddressSet::kCapacity);
+  CHECK(set->size() == AddressSet::kCapacity);
+}
+
+TEST_CASE("a set of doors has those that it was made of", "[module]") {
+  DoorSet doors = {Door::kMutexLock, Door::kGompParallel};
+  CHECK(doors.has(Door::kMutexLock));
+  CHECK(doors.has(Door::kGompParallel));
+  CHECK_FALSE(doors.has(Door::kMutexUnlock));
+  doors.add(Door::kMmap);
+  CHECK(doors.has(Door::kMmap));
+  CHECK_FALSE(DoorSet().has(Door::kMutexLock));
+}
+
+TEST_CASE("what a fork writes to lies in one page", "[module]") {
+  CHECK(sizeof(forksafe::ForkPage) == 4096);
+  CHECK(reinterpret_cast<uintptr_t>(&forksafe::fork_page) % 4096 == 0);
+}
