@@ -50,11 +50,12 @@ count() { sed -n "s/^$1: *\([0-9]*\) *$/\1/p" "$2" | tail -n 1; }
 passed=0
 failed=0
 skipped=0
-# run_tests FOLDER ARGUMENT...: meson test there; adds to the counts.
+# run_tests FOLDER ARGUMENT...: meson test there, which builds what the tests need; adds to the
+# counts.
 run_tests() {
   folder=$1
   shift
-  "$meson" test -C "$folder" --no-rebuild --print-errorlogs "$@" >"$folder/test.log" 2>&1
+  "$meson" test -C "$folder" --print-errorlogs "$@" >"$folder/test.log" 2>&1
   status=$?
   grep -v '^$' "$folder/test.log"
   if ! grep -q '^Ok: ' "$folder/test.log"; then
@@ -66,24 +67,21 @@ run_tests() {
   skipped=$((skipped + $(count Skipped "$folder/test.log")))
 }
 
-# build_sanitized NAME SANITIZERS: the unit tests alone, in BUILD/NAME.
-build_sanitized() {
-  mkdir -p "$build/$1"
-  build_log=$build/$1/build.log
-  if [ ! -f "$build/$1/meson-private/coredata.dat" ]; then
-    "$meson" setup "$build/$1" "$root" -Db_sanitize="$2" -Db_lundef=false >"$build_log" 2>&1 ||
-      build_failed
-  fi
-  "$meson" compile -C "$build/$1" unit_tests >>"$build_log" 2>&1 || build_failed
+# set_up_sanitized NAME SANITIZERS: a build folder for the unit tests, which meson test builds.
+set_up_sanitized() {
+  build_log=$build/$1.log
+  [ -f "$build/$1/meson-private/coredata.dat" ] ||
+    "$meson" setup "$build/$1" "$root" -Db_sanitize="$2" -Db_lundef=false -Dbuildtype=debug \
+      >"$build_log" 2>&1 || build_failed
 }
 
 build_library
 run_tests "$build"
 say "unit tests with the address and undefined behaviour sanitizers"
-build_sanitized asan address,undefined
+set_up_sanitized asan address,undefined
 run_tests "$build/asan" --suite unit
 say "unit tests of the gate with the thread sanitizer"
-build_sanitized tsan thread
+set_up_sanitized tsan thread
 run_tests "$build/tsan" 'unit gate'
 
 say "$passed passed, $failed failed, $skipped skipped"
