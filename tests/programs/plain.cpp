@@ -15,8 +15,6 @@
 #include <cstring>
 #include <string>
 
-extern char** environ;
-
 namespace {
 
 std::string trace;

@@ -37,7 +37,7 @@ TEST_CASE("three calls in flight") {
 }
 
 TEST_CASE("three small calls in flight") {
-  prove_forker(blas_under_test(), {"--flight=3", "--n=128"}, 200);
+  prove_forker(blas_under_test(), {"--flight=3", "--n=128"}, 100);
   // OpenBLAS computes n = 64 with one thread: what could hang is the memory allocator's lock,
   // which is too rare to be expected without the library.
   expect_success(forker(blas_under_test(), {"--flight=3", "--n=64", "--forks=300"}), 300);
@@ -48,7 +48,7 @@ TEST_CASE("three large calls in flight") {
 }
 
 TEST_CASE("LU in flight") {
-  prove_forker(blas_under_test(), {"--flight=2", "--op=lu", "--n=200"}, 40);
+  prove_forker(blas_under_test(), {"--flight=2", "--op=lu", "--n=200"}, 25);
 }
 
 TEST_CASE("LU beside products in flight") {
@@ -80,7 +80,7 @@ TEST_CASE("25 generations with 32 threads each") {
 
 TEST_CASE("40 calls in flight") {
   // 0.3.27 to 0.3.29 count CPU_AVAILABLE down: children of so busy a parent wait for it for ever.
-  prove_forker(blas_under_test(), {"--flight=40"}, 40);
+  prove_forker(blas_under_test(), {"--flight=40"}, 20);
 }
 
 TEST_CASE("children that exec, exit or never touch BLAS") {
