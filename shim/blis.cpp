@@ -74,7 +74,8 @@ void seen_all() {
   futex_wait_until(&nobody, 0, monotonic_ns() + kSettleNs);
 }
 
-void prepare() {
+// Before other libraries' handlers: what BLIS does under these mutexes may need malloc.
+void prepare_first() {
   const int64_t deadline = monotonic_ns() + int64_t{options().wait_ms} * 1000000;
   each([deadline](Copy* copy) {
     copy->module->gates().brief.close();
@@ -101,7 +102,7 @@ void child_last() {
 }  // namespace
 
 const Runtime blis = {
-    "BLIS", forget, see, seen_all, nullptr, prepare, parent, child, child_last,
+    "BLIS", forget, see, seen_all, prepare_first, nullptr, parent, child, child_last,
 };
 
 }  // namespace forksafe

@@ -128,8 +128,8 @@ bool ElfImage::read_dynamic() {
     return false;
   }
   for (const Relocations& table : {relocations_, plt_relocations_}) {
-    if (table.count != 0 &&
-        !table_fits(reinterpret_cast<const void*>(table.begin), table.count * table.entry_size)) {
+    if (table.count != 0 && !table_fits(reinterpret_cast<const ElfW(Rel)*>(table.begin),
+                                        table.count * table.entry_size)) {
       return false;
     }
   }
@@ -190,7 +190,8 @@ Symbol ElfImage::find(const char* name) const {
     const unsigned shift = gnu_hash_[3];
     const auto* bloom = reinterpret_cast<const ElfW(Addr)*>(gnu_hash_ + 4);
     const auto* buckets = reinterpret_cast<const uint32_t*>(bloom + bloom_words);
-    if (bucket_count == 0 || bloom_words == 0 ||
+    if (bucket_count == 0 || bloom_words == 0 || shift >= 32 ||
+        !table_fits(bloom, bloom_words * sizeof *bloom) ||
         !table_fits(buckets, bucket_count * sizeof *buckets)) {
       return {};
     }
@@ -240,7 +241,10 @@ bool ElfImage::slot_at(const Relocations& table, size_t index, const char** name
   if (type != kJumpSlot && type != kGlobDat) return false;
   if (symbol == 0 || !table_fits(symbols_ + symbol, sizeof *symbols_)) return false;
   const uintptr_t address = base_ + r->r_offset;
-  if (!fits(reinterpret_cast<void*>(address), sizeof(void*), PF_R | PF_W)) return false;
+  if (address % alignof(void*) != 0 ||
+      !fits(reinterpret_cast<void*>(address), sizeof(void*), PF_R | PF_W)) {
+    return false;
+  }
   const size_t offset = symbols_[symbol].st_name;
   if (offset >= strings_size_) return false;
   *name = strings_ + offset;

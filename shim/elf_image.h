@@ -106,7 +106,10 @@ class ElfImage {
 
   bool read_dynamic();
   bool fits(const void* begin, size_t bytes, unsigned flags) const;
-  bool table_fits(const void* begin, size_t bytes) const { return fits(begin, bytes, PF_R); }
+  template <typename T>
+  bool table_fits(const T* begin, size_t bytes) const {
+    return reinterpret_cast<uintptr_t>(begin) % alignof(T) == 0 && fits(begin, bytes, PF_R);
+  }
   size_t count_symbols() const;
   bool matches(const ElfW(Sym) & symbol, size_t index, const char* name) const;
   bool slot_at(const Relocations& table, size_t index, const char** name, void*** slot) const;

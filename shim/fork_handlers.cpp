@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // glibc runs prepare handlers newest first, parent and child handlers oldest first.
 //
-// The head is registered before anybody else. In prepare it brings the runtimes to rest when all
-// others have taken their locks: were it first, a thread that waits at one of our gates could hold
-// a lock that another handler wants. In the child it resets the runtimes before any other handler
-// may call them.
+// The head is registered before anybody else. In prepare it closes what is held for microseconds,
+// when all others have taken their locks. In the child it resets the runtimes before any other
+// handler may call them.
 //
 // A tail is registered behind every foreign registration, so that the newest handlers are ours
-// too: in prepare what needs malloc or the dynamic linker (an allocator preloaded beside us locks
-// itself in its own handler), and what must precede LLVM's OpenMP taking its locks; in the child
-// what may allocate. Only the newest tail's prepare and child do it: as many children run as
+// too: in prepare what needs malloc or the dynamic linker, and what waits for calls that do (an
+// allocator preloaded beside us locks itself in its own handler, and so does LLVM's OpenMP); in the
+// child what may allocate. Only the newest tail's prepare and child do it: as many children run as
 // prepares, which are counted.
 #include "fork_handlers.h"
 

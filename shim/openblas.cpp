@@ -110,17 +110,6 @@ void read_symbols(Findings* found) {
   if (!walked || !found->shutdown_agrees) *found = from_memory;
 }
 
-// The object behind the module's OpenMP calls tells: both runtimes answer to the same names.
-bool is_on_llvm_openmp(const Module& module) {
-  for (const Door door : {Door::kGompParallel, Door::kOmpMaxThreads}) {
-    void* function = module.behind[static_cast<size_t>(door)];
-    ElfImage runtime;
-    if (function == nullptr || !find_object(function, &runtime)) continue;
-    return runtime.find("__kmpc_fork_call").address != nullptr;
-  }
-  return true;  // built for __kmpc_fork_call alone
-}
-
 void prepare_module(Module* module, const void* context) {
   const auto* found = static_cast<const Findings*>(context);
   const auto begin = reinterpret_cast<uintptr_t>(found->memory_alloc.address);
@@ -177,7 +166,6 @@ bool adopt_openblas(void (*prepare)()) {
   found.blas.module = module;
   const int index = openblas_count.load(std::memory_order_relaxed);
   openblas_copies[index] = found.blas;
-  openblas_copies[index].on_llvm_openmp = is_on_llvm_openmp(*module);
   openblas_count.store(index + 1, std::memory_order_release);
   return true;
 }

@@ -10,7 +10,6 @@ namespace forksafe {
 struct OpenBlas {
   Module* module;
   bool openmp;
-  bool on_llvm_openmp;  ///< LLVM's or Intel's OpenMP answers its calls
   /// 321 for 0.3.21; 0 where the configuration string can't be read.
   int version;
   /// blas_thread_shutdown_, which the build wanted to run in the parent at each fork.

@@ -27,40 +27,34 @@ void each(Step step) {
 
 int64_t deadline() { return monotonic_ns() + int64_t{options().wait_ms} * 1000000; }
 
-void rest_calls(OpenBlas* blas) {
-  Module* module = blas->module;
-  if (module->gates().calls.closed()) return;
-  blas->set_rested(*module->calls_depth() == 0 && *module->brief_depth() == 0);
-  module->gates().calls.close();
-  if (!blas->rested) {
-    report_degraded(*module, "the fork comes from inside a call");
-  } else if (!module->gates().calls.wait_empty(deadline())) {
-    blas->rested = false;
-    report_degraded(*module, "calls in flight outlived FORKSAFE_WAIT_MS");
-  }
-}
-
-// LLVM's and Intel's OpenMP take their own locks in a prepare handler (kmp_runtime.cpp,
-// __kmp_atfork_prepare). A call that has passed our gate needs them to get through its parallel
-// region, so calls must be at rest before.
-void prepare_first() {
+// Before other libraries' handlers: a call that has passed our gate needs malloc, which an
+// allocator preloaded beside us locks in its own prepare handler, and the locks that LLVM's and
+// Intel's OpenMP take in theirs (kmp_runtime.cpp, __kmp_atfork_prepare).
+void rest_calls() {
   each([](OpenBlas* blas) {
-    if (blas->on_llvm_openmp) rest_calls(blas);
+    Module* module = blas->module;
+    blas->set_rested(*module->calls_depth() == 0 && *module->brief_depth() == 0);
+    module->gates().calls.close();
+    if (!blas->rested) {
+      report_degraded(*module, "the fork comes from inside a call");
+    } else if (!module->gates().calls.wait_empty(deadline())) {
+      blas->set_rested(false);
+      report_degraded(*module, "calls in flight outlived FORKSAFE_WAIT_MS");
+    }
   });
 }
 
-void prepare() {
+void rest_allocator() {
   each([](OpenBlas* blas) {
-    rest_calls(blas);
     Module* module = blas->module;
-    // Somebody may have lost patience at a gate that was closed in prepare_first.
+    // Somebody who holds a lock that another library's handler wants loses patience at the gate.
     if (blas->rested && !module->gates().calls.wait_empty(deadline())) {
-      blas->rested = false;
+      blas->set_rested(false);
       report_degraded(*module, "a thread had to pass the closed gate");
     }
     module->gates().brief.close();
     if (*module->brief_depth() == 0 && !module->gates().brief.wait_empty(deadline())) {
-      blas->rested = false;
+      blas->set_rested(false);
       report_degraded(*module, "its memory allocator did not come to rest");
     }
   });
@@ -89,7 +83,8 @@ void child() {
 }  // namespace
 
 const Runtime openblas_openmp = {
-    "OpenBLAS, OpenMP", nullptr, nullptr, nullptr, prepare_first, prepare, parent, child, nullptr,
+    "OpenBLAS, OpenMP", nullptr, nullptr, nullptr, rest_calls,
+    rest_allocator,     parent,  child,   nullptr,
 };
 
 }  // namespace forksafe

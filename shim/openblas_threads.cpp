@@ -71,10 +71,13 @@ void drop_pools() {
   });
 }
 
-void prepare() {
+int64_t deadline() { return monotonic_ns() + int64_t{options().wait_ms} * 1000000; }
+
+// Before other libraries' handlers, as in openblas_openmp.cpp: handing out work may start the pool,
+// which needs malloc.
+void rest_calls() {
   if (options().drop_pool) drop_pools();
-  const int64_t deadline = monotonic_ns() + int64_t{options().wait_ms} * 1000000;
-  each([deadline](OpenBlas* blas) {
+  each([](OpenBlas* blas) {
     Module* module = blas->module;
     const char* why = nullptr;
     if (*module->calls_depth() != 0 || *module->brief_depth() != 0) {
@@ -86,16 +89,23 @@ void prepare() {
     }
     if (!blas->exec_queue_is_named) {
       module->gates().calls.close();
-      if (why == nullptr && !module->gates().calls.wait_empty(deadline)) {
+      if (why == nullptr && !module->gates().calls.wait_empty(deadline())) {
         why = "calls in flight outlived FORKSAFE_WAIT_MS";
       }
     }
-    module->gates().brief.close();
-    if (*module->brief_depth() == 0 && !module->gates().brief.wait_empty(deadline)) {
-      why = "its memory allocator did not come to rest";
-    }
     blas->set_rested(why == nullptr);
     if (why != nullptr) report_degraded(*module, why);
+  });
+}
+
+void rest_allocator() {
+  each([](OpenBlas* blas) {
+    Module* module = blas->module;
+    module->gates().brief.close();
+    if (*module->brief_depth() == 0 && !module->gates().brief.wait_empty(deadline())) {
+      blas->set_rested(false);
+      report_degraded(*module, "its memory allocator did not come to rest");
+    }
   });
 }
 
@@ -127,7 +137,8 @@ void child() {
 }  // namespace
 
 const Runtime openblas_threads = {
-    "OpenBLAS, own threads", nullptr, nullptr, nullptr, nullptr, prepare, parent, child, nullptr,
+    "OpenBLAS, own threads", nullptr, nullptr, nullptr, rest_calls,
+    rest_allocator,          parent,  child,   nullptr,
 };
 
 }  // namespace forksafe

@@ -79,7 +79,11 @@ Options read_options(const char* (*get)(const char* name), Complain complain) {
     const char* text = get(option.name);
     if (text == nullptr || *text == '\0' || option.read(text, &result)) continue;
     Line line;
-    line.add(option.name).add("=").add(text).add(" can't be read: give ").add(option.accepts);
+    line.add(option.name)
+        .add("=")
+        .add_foreign(text)
+        .add(" can't be read: give ")
+        .add(option.accepts);
     line.add("; going on with ").add(option.fallback);
     complain(line.text());
   }

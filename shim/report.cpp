@@ -14,7 +14,7 @@ namespace {
 
 void write_line(int fd, const char* text) {
   Line line;
-  line.add("forksafe[").add(static_cast<long>(getpid())).add("]: ").add(text).add("\n");
+  line.add("forksafe[").add(static_cast<long>(getpid())).add("]: ").add(text).end();
   // A log that can't be written is not the program's trouble.
   const ssize_t written = write(fd, line.text(), line.size());
   (void)written;
@@ -40,6 +40,22 @@ Line& Line::add(long number) {
   } while (rest != 0);
   if (number < 0) *--p = '-';
   return add(p);
+}
+
+Line& Line::add_foreign(const char* text) {
+  constexpr size_t kLongest = 200;
+  for (size_t i = 0; text[i] != '\0'; ++i) {
+    if (i == kLongest) return add("...");
+    const auto c = static_cast<unsigned char>(text[i]);
+    const char shown[2] = {c < ' ' || c == 0x7f ? '?' : text[i], '\0'};
+    add(shown);
+  }
+  return *this;
+}
+
+Line& Line::end() {
+  if (size_ + 1 == sizeof text_) --size_;
+  return add("\n");
 }
 
 bool logging() { return options().log != nullptr; }

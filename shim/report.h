@@ -14,6 +14,11 @@ class Line {
  public:
   Line& add(const char* text);
   Line& add(long number);
+  /// What somebody else wrote: a control character becomes a question mark, and what is longer than
+  /// 200 characters is cut, so that the rest of the line keeps its place.
+  Line& add_foreign(const char* text);
+  /// Ends the line with a newline, in place of the last character where there is no room.
+  Line& end();
   const char* text() const { return text_; }
   size_t size() const { return size_; }
 

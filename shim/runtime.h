@@ -21,9 +21,10 @@ struct Runtime {
   void (*see)(const ElfImage& image, size_t tls_module, const ElfW(Phdr) * tls);
   void (*seen_all)();
 
-  /// In the parent, before any other library's prepare handler: malloc and locks are free.
+  /// In the parent, before any other library's prepare handler: malloc and locks are free. What
+  /// waits for calls in flight, which need them, waits here.
   void (*prepare_first)();
-  /// In the parent, after all other libraries' prepare handlers: bring the runtime to rest.
+  /// In the parent, after all other libraries' prepare handlers: what is over in microseconds.
   void (*prepare_last)();
   /// In the parent, before all other libraries' handlers.
   void (*parent)();
