@@ -76,11 +76,8 @@ void seen_all() {
 
 // Before other libraries' handlers: what BLIS does under these mutexes may need malloc.
 void prepare_first() {
-  const int64_t deadline = monotonic_ns() + int64_t{options().wait_ms} * 1000000;
-  each([deadline](Copy* copy) {
-    copy->module->gates().brief.close();
-    if (*copy->module->brief_depth() == 0) copy->module->gates().brief.wait_empty(deadline);
-  });
+  // Where it fails, the child's reset is all that can be done.
+  each([](Copy* copy) { rest_brief(copy->module); });
 }
 
 void parent() {

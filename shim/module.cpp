@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "doors.h"
+#include "options.h"
 #include "report.h"
 
 namespace forksafe {
@@ -51,6 +52,14 @@ Module* adopt(const ElfImage& image, const char* kind, DoorSet doors,
   fork_page.adoption_lock.unlock();
   report(line.text());
   return module;
+}
+
+int64_t wait_deadline() { return monotonic_ns() + int64_t{options().wait_ms} * 1000000; }
+
+bool rest_brief(Module* module) {
+  Gate& gate = module->gates().brief;
+  gate.close();
+  return *module->brief_depth() != 0 || gate.wait_empty(wait_deadline());
 }
 
 void reset_module_in_child(Module* module) {

@@ -186,6 +186,13 @@ extern std::atomic<int> module_count;
 Module* adopt(const ElfImage& image, const char* kind, DoorSet doors,
               void (*prepare_module)(Module* module, const void* context), const void* context);
 
+/// Until when (monotonic_ns) a fork that begins to wait now may wait: FORKSAFE_WAIT_MS.
+int64_t wait_deadline();
+
+/// Closes the module's brief gate and waits until nobody is inside, but perhaps this thread. False
+/// when that took longer than a fork may wait.
+bool rest_brief(Module* module);
+
 /// In a child: no thread is inside the module but perhaps this one, its static mutexes are free
 /// and nobody waits for its conditions.
 void reset_module_in_child(Module* module);

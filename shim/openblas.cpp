@@ -79,9 +79,6 @@ void take_symbol(Findings* found, const char* name, void* address, size_t size) 
     // A spin lock of one word; a mutex in 0.3.34, which the doors see like any other.
     b->exec_queue_is_named = true;
     if (size == sizeof(long)) b->exec_queue_lock = static_cast<unsigned long*>(address);
-  } else if (strcmp(name, "blas_buffer_inuse") == 0) {
-    b->buffer_inuse = static_cast<unsigned char*>(address);
-    b->buffer_inuse_size = size;
   } else if (strncmp(name, "CPU_AVAILABLE", strlen("CPU_AVAILABLE")) == 0 && size == sizeof(long) &&
              b->cpu_available_count < OpenBlas::kMaxCounters) {
     b->cpu_available[b->cpu_available_count++] = static_cast<long*>(address);
@@ -168,6 +165,12 @@ bool adopt_openblas(void (*prepare)()) {
   openblas_copies[index] = found.blas;
   openblas_count.store(index + 1, std::memory_order_release);
   return true;
+}
+
+void rest_allocator(OpenBlas* blas) {
+  if (rest_brief(blas->module)) return;
+  blas->set_rested(false);
+  report_degraded(*blas->module, "its memory allocator did not come to rest");
 }
 
 void shut_down_in_child(OpenBlas* blas) {

@@ -22,8 +22,6 @@ struct OpenBlas {
   int max_threads;                    ///< what the build was made for
   bool exec_queue_is_named;           ///< .symtab has exec_queue_lock
   unsigned long* exec_queue_lock;     ///< the same, where it is a spin lock of one word
-  unsigned char* buffer_inuse;        ///< blas_buffer_inuse of an OpenMP build
-  size_t buffer_inuse_size;
 
   /// The static CPU_AVAILABLE of each level-3 driver, and the value that they start with.
   static constexpr int kMaxCounters = 256;
@@ -46,6 +44,9 @@ bool adopt_openblas(void (*prepare)());
 /// Calls `step(blas)` for each adopted copy of that build.
 template <typename Step>
 void each_openblas(bool openmp, Step step);
+
+/// Closes the brief gate and waits until nobody is inside the copy's memory allocator.
+void rest_allocator(OpenBlas* blas);
 
 /// In a child: lets the copy mark its pool as gone. Its doors answer at once meanwhile.
 void shut_down_in_child(OpenBlas* blas);

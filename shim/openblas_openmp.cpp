@@ -14,7 +14,6 @@
 // OpenBLAS computes with one thread there and takes none of the stale locks (common_thread.h,
 // num_cpu_avail), whatever the program sets later.
 #include "openblas.h"
-#include "options.h"
 #include "runtime.h"
 
 namespace forksafe {
@@ -24,8 +23,6 @@ template <typename Step>
 void each(Step step) {
   each_openblas(true, step);
 }
-
-int64_t deadline() { return monotonic_ns() + int64_t{options().wait_ms} * 1000000; }
 
 // Before other libraries' handlers: a call that has passed our gate needs malloc, which an
 // allocator preloaded beside us locks in its own prepare handler, and the locks that LLVM's and
@@ -37,26 +34,22 @@ void rest_calls() {
     module->gates().calls.close();
     if (!blas->rested) {
       report_degraded(*module, "the fork comes from inside a call");
-    } else if (!module->gates().calls.wait_empty(deadline())) {
+    } else if (!module->gates().calls.wait_empty(wait_deadline())) {
       blas->set_rested(false);
       report_degraded(*module, "calls in flight outlived FORKSAFE_WAIT_MS");
     }
   });
 }
 
-void rest_allocator() {
+void rest_allocators() {
   each([](OpenBlas* blas) {
     Module* module = blas->module;
     // Somebody who holds a lock that another library's handler wants loses patience at the gate.
-    if (blas->rested && !module->gates().calls.wait_empty(deadline())) {
+    if (blas->rested && !module->gates().calls.wait_empty(wait_deadline())) {
       blas->set_rested(false);
       report_degraded(*module, "a thread had to pass the closed gate");
     }
-    module->gates().brief.close();
-    if (*module->brief_depth() == 0 && !module->gates().brief.wait_empty(deadline())) {
-      blas->set_rested(false);
-      report_degraded(*module, "its memory allocator did not come to rest");
-    }
+    rest_allocator(blas);
   });
 }
 
@@ -84,7 +77,7 @@ void child() {
 
 const Runtime openblas_openmp = {
     "OpenBLAS, OpenMP", nullptr, nullptr, nullptr, rest_calls,
-    rest_allocator,     parent,  child,   nullptr,
+    rest_allocators,    parent,  child,   nullptr,
 };
 
 }  // namespace forksafe

@@ -71,8 +71,6 @@ void drop_pools() {
   });
 }
 
-int64_t deadline() { return monotonic_ns() + int64_t{options().wait_ms} * 1000000; }
-
 // Before other libraries' handlers, as in openblas_openmp.cpp: handing out work may start the pool,
 // which needs malloc.
 void rest_calls() {
@@ -89,7 +87,7 @@ void rest_calls() {
     }
     if (!blas->exec_queue_is_named) {
       module->gates().calls.close();
-      if (why == nullptr && !module->gates().calls.wait_empty(deadline())) {
+      if (why == nullptr && !module->gates().calls.wait_empty(wait_deadline())) {
         why = "calls in flight outlived FORKSAFE_WAIT_MS";
       }
     }
@@ -98,16 +96,7 @@ void rest_calls() {
   });
 }
 
-void rest_allocator() {
-  each([](OpenBlas* blas) {
-    Module* module = blas->module;
-    module->gates().brief.close();
-    if (*module->brief_depth() == 0 && !module->gates().brief.wait_empty(deadline())) {
-      blas->set_rested(false);
-      report_degraded(*module, "its memory allocator did not come to rest");
-    }
-  });
-}
+void rest_allocators() { each(rest_allocator); }
 
 void parent() {
   each([](OpenBlas* blas) {
@@ -138,7 +127,7 @@ void child() {
 
 const Runtime openblas_threads = {
     "OpenBLAS, own threads", nullptr, nullptr, nullptr, rest_calls,
-    rest_allocator,          parent,  child,   nullptr,
+    rest_allocators,         parent,  child,   nullptr,
 };
 
 }  // namespace forksafe
