@@ -30,6 +30,8 @@ void* find_among(const char* name, Accept accept) {
   size_t index = 0;
   each_loaded_object([&](const ElfImage& object, size_t, const ElfW(Phdr)*) {
     if (!is_ours(object) && accept(object, index)) result = object.find(name).address;
+    // Another copy of this library would find us in turn.
+    if (result != nullptr && object.find("forksafe_state").address != nullptr) result = nullptr;
     ++index;
     return result == nullptr;
   });

@@ -46,7 +46,7 @@ bool find_object(const void* address, ElfImage* image);
 /// then what it names in DT_NEEDED, then any other. Null where nobody defines it.
 void* resolve(const ElfImage& image, const char* name);
 
-/// The first definition of `name` in link map order outside of this library.
+/// The first definition of `name` in link map order outside of this library and its copies.
 void* find_function(const char* name);
 
 /// Keeps an object loaded for the life of the process. False where that can't be had (another

@@ -43,6 +43,7 @@ Module* adopt(const ElfImage& image, const char* kind, DoorSet doors,
     prepare_module(module, context);
     if (install_doors(module)) {
       module_count.store(slot + 1);
+      forksafe_state.modules[slot].base = image.base();
       line.add("adopted ").add(image.path()).add(": ").add(kind);
     } else {
       line.add("the GOT can't be written, left as it is: ").add(image.path());
@@ -71,3 +72,5 @@ void reset_module_in_child(Module* module) {
 }
 
 }  // namespace forksafe
+
+forksafe::State forksafe_state;

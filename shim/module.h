@@ -11,11 +11,9 @@
 
 #include "elf_image.h"
 #include "gate.h"
+#include "state.h"
 
 namespace forksafe {
-
-/// How many modules can be adopted in one process. More are left as they are, and the log says so.
-constexpr int kMaxModules = 16;
 
 /// A set of addresses that any thread may add to and nobody removes from.
 class AddressSet {

@@ -186,6 +186,7 @@ void shut_down_in_child(OpenBlas* blas) {
 }
 
 void report_degraded(const Module& module, const char* why) {
+  ++forksafe_state.modules[module.slot].degraded_forks;
   if (!logging()) return;
   Line line;
   line.add("a child computes with one thread in ").add(module.image.path()).add(": ").add(why);

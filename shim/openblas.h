@@ -51,7 +51,7 @@ void rest_allocator(OpenBlas* blas);
 /// In a child: lets the copy mark its pool as gone. Its doors answer at once meanwhile.
 void shut_down_in_child(OpenBlas* blas);
 
-/// Tells the log that a fork could not be made whole.
+/// Notes, and tells the log, that a fork could not be made whole.
 void report_degraded(const Module& module, const char* why);
 
 extern OpenBlas openblas_copies[kMaxModules];

@@ -68,6 +68,7 @@ void child() {
     shut_down_in_child(blas);
     if (!blas->rested) {
       module->one_thread = true;
+      forksafe_state.modules[module->slot].one_thread = 1;
       *blas->cpu_number = 1;
     }
   });

@@ -116,7 +116,10 @@ void child() {
     shut_down_in_child(blas);
     int threads = options().child_threads;
     if (threads > blas->max_threads && blas->max_threads != 0) threads = blas->max_threads;
-    if (!blas->rested) threads = 1;
+    if (!blas->rested) {
+      threads = 1;
+      forksafe_state.modules[blas->module->slot].one_thread = 1;
+    }
     if (threads == 0) return;
     *blas->cpu_number = threads;
     if (blas->num_threads != nullptr) *blas->num_threads = threads;

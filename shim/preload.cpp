@@ -18,11 +18,21 @@
 #include "options.h"
 #include "report.h"
 #include "runtime.h"
+#include "state.h"
 
 namespace forksafe {
 namespace {
 
 RegisterAtfork next_register_atfork = nullptr;
+bool active = false;
+
+// Of several copies in LD_PRELOAD, the dynamic linker binds the name of the state to the first, for
+// all of them. The others leave everything to it.
+bool is_first_copy() {
+  ElfImage holder;
+  return find_object(&forksafe_state, &holder) &&
+         holder.span().contains(reinterpret_cast<const void*>(&is_first_copy));
+}
 
 // The first call comes from the constructor of a library that is loaded at start, or from our own:
 // there is one thread, and nothing was dlopened yet.
@@ -30,7 +40,9 @@ void start() {
   if (next_register_atfork != nullptr) return;
   next_register_atfork = reinterpret_cast<RegisterAtfork>(find_function("__register_atfork"));
   init_options();
-  if (!options().enabled || next_register_atfork == nullptr) return;
+  active = options().enabled && next_register_atfork != nullptr && is_first_copy();
+  if (!active) return;
+  forksafe_state.enabled = 1;
   remember_startup_objects();
   register_head(next_register_atfork);
 }
@@ -38,7 +50,7 @@ void start() {
 int register_handlers(void (*prepare)(), void (*parent)(), void (*child)(), void* dso) {
   start();
   if (next_register_atfork == nullptr) return ENOMEM;
-  if (!options().enabled) return next_register_atfork(prepare, parent, child, dso);
+  if (!active) return next_register_atfork(prepare, parent, child, dso);
   if (prepare != nullptr && adopt_openblas(prepare)) {
     if (parent == nullptr && child == nullptr) return 0;
     prepare = nullptr;
@@ -50,7 +62,7 @@ int register_handlers(void (*prepare)(), void (*parent)(), void (*child)(), void
 
 __attribute__((constructor)) void construct() {
   start();
-  if (options().enabled) look_at_loaded_objects();
+  if (active) look_at_loaded_objects();
 }
 
 }  // namespace
