@@ -17,6 +17,10 @@ case ${FORKSAFE_BUILD:-build} in
   *) build=$root/${FORKSAFE_BUILD:-build} ;;
 esac
 
+# What the build needs. Its lists are split into words where they are used.
+build_packages='g++ meson ninja-build pkg-config catch2 libunwind-dev
+  libcli11-dev libfmt-dev nlohmann-json3-dev'
+
 say() { printf '%s\n' "$*"; }
 
 fail() {
@@ -72,9 +76,9 @@ package_log() {
   printf '%s\n' "$build/packages.log"
 }
 
-# build_library [TARGET...]: configures once, compiles what changed of these targets (of all, when none
+# build_targets [TARGET...]: configures once, compiles what changed of these targets (of all, when none
 # is named). The compiler speaks only when it fails.
-build_library() {
+build_targets() {
   meson=meson
   [ -x /usr/bin/meson ] && meson=/usr/bin/meson
   command -v "$meson" >/dev/null || fail "meson not found: install it (Debian: meson)"

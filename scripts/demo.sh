@@ -6,11 +6,11 @@
 set -eu
 . "$(dirname "$0")/common.sh"
 
-need_packages g++ meson ninja-build pkg-config catch2 libunwind-dev \
+need_packages $build_packages \
   python3 python3-venv python3-numpy libopenblas0-openmp libopenblas0-pthread
-build_library forksafe stuck_at # not the suite, which takes a while
+build_targets shim/forksafe cli/forksafe # not the suite, which takes a while
 
-set -- --library "$build/shim/libforksafe.so" --stuck-at "$build/tests/stuck_at"
+set -- --forksafe "$build/cli/forksafe"
 if make_venv demo-venv numpy scipy obspy; then
   set -- "$@" --wheels "$venv/bin/python"
 else

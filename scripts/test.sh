@@ -6,8 +6,8 @@
 # tested from PyPI into the build folder. What can't be had is skipped by name and counted.
 . "$(dirname "$0")/common.sh"
 
-need_packages g++ meson ninja-build pkg-config catch2 libunwind-dev binutils \
-  python3 python3-pip python3-numpy \
+need_packages $build_packages binutils mandoc zsh bash-completion \
+  python3 python3-pip python3-numpy r-base-core libcap2-bin make procps \
   libopenblas0-pthread libopenblas0-openmp libblis4-pthread libblis4-openmp libomp5-14 \
   libeatmydata1 libjemalloc2
 
@@ -75,7 +75,7 @@ set_up_sanitized() {
       >"$build_log" 2>&1 || build_failed
 }
 
-build_library
+build_targets
 run_tests "$build"
 say "unit tests with the address and undefined behaviour sanitizers"
 set_up_sanitized asan address,undefined

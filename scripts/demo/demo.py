@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs each case without the library, then with it, and prints the table. Started by demo.sh."""
+"""Runs each case by itself, then under forksafe, and prints the table. Started by demo.sh."""
 
 import argparse
 import ctypes
@@ -58,50 +58,32 @@ def list_cases(wheels):
     return cases
 
 
-def environment(case, library):
+def environment(case):
     """The caller's, without what would choose another BLAS, another number of threads or another
     preload: with one thread nothing hangs."""
     env = {name: value for name, value in os.environ.items()
            if not name.startswith(("OMP_", "GOMP_", "KMP_", "FORKSAFE"))
            and not name.endswith("_NUM_THREADS")
            and name not in ("LD_PRELOAD", "LD_LIBRARY_PATH")}
-    if library:
-        env["LD_PRELOAD"] = library
     if case.blas_folder:
         env["LD_LIBRARY_PATH"] = case.blas_folder
     return env
 
 
-def processes_of_group(group):
-    """The group's processes, its leader (the parent of the others) first."""
-    members = []
-    for entry in os.listdir("/proc"):
-        if not entry.isdigit():
-            continue
-        try:
-            with open(f"/proc/{entry}/stat", "rb") as stat:
-                # "pid (name) state ppid pgrp ...", and the name may hold blanks and brackets
-                fields = stat.read().rpartition(b")")[2].split()
-        except OSError:
-            continue  # it ended meanwhile
-        if int(fields[2]) == group:
-            members.append(int(entry))
-    return sorted(members, key=lambda pid: (pid != group, pid))
-
-
-def where_stuck(group, tool):
-    """`parent waits in GOMP_parallel (libgomp.so.1)`, or nothing when it can't be told."""
-    if not os.access(tool, os.X_OK):
+def where_stuck(process, forksafe):
+    """What `forksafe diagnose` says of the first process of the tree that is stuck: `parent:
+    openblas-shutdown in blas_thread_shutdown_ (libopenblas.so.0)`. Nothing when it can't tell."""
+    try:
+        answer = subprocess.run([forksafe, "diagnose", "--children", "--json", str(process.pid)],
+                                stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+                                timeout=20, check=False)
+        verdicts = json.loads(answer.stdout)
+    except (OSError, subprocess.TimeoutExpired, ValueError):
         return ""
-    for pid in processes_of_group(group):
-        try:
-            answer = subprocess.run([tool, str(pid)], stdout=subprocess.PIPE,
-                                    stderr=subprocess.DEVNULL, text=True, timeout=10)
-        except (OSError, subprocess.TimeoutExpired):
-            continue
-        if answer.returncode == 0 and answer.stdout.strip():
-            who = "parent" if pid == group else "child"
-            return f"{who} {answer.stdout.strip().splitlines()[0]}"
+    for verdict in verdicts:
+        if verdict.get("stuck"):
+            who = "parent" if verdict["pid"] == process.pid else "child"
+            return f"{who} in {verdict['place']} ({verdict['code']})"
     return ""
 
 
@@ -122,16 +104,17 @@ def has_ended(process):
     return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
-def run(case, library, tool):
+def run(case, forksafe, guarded):
     if case.blas_folder and not os.path.isdir(case.blas_folder):
         return Outcome("cannot run", f"can't run: no folder {case.blas_folder}")
     # Files, not pipes: a child that outlives its parent would hold a pipe open.
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         interpreter, *arguments = case.command
         # -E -s: no PYTHONPATH and no user's packages, which may hold another numpy.
-        process = subprocess.Popen([interpreter, "-E", "-s", "-B", *arguments], stdout=output,
-                                   stderr=errors, stdin=subprocess.DEVNULL,
-                                   env=environment(case, library), start_new_session=True)
+        command = [interpreter, "-E", "-s", "-B", *arguments]
+        process = subprocess.Popen([forksafe, *command] if guarded else command, stdout=output,
+                                   stderr=errors, stdin=subprocess.DEVNULL, env=environment(case),
+                                   start_new_session=True)
         stuck = None
         try:
             is_ready = False
@@ -143,7 +126,7 @@ def run(case, library, tool):
                     limit = TIMEOUT
                     deadline = time.monotonic() + limit
                 if time.monotonic() > deadline:
-                    place = where_stuck(process.pid, tool)
+                    place = where_stuck(process, forksafe)
                     stuck = f"hung after {limit} s" + (f": {place}" if place else "")
                     break
                 time.sleep(0.05)
@@ -208,8 +191,7 @@ def print_table(rows):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--library", required=True, help="libforksafe.so")
-    parser.add_argument("--stuck-at", required=True, help="the tool that tells where one hangs")
+    parser.add_argument("--forksafe", required=True, help="the command")
     parser.add_argument("--wheels", help="a Python that has numpy, scipy and obspy from PyPI")
     options = parser.parse_args()
 
@@ -223,20 +205,14 @@ def main():
     cases = list_cases(options.wheels)
     print(f"A case that is not done {TIMEOUT} s after its first fork is taken to hang.")
     rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        library = os.path.abspath(options.library)
-        if set(library) & set(" :"):
-            # LD_PRELOAD takes both for the end of a path.
-            os.symlink(library, os.path.join(folder, "libforksafe.so"))
-            library = os.path.join(folder, "libforksafe.so")
-        for number, case in enumerate(cases, 1):
-            print(f"[{number}/{len(cases)}] {case.name}")
-            outcomes = []
-            for title, preload in (("without", None), ("with", library)):
-                print(f"      {title + ':':9}", end="", flush=True)
-                outcomes.append(run(case, preload, options.stuck_at))
-                print(paint(outcomes[-1].text, colour_of(outcomes[-1])), flush=True)
-            rows.append((case, *outcomes))
+    for number, case in enumerate(cases, 1):
+        print(f"[{number}/{len(cases)}] {case.name}")
+        outcomes = []
+        for title, guarded in (("without", False), ("with", True)):
+            print(f"      {title + ':':9}", end="", flush=True)
+            outcomes.append(run(case, options.forksafe, guarded))
+            print(paint(outcomes[-1].text, colour_of(outcomes[-1])), flush=True)
+        rows.append((case, *outcomes))
 
     print()
     print_table(rows)

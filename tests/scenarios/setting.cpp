@@ -115,6 +115,9 @@ Command forker(const Blas& blas, const std::vector<std::string>& arguments) {
 Command with_library(Command command) {
   std::string& preload = command.environment["LD_PRELOAD"];
   preload = library_path() + (preload.empty() ? "" : ":" + preload);
+  // On a busy machine a call may take longer than the default: then a child would compute with one
+  // thread, and get other bits.
+  command.environment.emplace("FORKSAFE_WAIT_MS", "20000");
   return command;
 }
 

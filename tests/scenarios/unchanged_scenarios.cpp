@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <catch2/catch.hpp>
+#include <filesystem>
 
 #include "setting.h"
 
@@ -51,3 +52,17 @@ TEST_CASE("a program without BLAS prints the same") {
 
 TEST_CASE("eatmydata preloaded beside the library") { prove_beside(installed("libeatmydata.so")); }
 TEST_CASE("jemalloc preloaded beside the library") { prove_beside(installed("libjemalloc.so.2")); }
+
+TEST_CASE("two copies of the library preloaded") {
+  const std::string folder = std::filesystem::temp_directory_path() /
+                             ("forksafe-copy-" + std::to_string(getpid()));
+  std::filesystem::create_directory(folder);
+  const std::string copy = folder + "/libforksafe.so";
+  std::filesystem::copy_file(library_path(), copy);
+  for (const char* name : {"debian", "debian-openmp"}) {
+    Command command = forker(blas_by_name(name), {"--flight=2", "--forks=100"});
+    command.environment["LD_PRELOAD"] = copy;
+    expect_success(command, 100);
+  }
+  std::filesystem::remove_all(folder);
+}

@@ -13,7 +13,7 @@
 #include <cstdlib>
 #include <stdexcept>
 
-#include "stack.h"
+#include "diagnosis.h"
 
 namespace forksafe_test {
 namespace {
@@ -36,6 +36,18 @@ double seconds_since(Clock::time_point start) {
   arguments.push_back(nullptr);
   execvp(arguments[0], arguments.data());
   _exit(127);
+}
+
+// The verdict of `forksafe diagnose` on each process of the tree that is stuck.
+std::vector<std::string> where_stuck(pid_t leader) {
+  using namespace forksafe::cli;
+  std::vector<std::string> result;
+  for (const Diagnosis& d : diagnose_processes(process_tree(leader))) {
+    if (d.stuck) {
+      result.push_back((d.pid == leader ? "parent: " : "child: ") + d.code + ", " + d.place);
+    }
+  }
+  return result;
 }
 
 // Orphans of the session come to us, so that nothing of it is left when a test ends.
@@ -101,7 +113,7 @@ Outcome run(const Command& command) {
     const bool quiet = seconds_since(last_output) > command.quiet_seconds;
     if (quiet || seconds_since(start) > command.total_seconds) {
       outcome.end = quiet ? Outcome::End::kStuck : Outcome::End::kTooLong;
-      outcome.stuck = where_tree_stuck(leader);
+      outcome.stuck = where_stuck(leader);
       break;
     }
   }

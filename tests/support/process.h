@@ -20,7 +20,7 @@ struct Outcome {
   End end;
   int status = 0;                  ///< exit status, or the signal that killed it
   std::string output;              ///< standard output and standard error
-  std::vector<std::string> stuck;  ///< where, for each process of the tree that is in a runtime
+  std::vector<std::string> stuck;  ///< the verdict on each process of the tree that is stuck
   double seconds = 0;
 
   bool succeeded() const { return end == End::kExited && status == 0; }

@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "check.h"
+
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <functional>
+#include <map>
+#include <memory>
+#include <set>
+
+#include "diagnosis.h"
+#include "error.h"
+#include "library.h"
+#include "proof.h"
+#include "run.h"
+#include "runtime_report.h"
+#include "terminal.h"
+#include "trace.h"
+
+namespace forksafe::cli {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+// What is known of a fork, and what came of trying it.
+struct Answer {
+  Fork known;
+  std::optional<Proof> proof;
+
+  bool failed() const {
+    return proof && proof->end != Proof::End::kPassed && proof->end != Proof::End::kNotProven;
+  }
+  // Where the two differ, the worse holds: a hang that was not seen may come yet.
+  bool safe() const { return known.safe && !failed(); }
+};
+
+struct RuntimeAnswers {
+  const ThreadRuntime* runtime;
+  Answer idle, in_flight, idle_guarded, in_flight_guarded;
+};
+
+// The library that a program calls to compute: for MKL not the core, which is what is recognised.
+const Object* callable(const ThreadRuntime& runtime, const Objects& objects) {
+  if (runtime.kind != Kind::kMkl) return runtime.object;
+  for (const auto& object : objects) {
+    if (object->name().rfind("libmkl_", 0) == 0 && object->defines("dgemm_")) return object.get();
+  }
+  return nullptr;
+}
+
+// What the process has loaded for an object, in an order in which it can be loaded again.
+std::vector<std::string> dependencies_of(const ThreadRuntime& runtime, const Object* object,
+                                         const Objects& objects) {
+  std::vector<std::string> result;
+  std::set<const Object*> seen = {object};
+  const std::function<void(const Object*)> visit = [&](const Object* at) {
+    at->image().each_needed([&](const char* name) {
+      for (const auto& other : objects) {
+        const char* soname = other->image().soname();
+        const bool matches =
+            other->name() == name || (soname != nullptr && soname == std::string(name));
+        if (!matches || is_c_library(*other) || !seen.insert(other.get()).second) continue;
+        visit(other.get());
+        result.push_back(other->path());
+      }
+    });
+  };
+  // A runtime that was preloaded answers before the one that the object names.
+  if (runtime.openmp != nullptr && seen.insert(runtime.openmp).second) {
+    result.push_back(runtime.openmp->path());
+  }
+  visit(object);
+  return result;
+}
+
+// What says how many threads a runtime uses, and where libraries are.
+constexpr const char* kSettings[] = {
+    "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "BLIS_NUM_THREADS",
+    "MKL_NUM_THREADS", "MKL_THREADING_LAYER",  "LD_LIBRARY_PATH"};
+
+// A process at the moment of the look, with what can't be asked any more when it has ended.
+struct Subject {
+  Subject(pid_t pid, const char* moment, bool prove);
+
+  Look look;
+  std::string situation;  // in words
+  std::string no_proof;   // why nothing is tried; empty where it can be
+  std::map<std::string, std::string> settings;
+};
+
+// What is tried runs the code of its libraries: only what is this user's own is run.
+std::string why_no_proof(const Process& process, bool prove) {
+  if (!prove) return "--no-proof was given";
+  if (process.status().user != geteuid()) return "the process is another user's";
+  struct stat own = {};
+  struct stat its = {};
+  if (stat("/", &own) != 0 || stat((process.root() + "/").c_str(), &its) != 0 ||
+      own.st_dev != its.st_dev || own.st_ino != its.st_ino) {
+    return "the process has another root folder (a container?)";
+  }
+  return "";
+}
+
+std::string situation_of(const Look& look, const char* moment) {
+  size_t inside = 0;
+  bool in_fork = false;
+  for (const Wait& wait : find_waits(look)) {
+    inside += wait.is_worker ? 0 : 1;
+    in_fork = in_fork || wait.in_fork;
+  }
+  const size_t threads = look.stacks.size();
+  std::string text = fmt::format("{} it had {} thread{}", moment, threads, threads == 1 ? "" : "s");
+  if (in_fork) return text + ", one of them in fork(), in a runtime's handler.";
+  if (inside > 0) text += fmt::format(", {} of them inside a call of a runtime", inside);
+  return text + ".";
+}
+
+Subject::Subject(pid_t pid, const char* moment, bool prove)
+    : look(pid),
+      situation(situation_of(look, moment)),
+      no_proof(why_no_proof(look.process, prove)) {
+  for (const char* name : kSettings) settings[name] = look.process.environment(name);
+}
+
+RuntimeAnswers answer(const ThreadRuntime& runtime, const Objects& objects, bool prove_it) {
+  RuntimeAnswers answers = {&runtime,
+                            {runtime.idle, {}},
+                            {runtime.in_flight, {}},
+                            {runtime.idle_guarded, {}},
+                            {runtime.in_flight_guarded, {}}};
+  const Object* object = callable(runtime, objects);
+  if (!prove_it || object == nullptr) return answers;
+  const std::vector<std::string> dependencies = dependencies_of(runtime, object, objects);
+  const auto attempt = [&](Answer* result, Situation situation, const std::string& preload) {
+    result->proof = prove(probe_path(), object->path(), dependencies, situation, preload);
+  };
+  attempt(&answers.idle, Situation::kIdle, "");
+  attempt(&answers.in_flight, Situation::kInFlight, "");
+  attempt(&answers.idle_guarded, Situation::kIdle, library_path());
+  attempt(&answers.in_flight_guarded, Situation::kInFlight, library_path());
+  return answers;
+}
+
+std::string words(const Answer& answer) {
+  std::string text =
+      paint(answer.safe() ? "safe" : "not safe", answer.safe() ? Colour::kGreen : Colour::kRed);
+  if (!answer.proof) return text + ": " + answer.known.text;
+  const Proof& proof = *answer.proof;
+  switch (proof.end) {
+    case Proof::End::kPassed:
+      if (answer.known.safe) {
+        return text + fmt::format(": {} (tried: {})", answer.known.text, proof.detail);
+      }
+      return text + fmt::format(": {} (not seen this time: {})", answer.known.text, proof.detail);
+    case Proof::End::kNotProven:
+      return text + fmt::format(": {} (not tried: {})", answer.known.text, proof.detail);
+    default:
+      if (answer.known.safe) return text + fmt::format(": tried, and {}", proof.detail);
+      return text + fmt::format(": {} (tried: {})", answer.known.text, proof.detail);
+  }
+}
+
+Json to_json(const Answer& answer) {
+  Json result = {{"safe", answer.safe()}, {"text", answer.known.text}, {"tried", Json()}};
+  if (!answer.proof) return result;
+  static const char* const kEnds[] = {"passed", "hung", "crashed", "inexact", "not proven"};
+  result["tried"] = {{"result", kEnds[static_cast<int>(answer.proof->end)]},
+                     {"forks", answer.proof->forks},
+                     {"seconds", answer.proof->seconds},
+                     {"text", answer.proof->detail}};
+  return result;
+}
+
+int report(const CheckOptions& options, const Subject& subject) {
+  const Look& look = subject.look;
+  const bool prove_it = subject.no_proof.empty() && !look.runtimes.empty();
+  if (prove_it) {
+    check_library(library_path());
+    for (const auto& [name, value] : subject.settings) {
+      if (value.empty()) {
+        unsetenv(name.c_str());
+      } else {
+        setenv(name.c_str(), value.c_str(), 1);
+      }
+    }
+  }
+  std::vector<RuntimeAnswers> all;
+  bool safe = true;
+  bool safe_guarded = true;
+  bool guarded = true;
+  for (const ThreadRuntime& runtime : look.runtimes) {
+    all.push_back(answer(runtime, look.objects, prove_it));
+    const RuntimeAnswers& a = all.back();
+    const bool by_itself = a.idle.safe() && a.in_flight.safe();
+    safe = safe && by_itself;
+    safe_guarded = safe_guarded && a.idle_guarded.safe() && a.in_flight_guarded.safe();
+    guarded = guarded && (by_itself || runtime.guarded);
+  }
+  const bool safe_now = safe || (guarded && safe_guarded);
+
+  std::string verdict;
+  if (look.runtimes.empty()) {
+    verdict = "no BLAS or OpenMP runtime that I know is loaded: fork does no harm of that kind";
+  } else if (safe) {
+    verdict = "fork is safe here";
+  } else if (safe_now) {
+    verdict = "fork is safe here, under forksafe";
+  } else {
+    verdict = guarded ? "fork is not safe here, even under forksafe" : "fork is not safe here";
+  }
+  std::string cure;
+  if (!safe_now && !guarded) {
+    cure = "forksafe";
+    for (const std::string& word : look.process.arguments()) cure += " " + shell_quote(word);
+  }
+
+  if (options.json) {
+    Json result = {{"safe", safe_now},
+                   {"text", verdict},
+                   {"situation", subject.situation},
+                   {"pid", look.process.pid()},
+                   {"command", look.process.arguments()},
+                   {"cure", cure.empty() ? Json() : Json(cure)},
+                   {"not_tried", prove_it ? Json() : Json(subject.no_proof)}};
+    result["runtimes"] = runtime_json(look.runtimes);
+    for (size_t i = 0; i < all.size(); ++i) {
+      Json& entry = result["runtimes"][i];
+      entry["fork_idle"] = to_json(all[i].idle);
+      entry["fork_in_flight"] = to_json(all[i].in_flight);
+      entry["fork_idle_guarded"] = to_json(all[i].idle_guarded);
+      entry["fork_in_flight_guarded"] = to_json(all[i].in_flight_guarded);
+    }
+    print_json(result);
+    return safe_now ? 0 : 1;
+  }
+
+  fmt::print("{}: {}.\n{}\n", look.process.name(),
+             paint(verdict, safe_now ? Colour::kGreen : Colour::kRed), subject.situation);
+  for (const RuntimeAnswers& a : all) {
+    fmt::print("\n{}, {}\n", paint(describe(*a.runtime), Colour::kBold), a.runtime->object->path());
+    fmt::print("  with no call in flight      {}\n", words(a.idle));
+    fmt::print("  with calls in other threads {}\n", words(a.in_flight));
+    if (a.idle.safe() && a.in_flight.safe()) continue;
+    fmt::print("  under forksafe: no call     {}\n", words(a.idle_guarded));
+    fmt::print("                  calls       {}\n", words(a.in_flight_guarded));
+  }
+  if (!prove_it && !look.runtimes.empty()) {
+    fmt::print("\nNothing was tried: {}.\n", subject.no_proof);
+  }
+  if (!cure.empty()) fmt::print("\nRun it so:  {}\n", cure);
+  return safe_now ? 0 : 1;
+}
+
+}  // namespace
+
+int check(const CheckOptions& options) {
+  if (options.pid) {
+    return report(options, Subject(*options.pid, "At this moment", options.prove));
+  }
+
+  std::unique_ptr<Subject> subject;
+  std::string trouble;
+  // Of several programs, the last that has a runtime. True when it has one.
+  const auto take = [&](pid_t pid, const char* moment) {
+    try {
+      auto taken = std::make_unique<Subject>(pid, moment, options.prove);
+      const bool found = !taken->look.runtimes.empty();
+      if (found || subject == nullptr) subject = std::move(taken);
+      return found;
+    } catch (const Error& e) {
+      trouble = e.what();
+      return false;
+    }
+  };
+  trace(options.command, options.timeout_seconds, [&](pid_t pid, Moment moment) {
+    ProcessStatus status;
+    switch (moment) {
+      case Moment::kFork: return !take(pid, "At its first fork");
+      case Moment::kExit:
+        // It had no fork to be stopped at. A forked child was told of where it was forked.
+        if (read_status(pid, &status) && !status.forked) take(pid, "At its end, without a fork,");
+        return true;
+      case Moment::kTimeout:
+        for (const pid_t process : process_tree(pid)) {
+          if (take(process, "When its time was over,")) return false;
+        }
+        return false;
+    }
+    return true;
+  });
+  if (subject == nullptr) {
+    throw Error("check: " + (trouble.empty() ? "the command could not be looked at" : trouble));
+  }
+  return report(options, *subject);
+}
+
+}  // namespace forksafe::cli

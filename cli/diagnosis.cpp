@@ -1,0 +1,535 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "diagnosis.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <fstream>
+#include <map>
+
+#include "error.h"
+#include "run.h"
+
+namespace forksafe::cli {
+namespace {
+
+// A thread that was looked at goes back to where it waits; then it must stay there for so long.
+constexpr useconds_t kSettleUs = 20 * 1000;
+constexpr useconds_t kStillUs = 100 * 1000;
+
+bool contains(const std::string& text, const char* part) {
+  return text.find(part) != std::string::npos;
+}
+
+bool starts_with(const std::string& text, const char* prefix) {
+  return text.compare(0, strlen(prefix), prefix) == 0;
+}
+
+const ThreadRuntime* runtime_of(const Look& look, const Object* object) {
+  for (const ThreadRuntime& r : look.runtimes) {
+    if (r.object == object) return &r;
+    // MKL's layers are objects of their own, and so is what it computes with.
+    if (r.kind == Kind::kMkl && object != nullptr &&
+        (starts_with(object->name(), "libmkl_") || starts_with(object->name(), "libtbb."))) {
+      return &r;
+    }
+  }
+  return nullptr;
+}
+
+// A stripped object gives a static function no name, GCC's clones get a suffix.
+std::string plain_name(const std::string& function) {
+  return function.substr(0, function.find('.'));
+}
+
+// The functions that a runtime is known to wait in.
+bool is_known_place(const std::string& function) {
+  for (const char* name : {"exec_blas", "blas_thread_shutdown", "blas_memory_", "gemm_driver",
+                           "GOMP_", "omp_", "__kmp"}) {
+    if (starts_with(function, name)) return true;
+  }
+  return false;
+}
+
+std::optional<Wait> find_wait(const Look& look, const ThreadStack& stack) {
+  Wait wait;
+  wait.tid = stack.tid;
+  size_t i = 0;
+  for (; i < stack.frames.size(); ++i) {
+    const Frame& frame = stack.frames[i];
+    if (frame.object == nullptr || !is_c_library(*frame.object)) break;
+    wait.in_c_library = true;
+    wait.system_call = frame.function;
+  }
+  if (i == stack.frames.size()) return std::nullopt;
+  wait.runtime = runtime_of(look, stack.frames[i].object);
+  if (wait.runtime == nullptr) return std::nullopt;
+  bool in_first_run = true;
+  for (; i < stack.frames.size(); ++i) {
+    const Frame& frame = stack.frames[i];
+    const ThreadRuntime* runtime = runtime_of(look, frame.object);
+    if (runtime == nullptr) break;
+    const std::string name = plain_name(frame.function);
+    if (runtime != wait.called) wait.entry.clear();
+    in_first_run = in_first_run && runtime == wait.runtime;
+    wait.called = runtime;
+    wait.stack = frame.stack;
+    if (name.empty()) continue;
+    wait.functions.push_back(name);
+    wait.entry = name;
+    // The innermost name that is known for it, or else the innermost.
+    if (in_first_run &&
+        (wait.function.empty() || (is_known_place(name) && !is_known_place(wait.function)))) {
+      wait.function = name;
+    }
+  }
+  // GOMP_barrier ends in a jump to a function without a name: then the region that it stands in.
+  for (size_t k = i; k < stack.frames.size() && wait.function.empty(); ++k) {
+    if (stack.frames[k].object == wait.runtime->object && wait.runtime->is_openmp()) {
+      wait.function = plain_name(stack.frames[k].function);
+    }
+  }
+  for (; i < stack.frames.size(); ++i) {
+    const Frame& frame = stack.frames[i];
+    if (frame.object == nullptr || !is_c_library(*frame.object)) break;
+    if (contains(frame.function, "fork")) wait.in_fork = true;
+  }
+  wait.is_worker = stack.tid != look.process.pid() && started_in(stack) != nullptr &&
+                   runtime_of(look, started_in(stack)) != nullptr;
+  return wait;
+}
+
+// How often a thread has gone to sleep, and whether it sleeps now.
+struct Sleep {
+  long switches = -1;
+  bool asleep = false;
+};
+
+Sleep read_sleep(pid_t pid, pid_t tid) {
+  Sleep result;
+  std::ifstream status(fmt::format("/proc/{}/task/{}/status", pid, tid));
+  for (std::string line; std::getline(status, line);) {
+    char state = 0;
+    if (sscanf(line.c_str(), "State: %c", &state) == 1) result.asleep = state == 'S';
+    sscanf(line.c_str(), "voluntary_ctxt_switches: %ld", &result.switches);
+  }
+  return result;
+}
+
+// A thread that waits without sleeping is seen within so many bytes of code, so many times, in at
+// most so long.
+constexpr uintptr_t kSpinBytes = 128;
+constexpr int kSpinSamples = 60;
+constexpr uint64_t kSpinRunNs = 50 * 1000;  // of its own time from one to the next
+constexpr useconds_t kSpinPauseUs = 200;
+constexpr auto kSpinPatience = std::chrono::seconds(2);
+
+// How long it has had a processor, in nanoseconds.
+uint64_t read_run_time(pid_t pid, pid_t tid) {
+  uint64_t result = 0;
+  std::ifstream(fmt::format("/proc/{}/task/{}/schedstat", pid, tid)) >> result;
+  return result;
+}
+
+// Whether a frame has just come back from the kernel. GNU OpenMP has the instruction in its own code
+// on x86 (config/linux/x86/futex.h). A thread that is to stop does so there, not in between.
+bool is_behind_system_call(const Frame& frame) {
+#if defined(__x86_64__)
+  const void* before = frame.object->constant(frame.address - 2, 2);
+  return before != nullptr && memcmp(before, "\x0f\x05", 2) == 0;
+#else
+  (void)frame;
+  return false;
+#endif
+}
+
+// Whether a thread that does not sleep spins at one place, or gives the processor away there. A
+// thread that calls the runtime again and again, and may be met at the same place twice, leaves it
+// in between.
+bool spins(const Look& look, const Wait& wait, uintptr_t within_bytes) {
+  const auto deadline = std::chrono::steady_clock::now() + kSpinPatience;
+  uintptr_t lowest = UINTPTR_MAX;
+  uintptr_t highest = 0;
+  uint64_t run_time = 0;
+  int samples = 0;  // between which it ran
+  bool stays = true;
+  sample_stack(look.process, look.objects, wait.tid, 8, [&](const std::vector<Frame>& frames) {
+    const auto frame = std::find_if(frames.begin(), frames.end(), [](const Frame& f) {
+      return f.object == nullptr || !is_c_library(*f.object);
+    });
+    stays = frame != frames.end() && runtime_of(look, frame->object) == wait.runtime &&
+            !is_behind_system_call(*frame);
+    if (!stays) return false;
+    lowest = std::min(lowest, frame->address);
+    highest = std::max(highest, frame->address);
+    stays = highest - lowest <= within_bytes;
+    const uint64_t now = read_run_time(look.process.pid(), wait.tid);
+    if (now >= run_time + kSpinRunNs) {
+      ++samples;
+      run_time = now;
+    }
+    usleep(kSpinPauseUs);
+    return stays && samples < kSpinSamples && std::chrono::steady_clock::now() < deadline;
+  });
+  return stays && samples > 0;
+}
+
+// A wait, and what else tells whether it can end.
+struct Case {
+  const Look& look;
+  const Wait& wait;
+  bool asleep;  // it did not wake up between two looks
+
+  bool forked() const { return look.process.status().forked; }
+  bool in(const char* function) const {
+    return std::any_of(wait.functions.begin(), wait.functions.end(),
+                       [&](const std::string& f) { return starts_with(f, function); });
+  }
+  bool innermost(const char* function) const {
+    return !wait.functions.empty() && starts_with(wait.functions.front(), function);
+  }
+  bool yields() const { return contains(wait.system_call, "sched_yield"); }
+  bool locks() const { return wait.in_c_library && asleep; }
+  // Whether any other thread than a worker is inside the same library.
+  bool alone() const {
+    for (const ThreadStack& stack : look.stacks) {
+      if (stack.tid == wait.tid) continue;
+      const Object* start = started_in(stack);
+      if (start == wait.runtime->object || start == nullptr) continue;
+      for (const Frame& frame : stack.frames) {
+        if (frame.object == wait.runtime->object) return false;
+      }
+    }
+    return true;
+  }
+  // Threads of an OpenMP runtime, or of a BLAS on its own threads.
+  int workers_of(const Object* object) const {
+    for (const ThreadRuntime& r : look.runtimes) {
+      if (r.object == object) return r.workers.value_or(0);
+    }
+    return 0;
+  }
+  const Object* openmp() const {
+    if (wait.runtime->is_openmp()) return wait.runtime->object;
+    return wait.runtime->openmp;
+  }
+  bool is(Kind kind) const { return wait.runtime->kind == kind; }
+  bool own_threads() const { return wait.runtime->threading == Threading::kOwn; }
+};
+
+struct Rule {
+  const char* code;
+  bool (*holds)(const Case& c);
+  const char* waits_for;
+  uintptr_t spin_bytes = kSpinBytes;
+};
+
+constexpr const char* kLostTeam = "team mates that exist only in its parent";
+
+// In this order: the first that holds. The names are those of OpenBLAS 0.3.13 to 0.3.34, GCC 4.9
+// to 15 and BLIS 0.9.
+constexpr Rule kRules[] = {
+    // In the parent.
+    {"openblas-shutdown",
+     [](const Case& c) {
+       return c.is(Kind::kOpenBlas) && c.asleep && c.in("blas_thread_shutdown");
+     },
+     "the workers of the thread pool, which it wants to end before every fork while another thread "
+     "is inside a call"},
+    {"openblas-pool-gone",
+     [](const Case& c) {
+       return !c.forked() && c.is(Kind::kOpenBlas) && c.own_threads() && !c.wait.is_worker &&
+              c.in("exec_blas") && (c.yields() || c.innermost("exec_blas") || c.locks()) &&
+              c.workers_of(c.wait.runtime->object) == 0;
+     },
+     "workers of the thread pool that a fork in another thread has ended under this call"},
+
+    // In a child.
+    {"gnu-openmp-lock",
+     [](const Case& c) {
+       return c.forked() && c.is(Kind::kGnuOpenMp) && !c.wait.is_worker &&
+              (c.in("GOMP_critical") || c.in("GOMP_atomic") || c.in("omp_set_lock")) &&
+              c.workers_of(c.wait.runtime->object) == 0 && c.alone();
+     },
+     "a critical section or lock whose holder exists only in its parent"},
+    {"gnu-openmp-team",
+     [](const Case& c) {
+       return c.forked() && !c.wait.is_worker && c.openmp() != nullptr &&
+              c.openmp()->defines("GOMP_parallel") && !c.openmp()->defines("__kmpc_fork_call") &&
+              c.workers_of(c.openmp()) == 0 &&
+              (c.is(Kind::kGnuOpenMp) || (c.in("GOMP_parallel") && (c.yields() || c.locks())));
+     },
+     kLostTeam},
+    // BLIS has barriers of its own inside of a region: a loop of some instructions, which no kernel
+    // is.
+    {"gnu-openmp-team",
+     [](const Case& c) {
+       return c.forked() && !c.wait.is_worker && c.is(Kind::kBlis) && c.openmp() != nullptr &&
+              !c.openmp()->defines("__kmpc_fork_call") && c.workers_of(c.openmp()) == 0 &&
+              c.in("GOMP_parallel") && !c.wait.in_c_library;
+     },
+     kLostTeam, 32},
+    {"llvm-openmp-team",
+     [](const Case& c) {
+       return c.forked() && !c.wait.is_worker &&
+              (c.is(Kind::kLlvmOpenMp) || c.is(Kind::kIntelOpenMp)) &&
+              c.workers_of(c.wait.runtime->object) == 0;
+     },
+     kLostTeam},
+    {"openblas-memory-lock",
+     [](const Case& c) {
+       return c.forked() && c.is(Kind::kOpenBlas) && c.in("blas_memory_") && c.alone();
+     },
+     "the lock of its memory allocator, whose holder exists only in its parent"},
+    {"openblas-queue-lock",
+     [](const Case& c) {
+       return c.forked() && c.is(Kind::kOpenBlas) && c.own_threads() && !c.wait.is_worker &&
+              (c.yields() || c.locks()) && c.innermost("exec_blas_async") &&
+              !c.innermost("exec_blas_async_wait") && c.alone();
+     },
+     "the lock of its work queue, whose holder exists only in its parent"},
+    {"openblas-in-use",
+     [](const Case& c) {
+       return c.forked() && c.is(Kind::kOpenBlas) && !c.own_threads() && c.innermost("exec_blas") &&
+              c.alone();
+     },
+     "buffers that are marked as in use by a thread that exists only in its parent (it spins)"},
+    {"openblas-workers",
+     [](const Case& c) {
+       return c.forked() && c.is(Kind::kOpenBlas) && c.own_threads() && !c.wait.is_worker &&
+              c.in("exec_blas") &&
+              (c.yields() || c.locks() || c.innermost("exec_blas") || c.innermost("inner_")) &&
+              c.workers_of(c.wait.runtime->object) == 0;
+     },
+     "workers of the thread pool that exist only in its parent"},
+    {"openblas-cpu-available",
+     [](const Case& c) {
+       return c.forked() && c.is(Kind::kOpenBlas) && c.locks() && c.alone() &&
+              contains(c.wait.system_call, "cond_");
+     },
+     "processors that calls in flight have taken, in threads that exist only in its parent"},
+    {"openblas-level3-lock",
+     [](const Case& c) {
+       return c.forked() && c.is(Kind::kOpenBlas) && c.locks() && c.alone() && !c.wait.is_worker;
+     },
+     "the lock of its level-3 driver, whose holder exists only in its parent"},
+    {"blis-lock",
+     [](const Case& c) {
+       return c.forked() && c.is(Kind::kBlis) && c.locks() && c.alone() && !c.wait.is_worker;
+     },
+     "a lock of its memory pools, whose holder exists only in its parent"},
+    {"mkl-threads",
+     [](const Case& c) {
+       return c.forked() && c.is(Kind::kMkl) && (c.locks() || c.yields()) && c.alone() &&
+              !c.wait.is_worker;
+     },
+     "a lock or threads that exist only in its parent"},
+};
+
+std::string place_of(const Wait& wait) {
+  const std::string object = wait.runtime->object->name();
+  // Inside a region of its own, a BLAS waits for the region's team.
+  const bool in_region = !wait.runtime->is_openmp() && wait.runtime->openmp != nullptr &&
+                         std::count(wait.functions.begin(), wait.functions.end(), "GOMP_parallel");
+  if (in_region) return fmt::format("GOMP_parallel ({})", wait.runtime->openmp->name());
+  return wait.function.empty() ? object : fmt::format("{} ({})", wait.function, object);
+}
+
+std::string where(const Wait& wait) {
+  std::string result = "waits in " + place_of(wait);
+  const bool named_otherwise =
+      place_of(wait).find(wait.called->object->name()) == std::string::npos;
+  if (named_otherwise && !wait.entry.empty()) {
+    result += fmt::format(", called by {} of {},", wait.entry, wait.called->object->name());
+  } else if (!wait.entry.empty() && wait.entry != wait.function) {
+    result += fmt::format(", called by {},", wait.entry);
+  }
+  return result;
+}
+
+// How many threads of that runtime the parent has: the team mates that the child waits for.
+int count_in_parent(const Look& child, const Object* object) {
+  try {
+    const Look parent(child.process.status().parent);
+    for (const ThreadRuntime& r : parent.runtimes) {
+      if (object != nullptr && r.object->path() == object->path() &&
+          r.object->base() == object->base()) {
+        return r.workers.value_or(0);
+      }
+    }
+  } catch (const Error&) {
+    // It has ended, or may not be looked at: the number is left out.
+  }
+  return 0;
+}
+
+std::string describe(const Look& look, const Wait& wait, const Rule& rule) {
+  const pid_t pid = look.process.pid();
+  std::string waits_for = rule.waits_for;
+  if (waits_for == kLostTeam) {
+    const Object* openmp = wait.runtime->is_openmp() ? wait.runtime->object : wait.runtime->openmp;
+    const int mates = count_in_parent(look, openmp);
+    if (mates == 1) waits_for = "1 team mate that exists only in its parent";
+    if (mates > 1) waits_for = fmt::format("{} {}", mates, waits_for);
+  }
+  std::string who = wait.tid == pid ? "It" : fmt::format("Its thread {}", wait.tid);
+  if (wait.in_fork) who += wait.tid == pid ? " hangs in its own fork():" : " hangs in fork():";
+  std::string text;
+  if (look.process.status().forked) {
+    const pid_t parent = look.process.status().parent;
+    text = parent > 1 ? fmt::format("This is a forked child of {}. ", parent)
+                      : "This is a forked child; its parent has ended. ";
+  }
+  if (wait.in_fork) {
+    return text + fmt::format("{} OpenBLAS's handler {} for {}.", who, where(wait), waits_for);
+  }
+  return text + fmt::format("{} {} for {}.", who, where(wait), waits_for);
+}
+
+std::string cure_for(const Look& look) {
+  if (look.guard.enabled) {
+    return "it runs under forksafe already, so this is a defect of forksafe: please report it with "
+           "this output";
+  }
+  if (look.guard.loaded) {
+    return "forksafe is loaded but switched off (FORKSAFE=0): run it without that";
+  }
+  // What to type is the command of the process that forked.
+  std::vector<std::string> command = look.process.arguments();
+  std::string who = "it";
+  if (look.process.status().forked) {
+    who = "the parent";
+    pid_t ancestor = look.process.pid();
+    ProcessStatus status = look.process.status();
+    while (status.forked && status.parent > 1) {
+      ancestor = status.parent;
+      if (!read_status(ancestor, &status)) break;
+    }
+    std::ifstream file(fmt::format("/proc/{}/cmdline", ancestor));
+    std::vector<std::string> words;
+    for (std::string word; std::getline(file, word, '\0');) words.push_back(word);
+    if (!words.empty()) command = words;
+  }
+  std::string typed = "forksafe";
+  for (const std::string& word : command) typed += " " + shell_quote(word);
+  return fmt::format("run {} under forksafe:  {}", who, typed);
+}
+
+}  // namespace
+
+Look::Look(pid_t pid)
+    : process(pid),
+      objects(process),
+      stacks(read_stacks(process, objects)),
+      runtimes(find_thread_runtimes(process, objects, stacks)),
+      guard(find_guard(process, objects)) {}
+
+std::vector<Wait> find_waits(const Look& look) {
+  std::vector<Wait> result;
+  for (const ThreadStack& stack : look.stacks) {
+    if (std::optional<Wait> wait = find_wait(look, stack)) result.push_back(*wait);
+  }
+  return result;
+}
+
+namespace {
+
+// What the first look at a process has seen, and how its threads slept since.
+struct FirstLook {
+  std::unique_ptr<Look> look;
+  std::vector<Wait> waits;
+  std::map<pid_t, Sleep> sleeps;
+  std::string error;
+};
+
+FirstLook look_at(pid_t pid) {
+  FirstLook first;
+  try {
+    first.look = std::make_unique<Look>(pid);
+    for (const Wait& wait : find_waits(*first.look)) {
+      // A worker that waits for work is as it should be.
+      if (!wait.is_worker) first.waits.push_back(wait);
+    }
+  } catch (const Error& e) {
+    first.error = e.what();
+  }
+  return first;
+}
+
+void apply_rules(const FirstLook& first, Diagnosis* result) {
+  const Look& look = *result->look;
+  const std::vector<Wait> waits = find_waits(look);
+  for (const Rule& rule : kRules) {
+    for (const Wait& wait : waits) {
+      const bool stayed =
+          std::any_of(first.waits.begin(), first.waits.end(), [&](const Wait& earlier) {
+            return earlier.tid == wait.tid && earlier.stack == wait.stack &&
+                   earlier.runtime->object->base() == wait.runtime->object->base();
+          });
+      if (!stayed) continue;
+      const bool asleep = first.sleeps.at(wait.tid).asleep;
+      if (!rule.holds({look, wait, asleep}) || !(asleep || spins(look, wait, rule.spin_bytes))) continue;
+      result->stuck = true;
+      result->code = rule.code;
+      result->what = describe(look, wait, rule);
+      result->cure = cure_for(look);
+      result->place = place_of(wait);
+      result->library = wait.runtime->object->path();
+      result->tid = wait.tid;
+      return;
+    }
+  }
+}
+
+}  // namespace
+
+std::vector<Diagnosis> diagnose_processes(const std::vector<pid_t>& pids) {
+  std::vector<FirstLook> firsts;
+  bool any_waits = false;
+  for (const pid_t pid : pids) {
+    firsts.push_back(look_at(pid));
+    any_waits = any_waits || !firsts.back().waits.empty();
+  }
+  const auto each_sleep = [&](auto step) {
+    for (size_t i = 0; i < pids.size(); ++i) {
+      for (const Wait& wait : firsts[i].waits) {
+        step(&firsts[i].sleeps[wait.tid], read_sleep(pids[i], wait.tid));
+      }
+    }
+  };
+  if (any_waits) {
+    usleep(kSettleUs);
+    each_sleep([](Sleep* sleep, const Sleep& now) { *sleep = now; });
+    usleep(kStillUs);
+    each_sleep([](Sleep* sleep, const Sleep& now) {
+      sleep->asleep = sleep->asleep && now.asleep && sleep->switches == now.switches;
+    });
+  }
+
+  std::vector<Diagnosis> results;
+  for (size_t i = 0; i < pids.size(); ++i) {
+    FirstLook& first = firsts[i];
+    Diagnosis result;
+    result.pid = pids[i];
+    result.error = first.error;
+    result.code = "none";
+    result.what = "This is not a fork problem that I know.";
+    if (first.waits.empty()) {
+      result.look = std::move(first.look);
+    } else {
+      try {
+        result.look = std::make_unique<Look>(pids[i]);
+        apply_rules(first, &result);
+      } catch (const Error& e) {
+        result.error = e.what();
+      }
+    }
+    results.push_back(std::move(result));
+  }
+  return results;
+}
+
+}  // namespace forksafe::cli

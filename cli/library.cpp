@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "library.h"
+
+#include <dlfcn.h>
+#include <elf.h>
+#include <fcntl.h>
+#include <link.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <climits>
+#include <cstring>
+#include <filesystem>
+
+#include "error.h"
+
+namespace forksafe::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+fs::path own_folder() {
+  char path[PATH_MAX];
+  const ssize_t size = readlink("/proc/self/exe", path, sizeof path);
+  if (size < 0 || static_cast<size_t>(size) == sizeof path) {
+    throw Error("/proc/self/exe can't be read: is /proc mounted?");
+  }
+  return fs::path(std::string(path, static_cast<size_t>(size))).parent_path();
+}
+
+// We are in BUILD/cli, or where meson installed us or a copy of that tree is.
+std::string relative_to_us(const char* in_build_folder, const char* installed) {
+  const fs::path folder = own_folder();
+  const bool built = folder.filename() == "cli";
+  const fs::path way =
+      built ? in_build_folder : fs::path(installed).lexically_relative(FORKSAFE_BINDIR);
+  return (folder / way).lexically_normal();
+}
+
+// A file that was cut off would end the loader, and so us, with SIGBUS: it maps what is not there.
+// The section headers are what a linker writes last.
+bool is_cut_off(const std::string& path, off_t size) {
+  ElfW(Ehdr) header;
+  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return false;
+  const bool whole = read(fd, &header, sizeof header) == static_cast<ssize_t>(sizeof header);
+  close(fd);
+  if (!whole || memcmp(header.e_ident, ELFMAG, SELFMAG) != 0) return false;
+  const size_t sections = static_cast<size_t>(header.e_shnum) * header.e_shentsize;
+  return header.e_shoff > static_cast<size_t>(size) ||
+         sections > static_cast<size_t>(size) - header.e_shoff;
+}
+
+bool stands_for(const std::string& a, const std::string& b) {
+  if (a == b || fs::path(a).filename() == "libforksafe.so") return true;
+  // Without a slash the loader searches its own folders, not the current one.
+  if (a.find('/') == std::string::npos) return false;
+  struct stat first, second;
+  return stat(a.c_str(), &first) == 0 && stat(b.c_str(), &second) == 0 &&
+         first.st_dev == second.st_dev && first.st_ino == second.st_ino;
+}
+
+}  // namespace
+
+std::string library_path() { return relative_to_us("../shim/libforksafe.so", FORKSAFE_LIBRARY); }
+
+std::string probe_path() { return relative_to_us("forksafe-probe", FORKSAFE_PROBE); }
+
+void check_library(const std::string& path) {
+  if (path.find_first_of(" :") != std::string::npos) {
+    throw Error(path +
+                ": LD_PRELOAD splits this path at a space or a colon: install forksafe into "
+                "a folder without them");
+  }
+  struct stat status;
+  if (stat(path.c_str(), &status) != 0) {
+    throw Error(path + ": " + strerror(errno) + ": install forksafe again");
+  }
+  if (!S_ISREG(status.st_mode)) throw Error(path + ": not a file: install forksafe again");
+  if (is_cut_off(path, status.st_size)) {
+    throw Error(path + ": the file was cut off: install forksafe again");
+  }
+  // Its constructor is to see FORKSAFE=0 and nothing else: no handlers, no log, no message about a
+  // value that can't be read, which the command's own copy will print.
+  char off[] = "FORKSAFE=0";
+  char* quiet[] = {off, nullptr};
+  char** const saved = environ;
+  environ = quiet;
+  void* const handle = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+  const std::string reason = handle == nullptr ? dlerror() : "";
+  if (handle != nullptr) dlclose(handle);
+  environ = saved;
+  if (handle == nullptr) {
+    // Most of the loader's reasons begin with the path.
+    throw Error((reason.compare(0, path.size(), path) == 0 ? "" : path + ": ") + reason +
+                ": install forksafe again");
+  }
+}
+
+std::string edit_preload(std::string_view value, const std::string& library) {
+  std::string result = library;
+  while (!value.empty()) {
+    const size_t end = std::min(value.find_first_of(" :"), value.size());
+    const std::string entry(value.substr(0, end));
+    if (!entry.empty() && !stands_for(entry, library)) result += ":" + entry;
+    value.remove_prefix(std::min(end + 1, value.size()));
+  }
+  return result;
+}
+
+}  // namespace forksafe::cli

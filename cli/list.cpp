@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "list.h"
+
+#include <fmt/format.h>
+#include <sys/wait.h>
+
+#include "error.h"
+#include "runtime_report.h"
+#include "terminal.h"
+#include "trace.h"
+
+namespace forksafe::cli {
+namespace {
+
+// What one process had loaded, as text and as JSON.
+class Report {
+ public:
+  explicit Report(bool json) : json_(json) {}
+
+  void add(const Process& process, const std::vector<ThreadRuntime>& runtimes) {
+    if (json_) {
+      for (auto entry : runtime_json(runtimes)) {
+        entry["pid"] = process.pid();
+        entry["command"] = process.arguments();
+        entries_.push_back(entry);
+      }
+      return;
+    }
+    if (runtimes.empty()) return;
+    if (!text_.empty()) text_ += '\n';
+    text_ += fmt::format("process {}\n{}", process.name(), runtime_table(runtimes));
+  }
+
+  void print(const std::string& nothing) const {
+    if (json_) {
+      print_json(entries_);
+    } else {
+      fmt::print("{}", text_.empty() ? nothing + "\n" : text_);
+    }
+  }
+
+ private:
+  bool json_;
+  std::string text_;
+  nlohmann::ordered_json entries_ = nlohmann::ordered_json::array();
+};
+
+constexpr const char* kNothing = "no BLAS or OpenMP runtime that I know";
+
+}  // namespace
+
+int list(const ListOptions& options) {
+  Report report(options.json);
+  if (options.pid) {
+    const Process process(*options.pid);
+    const Objects objects(process);
+    // Its threads are stopped for a moment only where there may be workers to count.
+    std::vector<ThreadRuntime> runtimes = find_thread_runtimes(process, objects, {});
+    if (!runtimes.empty()) {
+      try {
+        runtimes = find_thread_runtimes(process, objects, read_stacks(process, objects));
+      } catch (const Error& e) {
+        fmt::print(stderr, "forksafe: list: workers are not counted: {}\n", e.what());
+      }
+    }
+    report.add(process, runtimes);
+    report.print(fmt::format("process {} has loaded {}", process.name(), kNothing));
+    return 0;
+  }
+
+  const Traced traced = trace(options.command, 0, [&](pid_t pid, Moment moment) {
+    ProcessStatus status;
+    // A forked child has what its parent has, and is told of there.
+    if (moment != Moment::kExit || !read_status(pid, &status) || status.forked) return true;
+    try {
+      const Process process(pid);
+      const Objects objects(process);
+      report.add(process, find_thread_runtimes(process, objects, {}));
+    } catch (const Error&) {
+      // A static program, or one of another architecture, has nothing to list.
+    }
+    return true;
+  });
+  report.print(fmt::format("the command loads {}", kNothing));
+  if (WIFSIGNALED(traced.status)) {
+    fmt::print(stderr, "forksafe: list: the command was ended by signal {}\n",
+               WTERMSIG(traced.status));
+  } else if (WEXITSTATUS(traced.status) != 0) {
+    fmt::print(stderr, "forksafe: list: the command ended with status {}\n",
+               WEXITSTATUS(traced.status));
+  }
+  return 0;
+}
+
+}  // namespace forksafe::cli

@@ -1,0 +1,307 @@
+// SPDX-License-Identifier: Apache-2.0
+// The command line: `forksafe [OPTION...] [--] COMMAND [ARG...]` and three subcommands.
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "check.h"
+#include "diagnose.h"
+#include "error.h"
+#include "list.h"
+#include "run.h"
+
+namespace forksafe::cli {
+namespace {
+
+using Words = std::vector<std::string>;
+
+/// What stays of CLI11's help: the options. The usage line is ours.
+class Help : public CLI::Formatter {
+ public:
+  explicit Help(std::string usage) : usage_(std::move(usage)) { column_width(26); }
+  std::string make_usage(const CLI::App*, std::string) const override { return usage_; }
+  std::string make_option_name(const CLI::Option* option, bool is_positional) const override {
+    if (option->check_sname("h")) return "-h, --help";
+    return CLI::Formatter::make_option_name(option, is_positional);
+  }
+
+ private:
+  std::string usage_;
+};
+
+/// One form of the command line. CLI11 is given our own words only: a command's words are cut off
+/// before, so that nothing of them can be taken for ours.
+struct Form {
+  Form(std::string form_name, const std::string& description, const std::string& usage,
+       const std::string& footer)
+      : name(std::move(form_name)), app(description) {
+    app.formatter(std::make_shared<Help>(usage));
+    app.set_help_flag("-h,--help", "print this help");
+    app.footer(footer);
+    app.allow_extras();
+  }
+
+  std::string name;  ///< empty for the wrapper
+  CLI::App app;
+  Words command;
+
+  std::string prefix() const { return name.empty() ? "" : name + " "; }
+
+  void add_value(const std::string& option, const std::string& type, std::string* value,
+                 const std::string& text) {
+    app.add_option(option, *value, text)
+        ->type_name(type)
+        ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+  }
+  void add_flag(const std::string& option, bool* value, const std::string& text) {
+    app.add_flag(option, *value, text)->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+  }
+  bool given(const std::string& option) const { return app.count(option) > 0; }
+
+  /// Takes our own words. False when only the help was asked for, which is printed.
+  /// Words that are not options stay in app.remaining(), as unknown options do.
+  bool parse(Words own);
+  void refuse_unknown() const;
+  [[noreturn]] void misuse(const std::string& what) const {
+    throw Error(prefix() + what + "; see forksafe " + prefix() + "--help");
+  }
+};
+
+void print(const std::string& text, FILE* stream = stdout) { fputs(text.c_str(), stream); }
+
+bool is_option(const std::string& word) { return word.size() > 1 && word[0] == '-'; }
+
+bool starts_with_digit(const std::string& word) {
+  return !word.empty() && word[0] >= '0' && word[0] <= '9';
+}
+
+/// Of the words that CLI11 could not place. A negative number is somebody's idea of a process id.
+bool is_unknown(const std::string& word) {
+  return is_option(word) && !starts_with_digit(word.substr(1));
+}
+
+bool Form::parse(Words own) {
+  std::reverse(own.begin(), own.end());  // as CLI11 wants them
+  try {
+    app.parse(own);
+  } catch (const CLI::CallForHelp&) {
+    print(app.help());
+    return false;
+  } catch (const CLI::ArgumentMismatch& e) {
+    const std::string text = e.what();
+    misuse(text.substr(0, text.find(':')) + " needs a value");
+  } catch (const CLI::ParseError& e) {
+    misuse(e.what());
+  }
+  return true;
+}
+
+void Form::refuse_unknown() const {
+  for (const std::string& word : app.remaining()) {
+    if (is_unknown(word)) misuse(word + ": unknown option");
+  }
+}
+
+/// The first word that is neither an option nor an option's value begins the command.
+size_t own_words(const CLI::App& app, const Words& words) {
+  size_t i = 0;
+  while (i < words.size() && words[i] != "--" && is_option(words[i])) {
+    const CLI::Option* option = app.get_option_no_throw(words[i]);
+    const bool takes_value = option != nullptr && option->get_items_expected_min() > 0;
+    ++i;
+    if (takes_value && i < words.size() && words[i] != "--") ++i;
+  }
+  return i;
+}
+
+int wrapper(const Words& words) {
+  RunOptions options;
+  std::string child_threads, wait_ms, pool, log;
+  bool version = false;
+  Form form("", "forksafe: fork() that is safe with BLAS and OpenMP thread pools",
+            "Usage: forksafe [OPTION...] [--] COMMAND [ARG...]\n"
+            "       forksafe list|check|diagnose [OPTION...] PID\n"
+            "       forksafe list|check [OPTION...] -- COMMAND [ARG...]\n",
+            "Subcommands, each with --help:\n"
+            "  list      the BLAS and OpenMP runtimes that a process has loaded\n"
+            "  check     whether fork is safe in a process as it runs now\n"
+            "  diagnose  what a stuck process waits for\n"
+            "Examples:\n"
+            "  forksafe python app.py\n"
+            "  forksafe --child-threads 1 gunicorn app:app");
+  form.add_value("--child-threads", "N", &child_threads,
+                 "threads in children: a number or 'inherit'");
+  form.add_value("--wait-ms", "MS", &wait_ms, "the longest that a fork waits for calls in flight");
+  form.add_value("--pool", "keep|drop", &pool, "keep OpenBLAS's threads at a fork, or drop them");
+  form.add_value("--log", "stderr|PATH", &log, "write what was found and done there");
+  form.add_flag("--off", &options.off, "preload the library, but switch it off");
+  form.add_flag("--dry-run", &options.dry_run, "print what would be set and run");
+  form.add_flag("--force", &options.force, "run even if a check before the start failed");
+  form.add_flag("--version", &version, "print the version");
+
+  const size_t own = own_words(form.app, words);
+  if (!form.parse(Words(words.begin(), words.begin() + static_cast<ptrdiff_t>(own)))) return 0;
+  form.refuse_unknown();
+  if (version) {
+    print("forksafe " FORKSAFE_VERSION "\n");
+    return 0;
+  }
+  if (words.empty()) {
+    print(form.app.help(), stderr);
+    return 2;
+  }
+  const size_t command = own + (own < words.size() && words[own] == "--" ? 1 : 0);
+  options.command.assign(words.begin() + static_cast<ptrdiff_t>(command), words.end());
+  if (options.command.empty()) form.misuse("no command was given");
+  if (form.given("--child-threads")) options.child_threads = child_threads;
+  if (form.given("--wait-ms")) options.wait_ms = wait_ms;
+  if (form.given("--pool")) options.pool = pool;
+  if (form.given("--log")) options.log = log;
+  return run(options);
+}
+
+/// What the subcommands have in common: a process id, or a command after `--`.
+struct Subcommand : Form {
+  using Form::Form;
+  bool json = false;
+  bool takes_command = true;
+
+  bool parse(const Words& words) {
+    add_flag("--json", &json, "print JSON");
+    const auto end = std::find(words.begin(), words.end(), "--");
+    if (!Form::parse(Words(words.begin(), end))) return false;
+    const bool separated = end != words.end();
+    if (separated) command.assign(end + 1, words.end());
+    const Words ids = app.remaining();
+    // Before an unknown option is refused, which would be the command's: list python -c CODE.
+    if (!separated && !ids.empty() && !is_unknown(ids[0])) pid = read_pid(ids);
+    refuse_unknown();
+    if (separated && !takes_command) misuse("takes a process id, not a command");
+    if (separated && !ids.empty()) misuse("takes a process id or a command, not both");
+    if (separated ? command.empty() : ids.empty()) {
+      misuse(takes_command ? "needs a process id, or -- and a command" : "needs a process id");
+    }
+    if (ids.size() > 1) misuse("takes one process id");
+    return true;
+  }
+
+  std::optional<pid_t> pid;
+
+ private:
+  pid_t read_pid(const Words& ids) const {
+    const std::string& word = ids[0];
+    pid_t number = 0;
+    const auto [rest, error] = std::from_chars(word.data(), word.data() + word.size(), number);
+    if (error != std::errc() || rest != word.data() + word.size() || number <= 0) {
+      std::string message = prefix() + shell_quote(word) + ": not a process id";
+      if (takes_command && !starts_with_digit(word) && !is_option(word)) {
+        message += "; for a command: forksafe " + name + " --";
+        for (const std::string& w : ids) message += " " + shell_quote(w);
+      }
+      throw Error(message);
+    }
+    return number;
+  }
+};
+
+double read_seconds(const Form& form, const std::string& text) {
+  char* end = nullptr;
+  const double seconds = strtod(text.c_str(), &end);
+  if (end == text.c_str() || *end != '\0' || !std::isfinite(seconds) || seconds <= 0) {
+    throw Error(form.prefix() + "--timeout " + shell_quote(text) +
+                ": not a number of seconds above 0");
+  }
+  return seconds;
+}
+
+int list_command(const Words& words) {
+  Subcommand form("list", "The BLAS and OpenMP runtimes that a process has loaded.",
+                  "Usage: forksafe list [--json] PID\n"
+                  "       forksafe list [--json] -- COMMAND [ARG...]\n",
+                  "Example: forksafe list -- python -c 'import numpy'");
+  if (!form.parse(words)) return 0;
+  return list({form.json, form.pid, form.command});
+}
+
+int check_command(const Words& words) {
+  Subcommand form("check", "Whether fork is safe in a process as it runs now.",
+                  "Usage: forksafe check [OPTION...] PID\n"
+                  "       forksafe check [OPTION...] -- COMMAND [ARG...]\n",
+                  "Ends with 0 when fork is safe, 1 when it is not, 2 when it can't be told.\n"
+                  "Example: forksafe check -- python app.py");
+  std::string timeout;
+  bool no_proof = false;
+  form.add_value("--timeout", "S", &timeout, "the most seconds that it may take (30)");
+  form.add_flag("--no-proof", &no_proof, "look only, try no fork");
+  if (!form.parse(words)) return 0;
+  CheckOptions options;
+  options.json = form.json;
+  options.pid = form.pid;
+  options.command = form.command;
+  options.prove = !no_proof;
+  if (form.given("--timeout")) options.timeout_seconds = read_seconds(form, timeout);
+  return check(options);
+}
+
+int diagnose_command(const Words& words) {
+  Subcommand form("diagnose", "What a stuck process waits for.",
+                  "Usage: forksafe diagnose [OPTION...] PID\n",
+                  "Ends with 0 if no fork problem was found, 1 if one was, 2 if it can't be told.\n"
+                  "Example: forksafe diagnose --children 4242");
+  form.takes_command = false;
+  DiagnoseOptions options;
+  form.add_flag("--children", &options.children, "look at its descendants too");
+  if (!form.parse(words)) return 0;
+  options.json = form.json;
+  options.pid = *form.pid;
+  return diagnose(options);
+}
+
+int dispatch(const Words& words) {
+  const std::string first = words.empty() ? "" : words[0];
+  const Words rest(words.empty() ? words.end() : words.begin() + 1, words.end());
+  if (first == "list") return list_command(rest);
+  if (first == "check") return check_command(rest);
+  if (first == "diagnose") return diagnose_command(rest);
+  return wrapper(words);
+}
+
+/// One line, whatever names are in it.
+void complain(std::string what) {
+  for (char& c : what) {
+    if (static_cast<unsigned char>(c) < ' ' || c == 0x7f) c = '?';
+  }
+  fprintf(stderr, "forksafe: %s\n", what.c_str());
+}
+
+int main_or_throw(int argc, char** argv) {
+  const int status = dispatch(Words(argv + (argc > 0 ? 1 : 0), argv + argc));
+  if (fflush(stdout) != 0 || ferror(stdout) != 0) {
+    throw Error(std::string("standard output: ") + strerror(errno));
+  }
+  return status;
+}
+
+}  // namespace
+}  // namespace forksafe::cli
+
+int main(int argc, char** argv) {
+  try {
+    return forksafe::cli::main_or_throw(argc, argv);
+  } catch (const forksafe::cli::Error& e) {
+    forksafe::cli::complain(e.what());
+    return e.status();
+  } catch (const std::exception& e) {
+    forksafe::cli::complain(e.what());
+    return 2;
+  }
+}

@@ -1,0 +1,316 @@
+// SPDX-License-Identifier: Apache-2.0
+// forksafe-probe idle|in-flight FORKS LIBRARY [DEPENDENCY...]
+//
+// Tries, in a process that may hang or crash, whether fork hurts a BLAS or an OpenMP runtime. It
+// computes with LIBRARY's threads, forks, and each child computes the same and compares to the bit.
+// in-flight: two more threads compute in the parent all the while. It forks FORKS times at most,
+// and no more when it has forked 20 times and for two seconds.
+//
+// Standard output: a ':' before the first fork, a '.' for each child that answered well. Who
+// watches sees where it stops: this program knows no time-out. What LIBRARY prints goes to standard
+// error, as does the reason of an exit status other than 0, "forksafe-probe: ...".
+//
+// Exit status: 0 all well; 1 a result was inexact; 2 bad usage, or a library could not be loaded;
+// 3 nothing to prove: no known way to make LIBRARY compute, or it computes with one thread; 4 a
+// child crashed.
+//
+// It is to have in it what LIBRARY brings and no more: it needs libc alone, no C++ library.
+#include <dirent.h>
+#include <dlfcn.h>
+#include <link.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstdarg>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <ctime>
+
+#include "elf_image.h"
+
+namespace {
+
+using forksafe::ElfImage;
+
+enum Status { kInexact = 1, kUnusable = 2, kNothingToProve = 3, kCrashed = 4 };
+
+__attribute__((format(printf, 2, 3))) [[noreturn]] void stop(Status status, const char* format,
+                                                             ...) {
+  char text[1024];
+  va_list arguments;
+  va_start(arguments, format);
+  vsnprintf(text, sizeof text, format, arguments);
+  va_end(arguments);
+  dprintf(STDERR_FILENO, "forksafe-probe: %s\n", text);
+  _exit(status);
+}
+
+// ---- What is computed. Every order of summation, by any number of threads, gives the same bits.
+
+// OpenBLAS computes products with one thread up to 64, and BLIS's threads wait for each other by
+// spinning from 256 on: seconds for a product when there are more threads than processors. Short
+// calls let more forks fall into the moments that hurt, too.
+constexpr int64_t kOrder = 128;
+constexpr size_t kElements = kOrder * kOrder;
+constexpr int kItems = 64;
+
+// Both kinds of work fill a Result; OpenMP's uses the first kItems elements of it.
+struct Result {
+  double values[kElements];
+};
+
+// Integers as 64-bit words with a 32-bit value: on little-endian machines that is right for
+// libraries with 64-bit and with 32-bit integers.
+using Gemm = void (*)(const char*, const char*, const int64_t*, const int64_t*, const int64_t*,
+                      const double*, const double*, const int64_t*, const double*, const int64_t*,
+                      const double*, double*, const int64_t*, size_t, size_t);
+using Parallel = void (*)(void (*)(void*), void*, unsigned threads, unsigned flags);
+
+Gemm gemm = nullptr;
+Parallel parallel = nullptr;
+double factor[kElements];
+
+// Small whole numbers, none of them 0.
+void fill_factor() {
+  uint32_t state = 2463534242U;
+  for (double& x : factor) {
+    state ^= state << 13;
+    state ^= state >> 17;
+    state ^= state << 5;
+    x = (state & 8U) != 0 ? 1 + (state & 7U) : -1.0 - (state & 7U);
+  }
+}
+
+struct Team {
+  std::atomic<int> next{0};
+  Result* result = nullptr;
+};
+
+void take_items(void* data) {
+  Team* team = static_cast<Team*>(data);
+  for (int i; (i = team->next.fetch_add(1)) < kItems;) {
+    uint32_t state = static_cast<uint32_t>(i) + 1;
+    for (int step = 0; step < 10000; ++step) state = state * 1664525U + 1013904223U;
+    team->result->values[i] = state;
+  }
+}
+
+void compute(Result* result) {
+  memset(result, 0, sizeof *result);
+  if (gemm != nullptr) {
+    const double one = 1;
+    const double zero = 0;
+    const int64_t n = kOrder;
+    gemm("N", "N", &n, &n, &n, &one, factor, &n, factor, &n, &zero, result->values, &n, 1, 1);
+  } else {
+    Team team;
+    team.result = result;
+    parallel(take_items, &team, 0, 0);
+  }
+}
+
+Result reference;
+
+bool computes_well(Result* scratch) {
+  compute(scratch);
+  return memcmp(scratch, &reference, sizeof reference) == 0;
+}
+
+// ---- The library and its way in.
+
+// As a program that is linked to them has them: in the global scope, in the order of loading, bound
+// at the first call. MKL's layers are resolved in no other way, as they name each other only in
+// part.
+void* load(const char* path) {
+  void* handle = dlopen(path, RTLD_LAZY | RTLD_GLOBAL);
+  if (handle == nullptr) stop(kUnusable, "%s", dlerror());
+  return handle;
+}
+
+struct Search {
+  uintptr_t base;
+  ElfImage image;
+  bool found;
+};
+
+// What LIBRARY itself defines: not what dlsym would find among its dependencies.
+ElfImage image_of(void* handle) {
+  const link_map* map = nullptr;
+  if (dlinfo(handle, RTLD_DI_LINKMAP, &map) != 0) stop(kUnusable, "%s", dlerror());
+  Search search = {map->l_addr, {}, false};
+  dl_iterate_phdr(
+      [](dl_phdr_info* info, size_t, void* data) {
+        auto* s = static_cast<Search*>(data);
+        if (info->dlpi_addr != s->base) return 0;
+        s->found = s->image.read(*info);
+        return 1;
+      },
+      &search);
+  if (!search.found) stop(kNothingToProve, "its symbols can't be read");
+  return search.image;
+}
+
+void find_entry(const ElfImage& image) {
+  // OpenBLAS may be built with any prefix and suffix of names: PREFIXopenblas_get_configSUFFIX.
+  char own_name[256] = "";
+  image.any_symbol([&](const char* name, forksafe::Symbol) {
+    static constexpr char kMark[] = "openblas_get_config";
+    const char* mark = strstr(name, kMark);
+    if (mark == nullptr) return false;
+    snprintf(own_name, sizeof own_name, "%.*sdgemm_%s", static_cast<int>(mark - name), name,
+             mark + sizeof kMark - 1);
+    return true;
+  });
+  for (const char* name : {static_cast<const char*>(own_name), "dgemm_", "dgemm_64_", "dgemm"}) {
+    if (gemm == nullptr) gemm = reinterpret_cast<Gemm>(image.find(name).address);
+  }
+  // LLVM's and Intel's runtimes have GNU's entry points too.
+  parallel = reinterpret_cast<Parallel>(image.find("GOMP_parallel").address);
+  if (gemm == nullptr && parallel == nullptr) {
+    stop(kNothingToProve, "it is no BLAS (dgemm) and no OpenMP runtime (GOMP_parallel)");
+  }
+}
+
+// ---- Threads of the parent.
+
+double now() {
+  timespec time = {};
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
+}
+
+pthread_t start(void* (*body)(void*), void* argument) {
+  pthread_t thread;
+  if (pthread_create(&thread, nullptr, body, argument) != 0) stop(kUnusable, "pthread_create");
+  return thread;
+}
+
+int count_threads() {
+  DIR* tasks = opendir("/proc/self/task");
+  if (tasks == nullptr) stop(kUnusable, "/proc/self/task can't be read");
+  int count = 0;
+  while (const dirent* entry = readdir(tasks)) count += entry->d_name[0] != '.' ? 1 : 0;
+  closedir(tasks);
+  return count;
+}
+
+std::atomic<bool> finished{false};
+std::atomic<int> most_threads{0};
+
+void count_most_threads() {
+  const int count = count_threads();
+  if (count > most_threads.load()) most_threads.store(count);
+}
+
+void* watch_threads(void*) {
+  while (!finished.load()) {
+    count_most_threads();
+    usleep(100);
+  }
+  return nullptr;
+}
+
+// A pool may start at the first call, some time after it, or (BLIS) for each call anew: look while
+// it computes, and after it, for a second at most.
+bool computes_with_threads(Result* scratch) {
+  const pthread_t watcher = start(watch_threads, nullptr);
+  const double begin = now();
+  compute(&reference);
+  for (count_most_threads(); most_threads.load() <= 2 && now() - begin < 1; count_most_threads()) {
+    if (!computes_well(scratch)) stop(kInexact, "results differ before any fork");
+  }
+  finished.store(true);
+  pthread_join(watcher, nullptr);
+  finished.store(false);
+  return most_threads.load() > 2;  // this one and the watcher
+}
+
+std::atomic<int> computing{0};
+
+void* keep_computing(void* scratch) {
+  for (bool first = true; !finished.load(); first = false) {
+    if (!computes_well(static_cast<Result*>(scratch))) stop(kInexact, "inexact in the parent");
+    if (first) computing.fetch_add(1);
+  }
+  return nullptr;
+}
+
+// ---- Forks.
+
+constexpr int kEnoughForks = 20;
+constexpr double kEnoughSeconds = 2;
+
+pid_t main_process;
+
+// Whoever ends this process with SIGKILL ends its children, hung as they may be.
+void end_with_parent() {
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (getppid() != main_process) _exit(0);
+}
+
+void fork_once(Result* scratch) {
+  const pid_t child = fork();
+  if (child < 0) stop(kUnusable, "fork: %s", strerror(errno));
+  if (child == 0) _exit(computes_well(scratch) && computes_well(scratch) ? 0 : kInexact);
+  int status;
+  while (waitpid(child, &status, 0) < 0) {
+    if (errno != EINTR) stop(kUnusable, "waitpid: %s", strerror(errno));
+  }
+  if (WIFSIGNALED(status)) {
+    stop(kCrashed, "a child crashed: %s", strsignal(WTERMSIG(status)));
+  }
+  if (WEXITSTATUS(status) == kInexact) stop(kInexact, "inexact in a child");
+  if (WEXITSTATUS(status) != 0) {
+    stop(kCrashed, "a child ended itself with status %d", WEXITSTATUS(status));
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const bool in_flight = argc > 1 && strcmp(argv[1], "in-flight") == 0;
+  const int forks = argc > 2 ? atoi(argv[2]) : 0;
+  if (argc < 4 || (!in_flight && strcmp(argv[1], "idle") != 0) || forks < 1) {
+    stop(kUnusable, "usage: forksafe-probe idle|in-flight FORKS LIBRARY [DEPENDENCY...]");
+  }
+  const int answers = dup(STDOUT_FILENO);
+  if (answers < 0 || dup2(STDERR_FILENO, STDOUT_FILENO) < 0) stop(kUnusable, "no standard output");
+
+  // Before LIBRARY can register a handler, and hang in it.
+  main_process = getpid();
+  pthread_atfork(nullptr, nullptr, end_with_parent);
+
+  for (int i = 4; i < argc; ++i) load(argv[i]);
+  find_entry(image_of(load(argv[3])));
+  fill_factor();
+  static Result scratch[3];
+  if (!computes_with_threads(&scratch[0])) {
+    stop(kNothingToProve, "it computes with one thread here");
+  }
+
+  const int others = in_flight ? 2 : 0;
+  pthread_t threads[2];
+  for (int i = 0; i < others; ++i) threads[i] = start(keep_computing, &scratch[i + 1]);
+  while (computing.load() < others) usleep(100);
+
+  if (write(answers, ":", 1) != 1) return kUnusable;
+  const double begin = now();
+  for (int i = 0; i < forks && (i < kEnoughForks || now() - begin < kEnoughSeconds); ++i) {
+    fork_once(&scratch[0]);
+    if (write(answers, ".", 1) != 1) return kUnusable;
+  }
+
+  // The parent still computes, in each of its threads.
+  finished.store(true);
+  for (int i = 0; i < others; ++i) pthread_join(threads[i], nullptr);
+  if (!computes_well(&scratch[0])) stop(kInexact, "inexact in the parent");
+  // Not through the library's destructors, which are not in question.
+  _exit(0);
+}

@@ -1,0 +1,383 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A hang is told from a slow machine by what the process does while it does not answer. It hangs
+// when it sleeps, all threads of it, for the whole patience (it waits for a thread that does not
+// exist); or when in the patience or more each of its threads has had, on average, the processor
+// for as long as that (it spins: a child computes for milliseconds). A process that wants the
+// processor and does not get it is only slow.
+#include "proof.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <sstream>
+
+#include "error.h"
+
+namespace forksafe::cli {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// At most: the probe has had enough after two seconds. A stock build that hangs idle does so at the
+// first fork; in flight OpenBLAS does so within a few, BLIS on pthreads within some hundreds.
+constexpr int kIdleForks = 20;
+constexpr int kInFlightForks = 1000;
+
+// Seconds. With the library a fork may wait for calls in flight, which is no hang.
+constexpr double kPatienceWithout = 3;
+constexpr double kPatienceWith = 15;
+constexpr double kNeverAnswers = 30;  // whatever it does
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+// ---- The environment of the probe.
+
+// Without any libforksafe.so, and with `preload` first. The loader separates by ':' and ' '.
+std::string preload_list(const std::string& inherited, const std::string& preload) {
+  std::string list = preload;
+  std::string entry;
+  std::istringstream entries(inherited);
+  for (char c = ':'; c != '\0';) {
+    if (!entries.get(c)) c = '\0';
+    if (c != ':' && c != ' ' && c != '\0') {
+      entry += c;
+      continue;
+    }
+    if (!entry.empty() && entry.substr(entry.rfind('/') + 1) != "libforksafe.so") {
+      list += (list.empty() ? "" : ":") + entry;
+    }
+    entry.clear();
+  }
+  return list;
+}
+
+// Two threads hang as well as many, and don't have to be told from hung ones where many threads of
+// four callers spin for few processors.
+bool sets_threads(const std::string& name) {
+  for (const char* n : {"OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS",
+                        "BLIS_NUM_THREADS", "MKL_NUM_THREADS"}) {
+    if (name == n) return true;
+  }
+  return false;
+}
+
+std::vector<std::string> environment_with(const std::string& preload) {
+  std::vector<std::string> environment;
+  std::string inherited;
+  for (char** e = environ; *e != nullptr; ++e) {
+    const std::string variable = *e;
+    const std::string name = variable.substr(0, variable.find('='));
+    if (name == "LD_PRELOAD") {
+      inherited = variable.substr(name.size() + 1);
+    } else if (sets_threads(name) && atoi(variable.c_str() + name.size() + 1) > 2) {
+      environment.push_back(name + "=2");
+    } else if (name != "FORKSAFE" && name != "FORKSAFE_LOG") {  // the log is the user's program's
+      environment.push_back(variable);
+    }
+  }
+  const std::string list = preload_list(inherited, preload);
+  if (!list.empty()) environment.push_back("LD_PRELOAD=" + list);
+  return environment;
+}
+
+std::vector<char*> as_argv(std::vector<std::string>& strings) {
+  std::vector<char*> pointers;
+  for (std::string& s : strings) pointers.push_back(s.data());
+  pointers.push_back(nullptr);
+  return pointers;
+}
+
+// ---- What a process does, by /proc.
+
+struct Activity {
+  pid_t pid = 0;  // 0: no such process
+  int threads = 0;
+  bool sleeps = true;  // none of its threads runs or wants to
+  double cpu_seconds = 0;
+};
+
+// The fields of a stat file from the third on; empty when the process is gone.
+std::vector<std::string> read_stat(const std::string& path) {
+  std::ifstream file(path);
+  std::string line;
+  std::getline(file, line);
+  std::vector<std::string> fields;
+  std::istringstream rest(line.substr(line.rfind(')') + 1));
+  for (std::string field; rest >> field;) fields.push_back(field);
+  return fields;
+}
+
+std::vector<std::string> numbers_in(const std::string& folder) {
+  std::vector<std::string> names;
+  DIR* directory = opendir(folder.c_str());
+  if (directory == nullptr) return names;
+  while (const dirent* entry = readdir(directory)) {
+    if (entry->d_name[0] >= '0' && entry->d_name[0] <= '9') names.emplace_back(entry->d_name);
+  }
+  closedir(directory);
+  return names;
+}
+
+// The process of the group of `leader` that an answer is waited for from: its child, where one
+// lives, or else the leader.
+Activity awaited(pid_t leader) {
+  enum { kState = 0, kGroup = 2, kUserTicks = 11, kSystemTicks = 12, kFields };
+  Activity found;
+  for (const std::string& number : numbers_in("/proc")) {
+    const auto stat = read_stat("/proc/" + number + "/stat");
+    if (stat.size() < kFields || stat[kGroup] != std::to_string(leader) || stat[kState] == "Z" ||
+        stat[kState] == "X") {
+      continue;
+    }
+    const pid_t pid = std::stoi(number);
+    if (pid == leader && found.pid != 0) continue;
+    found.pid = pid;
+    found.cpu_seconds = (std::stod(stat[kUserTicks]) + std::stod(stat[kSystemTicks])) /
+                        static_cast<double>(sysconf(_SC_CLK_TCK));
+  }
+  const std::string tasks = "/proc/" + std::to_string(found.pid) + "/task";
+  for (const std::string& number : numbers_in(tasks)) {
+    const auto stat = read_stat(tasks + "/" + number + "/stat");
+    if (!stat.empty() && stat[kState] != "S") found.sleeps = false;
+    ++found.threads;
+  }
+  return found;
+}
+
+// Since when the awaited process has done nothing, or nothing that leads to an answer.
+class HangWatch {
+ public:
+  HangWatch(pid_t leader, double patience) : leader_(leader), patience_(patience) {}
+
+  void answered() {
+    last_answer_ = asleep_since_ = Clock::now();
+    suspect_ = {};
+  }
+
+  bool hangs() {
+    if (seconds_since(last_answer_) < patience_ / 10) return false;  // not worth a look
+    const Activity now = awaited(leader_);
+    if (now.pid != suspect_.pid) {
+      suspect_ = now;
+      asleep_since_ = Clock::now();
+    }
+    if (!now.sleeps) asleep_since_ = Clock::now();
+    const double quiet = seconds_since(last_answer_);
+    const bool spins = now.cpu_seconds - suspect_.cpu_seconds > patience_ / 3 * now.threads;
+    return seconds_since(asleep_since_) > patience_ || (quiet > patience_ && spins) ||
+           quiet > kNeverAnswers;
+  }
+
+  bool is_child() const { return suspect_.pid != leader_; }
+
+ private:
+  pid_t leader_;
+  double patience_;
+  Clock::time_point last_answer_ = Clock::now();
+  Clock::time_point asleep_since_ = Clock::now();
+  Activity suspect_;  // as it was first seen
+};
+
+// ---- The scratch process.
+
+// A file in memory for what the probe writes: it never fills up, and nobody need read it meanwhile.
+class Capture {
+ public:
+  Capture() : file_(memfd_create("forksafe-probe", MFD_CLOEXEC)) {
+    if (file_ < 0) throw Error(std::string("memfd_create: ") + strerror(errno));
+  }
+  ~Capture() { close(file_); }
+  Capture(const Capture&) = delete;
+  Capture& operator=(const Capture&) = delete;
+
+  int file() const { return file_; }
+  std::string text() const {
+    struct stat status = {};
+    fstat(file_, &status);
+    std::string text(static_cast<size_t>(status.st_size), '\0');
+    if (pread(file_, &text[0], text.size(), 0) < 0) text.clear();
+    return text;
+  }
+
+ private:
+  int file_;
+};
+
+// While one of these lives, orphans come to us and whoever has ended can be reaped.
+class Reaping {
+ public:
+  Reaping() : child_handler_(signal(SIGCHLD, SIG_DFL)) {
+    prctl(PR_GET_CHILD_SUBREAPER, &was_subreaper_);
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
+  }
+  ~Reaping() {
+    prctl(PR_SET_CHILD_SUBREAPER, was_subreaper_);
+    signal(SIGCHLD, child_handler_);
+  }
+  Reaping(const Reaping&) = delete;
+  Reaping& operator=(const Reaping&) = delete;
+
+ private:
+  sighandler_t child_handler_;
+  int was_subreaper_ = 0;
+};
+
+constexpr int kCannotRun = 127;
+
+[[noreturn]] void become(char** arguments, char** environment, int output, int errors,
+                         pid_t parent) {
+  setsid();
+  // In a session of its own, Ctrl-C does not reach it. It ends its own children likewise.
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (getppid() != parent) _exit(kCannotRun);
+  // 1 and not 0: a core_pattern that is a pipe is not asked either.
+  rlimit core = {};
+  getrlimit(RLIMIT_CORE, &core);
+  core.rlim_cur = std::min<rlim_t>(1, core.rlim_max);
+  setrlimit(RLIMIT_CORE, &core);
+  dup2(open("/dev/null", O_RDONLY), STDIN_FILENO);
+  dup2(output, STDOUT_FILENO);
+  dup2(errors, STDERR_FILENO);
+  execve(arguments[0], arguments, environment);
+  dprintf(STDERR_FILENO, "forksafe-probe: %s\n", strerror(errno));
+  _exit(kCannotRun);
+}
+
+// Leaves a zombie, so that its id stays its own until the whole group has been ended.
+bool has_ended(pid_t leader, siginfo_t* how) {
+  *how = {};
+  return waitid(P_PID, static_cast<id_t>(leader), how, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+         how->si_pid == leader;
+}
+
+void end_group(pid_t leader) {
+  kill(-leader, SIGKILL);
+  // A child whose parent is gone comes to us with the death of that.
+  while (waitpid(-leader, nullptr, 0) > 0 || errno == EINTR) {
+  }
+}
+
+// What the probe said last, without its name.
+std::string last_message(const std::string& text) {
+  static constexpr char kPrefix[] = "forksafe-probe: ";
+  const size_t begin = text.rfind(kPrefix);
+  if (begin == std::string::npos) return "";
+  const size_t from = begin + sizeof kPrefix - 1;
+  return text.substr(from, text.find('\n', from) - from);
+}
+
+std::string after(int forks) {
+  if (forks == 0) return " at the first fork";
+  return " after " + std::to_string(forks) + (forks == 1 ? " fork" : " forks");
+}
+
+// What the probe's end means (its exit statuses: probe.cpp).
+void judge(const siginfo_t& how, bool forked, const std::string& message, Proof* proof) {
+  using End = Proof::End;
+  if (how.si_code != CLD_EXITED) {
+    proof->end = forked ? End::kCrashed : End::kNotProven;
+    proof->detail = std::string("the parent crashed") +
+                    (forked ? after(proof->forks) : " before the first fork") + ": " +
+                    strsignal(how.si_status);
+    return;
+  }
+  switch (how.si_status) {
+    case 0:
+      proof->end = End::kPassed;
+      proof->detail = "exact in " + std::to_string(proof->forks) + " children";
+      return;
+    case 1: proof->end = forked ? End::kInexact : End::kNotProven; break;
+    case 4: proof->end = End::kCrashed; break;
+    case 2:
+    case 3: proof->end = End::kNotProven; break;
+    default:
+      proof->end = forked ? End::kCrashed : End::kNotProven;
+      proof->detail = "the parent ended itself with status " + std::to_string(how.si_status);
+      return;
+  }
+  proof->detail = message;
+  if (forked) proof->detail += after(proof->forks);
+}
+
+}  // namespace
+
+Proof prove(const std::string& probe, const std::string& library,
+            const std::vector<std::string>& dependencies, Situation situation,
+            const std::string& preload, double at_most) {
+  const bool idle = situation == Situation::kIdle;
+  std::vector<std::string> command = {probe, idle ? "idle" : "in-flight",
+                                      std::to_string(idle ? kIdleForks : kInFlightForks), library};
+  command.insert(command.end(), dependencies.begin(), dependencies.end());
+  std::vector<std::string> variables = environment_with(preload);
+  std::vector<char*> arguments = as_argv(command);
+  std::vector<char*> environment = as_argv(variables);
+  const Capture output;
+  const Capture errors;
+  const Reaping reaping;
+
+  const auto start = Clock::now();
+  const pid_t self = getpid();
+  const pid_t leader = fork();
+  if (leader < 0) throw Error(std::string("fork: ") + strerror(errno));
+  if (leader == 0) {
+    become(arguments.data(), environment.data(), output.file(), errors.file(), self);
+  }
+
+  HangWatch watch(leader, preload.empty() ? kPatienceWithout : kPatienceWith);
+  siginfo_t how;
+  size_t answers = 0;
+  bool ended = false;
+  bool hung = false;
+  while (!(ended = has_ended(leader, &how)) && !hung && seconds_since(start) < at_most) {
+    usleep(20000);
+    const size_t size = output.text().size();
+    if (size != answers) watch.answered();
+    answers = size;
+    hung = watch.hangs();
+  }
+  end_group(leader);
+
+  const std::string text = output.text();
+  const std::string message = last_message(errors.text());
+  if (ended && how.si_code == CLD_EXITED && how.si_status == kCannotRun) {
+    throw Error("to try a fork, " + probe + " was to run: " + message +
+                "; install forksafe again, or use --no-proof");
+  }
+  Proof proof = {};
+  proof.seconds = seconds_since(start);
+  proof.forks = static_cast<int>(std::count(text.begin(), text.end(), '.'));
+  const bool forked = text.find(':') != std::string::npos;
+  if (ended) {
+    judge(how, forked, message, &proof);
+  } else if (!hung) {
+    proof.end = Proof::End::kNotProven;
+    proof.detail = "too slow: " + std::to_string(proof.forks) + " children answered well in " +
+                   std::to_string(static_cast<int>(at_most)) + " s";
+  } else if (!forked) {
+    proof.end = Proof::End::kNotProven;
+    proof.detail = "it hung before the first fork";
+  } else {
+    proof.end = Proof::End::kHung;
+    proof.detail = (watch.is_child() ? "a child hung" : "the parent hung") + after(proof.forks);
+  }
+  return proof;
+}
+
+}  // namespace forksafe::cli

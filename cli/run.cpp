@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "run.h"
+
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <string_view>
+
+#include "error.h"
+#include "library.h"
+#include "options.h"
+#include "target.h"
+
+namespace forksafe::cli {
+namespace {
+
+struct Setting {
+  const char* option;
+  const char* variable;
+  std::optional<std::string> RunOptions::*value;
+};
+
+constexpr Setting kSettings[] = {
+    {"--child-threads", "FORKSAFE_CHILD_THREADS", &RunOptions::child_threads},
+    {"--wait-ms", "FORKSAFE_WAIT_MS", &RunOptions::wait_ms},
+    {"--pool", "FORKSAFE_POOL", &RunOptions::pool},
+    {"--log", "FORKSAFE_LOG", &RunOptions::log},
+};
+
+// read_options() takes plain functions.
+const char* asked_name;
+const char* asked_value;
+std::string complaint;
+
+/// Lets the library's own reader judge a value, and takes what it accepts from its complaint:
+/// "NAME=VALUE can't be read: give ACCEPTED; going on with DEFAULT".
+void check_value(const Setting& setting, const std::string& value) {
+  const std::string asked = std::string(setting.option) + " " + shell_quote(value);
+  if (value.empty()) throw Error(asked + ": the value is empty");
+  asked_name = setting.variable;
+  asked_value = value.c_str();
+  complaint.clear();
+  read_options(
+      [](const char* name) { return strcmp(name, asked_name) == 0 ? asked_value : nullptr; },
+      [](const char* line) { complaint = line; });
+  if (complaint.empty()) return;
+  const size_t reason = complaint.rfind(" can't be read: ");
+  const size_t end = complaint.rfind("; going on with ");
+  throw Error(asked + complaint.substr(reason, end - reason));
+}
+
+std::string absolute(const std::string& path) {
+  if (path[0] == '/') return path;
+  char* const folder = getcwd(nullptr, 0);
+  if (folder == nullptr) throw Error(std::string("the current folder: ") + strerror(errno));
+  std::string result = std::string(folder) + "/" + path;
+  free(folder);
+  return result;
+}
+
+void print(const RunOptions& options, const std::vector<std::string>& changes) {
+  for (const std::string& change : changes) {
+    const size_t value = change.find('=') + 1;
+    printf("%s%s\n", change.substr(0, value).c_str(), shell_quote(change.substr(value)).c_str());
+  }
+  std::string line;
+  for (const std::string& word : options.command) {
+    line += (line.empty() ? "" : " ") + shell_quote(word);
+  }
+  printf("%s\n", line.c_str());
+}
+
+std::vector<char*> pointers(const std::vector<std::string>& strings) {
+  std::vector<char*> result;
+  result.reserve(strings.size() + 1);
+  for (const std::string& s : strings) result.push_back(const_cast<char*>(s.c_str()));
+  result.push_back(nullptr);
+  return result;
+}
+
+}  // namespace
+
+std::vector<std::string> environment_changes(const RunOptions& options,
+                                             const std::string& library) {
+  const char* preload = getenv("LD_PRELOAD");
+  std::vector<std::string> changes = {"LD_PRELOAD=" +
+                                      edit_preload(preload != nullptr ? preload : "", library)};
+  if (options.off) changes.push_back("FORKSAFE=0");
+  for (const Setting& setting : kSettings) {
+    const std::optional<std::string>& given = options.*setting.value;
+    if (!given) continue;
+    check_value(setting, *given);
+    const bool is_path = setting.value == &RunOptions::log && *given != "stderr";
+    changes.push_back(std::string(setting.variable) + "=" + (is_path ? absolute(*given) : *given));
+  }
+  return changes;
+}
+
+std::vector<std::string> changed_environment(const std::vector<std::string>& changes) {
+  std::vector<std::string> result;
+  for (char** entry = environ; *entry != nullptr; ++entry) {
+    bool replaced = false;
+    for (const std::string& change : changes) {
+      const size_t name = change.find('=') + 1;
+      if (strncmp(*entry, change.c_str(), name) == 0) replaced = true;
+    }
+    if (!replaced) result.push_back(*entry);
+  }
+  result.insert(result.end(), changes.begin(), changes.end());
+  return result;
+}
+
+std::string shell_quote(const std::string& text) {
+  constexpr std::string_view kPlain =
+      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_@%+=:,./-";
+  if (!text.empty() && text.find_first_not_of(kPlain) == std::string::npos) return text;
+  std::string quoted = "'";
+  for (const char c : text) {
+    if (c == '\'') {
+      quoted += "'\\''";
+    } else {
+      quoted += c;
+    }
+  }
+  return quoted + "'";
+}
+
+int run(const RunOptions& options) {
+  const std::string library = library_path();
+  const std::vector<std::string> changes = environment_changes(options, library);
+  if (!options.force) {
+    check_target(options.command[0]);
+    check_library(library);
+  }
+  if (options.dry_run) {
+    print(options, changes);
+    return 0;
+  }
+  const std::vector<std::string> environment = changed_environment(changes);
+  execvpe(options.command[0].c_str(), pointers(options.command).data(),
+          pointers(environment).data());
+  const int error = errno;
+  throw Error(options.command[0] + ": " + strerror(error), exec_status(error));
+}
+
+}  // namespace forksafe::cli

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "runtime_report.h"
+
+#include <fmt/format.h>
+
+#include <cstdio>
+
+#include "terminal.h"
+
+namespace forksafe::cli {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Json or_null(const std::string& text) { return text.empty() ? Json() : Json(text); }
+Json or_null(const std::optional<int>& number) { return number ? Json(*number) : Json(); }
+std::string or_dash(const std::optional<int>& number) {
+  return number ? std::to_string(*number) : "-";
+}
+
+// The names that threadpoolctl gives: what it looks for at the beginning of a file name.
+std::string prefix_of(const ThreadRuntime& r) {
+  const std::string name = r.object->name();
+  for (const char* prefix : {"libopenblas", "libscipy_openblas", "libblas", "libblis", "libmkl_rt",
+                             "libmkl_core", "libiomp", "libgomp", "libomp"}) {
+    if (name.rfind(prefix, 0) == 0) return prefix;
+  }
+  return name.substr(0, name.find('.'));
+}
+
+const char* internal_api_of(const ThreadRuntime& r) {
+  switch (r.kind) {
+    case Kind::kOpenBlas: return "openblas";
+    case Kind::kBlis: return "blis";
+    case Kind::kMkl: return "mkl";
+    default: return "openmp";
+  }
+}
+
+std::string threading_layer_of(const ThreadRuntime& r) {
+  if (r.is_openmp()) return "";
+  if (r.kind == Kind::kMkl) {
+    if (r.threading == Threading::kTbb) return "tbb";
+    if (r.threading == Threading::kNone) return "sequential";
+    return r.openmp != nullptr && r.openmp->defines("__kmpc_fork_call") ? "intel" : "gnu";
+  }
+  if (r.threading == Threading::kNone) return "disabled";
+  return r.threading == Threading::kOpenMp ? "openmp" : "pthreads";
+}
+
+Colour colour_of(const Fork& fork) { return fork.safe ? Colour::kGreen : Colour::kRed; }
+
+std::string guard_word(const ThreadRuntime& r) {
+  if (r.one_thread) return "one thread";
+  if (r.guarded) return "yes";
+  return r.kind == Kind::kLlvmOpenMp || r.kind == Kind::kIntelOpenMp ? "not needed" : "no";
+}
+
+}  // namespace
+
+std::string describe(const ThreadRuntime& r) {
+  std::string text = r.name();
+  if (!r.version.empty()) text += " " + r.version;
+  if (r.is_openmp()) return text;
+  switch (r.threading) {
+    case Threading::kNone: return text + " without threads";
+    case Threading::kOwn: return text + " on its own threads";
+    case Threading::kTbb: return text + " on TBB";
+    case Threading::kOpenMp: break;
+  }
+  return text + (r.openmp != nullptr ? " on " + r.openmp->name() : std::string(" on OpenMP"));
+}
+
+std::string runtime_table(const std::vector<ThreadRuntime>& runtimes) {
+  std::vector<std::vector<Cell>> rows;
+  for (const ThreadRuntime& r : runtimes) {
+    const std::string guard = guard_word(r);
+    rows.push_back({{describe(r)},
+                    {or_dash(r.threads)},
+                    {or_dash(r.workers)},
+                    {r.linked},
+                    {r.idle.word, colour_of(r.idle)},
+                    {r.in_flight.word, colour_of(r.in_flight)},
+                    {guard, guard == "yes" ? Colour::kGreen : Colour::kNone},
+                    {r.object->path()}});
+  }
+  return table(
+      {"RUNTIME", "THREADS", "WORKERS", "LINKED", "FORK IDLE", "FORK IN FLIGHT", "GUARDED", "PATH"},
+      rows);
+}
+
+Json runtime_json(const std::vector<ThreadRuntime>& runtimes) {
+  Json result = Json::array();
+  for (const ThreadRuntime& r : runtimes) {
+    Json entry;
+    entry["user_api"] = r.is_openmp() ? "openmp" : "blas";
+    entry["internal_api"] = internal_api_of(r);
+    entry["num_threads"] = or_null(r.threads);
+    entry["prefix"] = prefix_of(r);
+    entry["filepath"] = r.object->path();
+    entry["version"] = or_null(r.version);
+    if (!r.is_openmp()) {
+      entry["threading_layer"] = threading_layer_of(r);
+      entry["architecture"] = or_null(r.architecture);
+      entry["openmp"] = r.openmp != nullptr ? Json(r.openmp->path()) : Json();
+    }
+    entry["name"] = r.name();
+    entry["num_threads_from"] = or_null(r.threads_from);
+    entry["workers"] = or_null(r.workers);
+    entry["linked"] = r.linked;
+    entry["needed_by"] = r.needed_by;
+    entry["fork_idle"] = {{"safe", r.idle.safe}, {"text", r.idle.text}};
+    entry["fork_in_flight"] = {{"safe", r.in_flight.safe}, {"text", r.in_flight.text}};
+    entry["guarded"] = r.guarded;
+    entry["one_thread"] = r.one_thread;
+    entry["degraded_forks"] = r.degraded_forks;
+    result.push_back(entry);
+  }
+  return result;
+}
+
+void print_json(const Json& json) {
+  fmt::print("{}\n", json.dump(2, ' ', false, Json::error_handler_t::replace));
+}
+
+}  // namespace forksafe::cli

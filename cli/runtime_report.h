@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+// The runtimes of a process as a table and as JSON: what list prints, and check and diagnose too.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "thread_runtimes.h"
+
+namespace forksafe::cli {
+
+/// "OpenBLAS 0.3.21 on its own threads"
+std::string describe(const ThreadRuntime& runtime);
+
+std::string runtime_table(const std::vector<ThreadRuntime>& runtimes);
+
+/// An array with the keys of threadpoolctl 3.6's threadpool_info (user_api, internal_api,
+/// num_threads, prefix, filepath, version, threading_layer, architecture), and ours behind them.
+/// What is not known is null.
+nlohmann::ordered_json runtime_json(const std::vector<ThreadRuntime>& runtimes);
+
+/// Prints JSON on standard output. Bytes that are not UTF-8 (in paths) are replaced.
+void print_json(const nlohmann::ordered_json& json);
+
+}  // namespace forksafe::cli

@@ -1,0 +1,304 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "stacks.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <libunwind-ptrace.h>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <unordered_map>
+
+#include "error.h"
+
+// libunwind's search in an .eh_frame_hdr, which its own accessors use and perf(1) too. It is
+// exported, and declared in none of its headers (1.2 to 1.8).
+#define dwarf_search_unwind_table UNW_OBJ(dwarf_search_unwind_table)
+extern "C" int dwarf_search_unwind_table(unw_addr_space_t space, unw_word_t ip,
+                                         unw_dyn_info_t* info, unw_proc_info_t* result,
+                                         int need_unwind_info, void* context);
+
+namespace forksafe::cli {
+namespace {
+
+constexpr int kStopPatienceMs = 200;
+constexpr size_t kMaxFrames = 128;
+
+// Seized and interrupted, a thread gets no signal and goes on where it was. One that this program
+// traces already (trace.h) stays stopped.
+class StoppedThread {
+ public:
+  explicit StoppedThread(pid_t tid) : tid_(tid) {
+    if (ptrace(PTRACE_SEIZE, tid, nullptr, nullptr) == 0) {
+      seized_ = true;
+    } else {
+      error_ = errno;
+      siginfo_t info;
+      stopped_ = ptrace(PTRACE_GETSIGINFO, tid, nullptr, &info) == 0;
+      if (stopped_) error_ = 0;
+    }
+    if (stopped_ || ptrace(PTRACE_INTERRUPT, tid, nullptr, nullptr) != 0) return;
+    error_ = 0;
+    // A thread in an uninterruptible wait (a vfork, a dead network disk) does not stop.
+    int status = 0;
+    for (int waited_us = 0; waited_us < kStopPatienceMs * 1000;) {
+      const pid_t answer = waitpid(tid, &status, __WALL | WNOHANG);
+      if (answer == tid) {
+        stopped_ = WIFSTOPPED(status);
+        if (stopped_ && status >> 16 != PTRACE_EVENT_STOP) signal_ = WSTOPSIG(status);
+        return;
+      }
+      if (answer < 0) return;
+      const int pause_us = waited_us < 2000 ? 20 : 1000;
+      usleep(static_cast<useconds_t>(pause_us));
+      waited_us += pause_us;
+    }
+  }
+  ~StoppedThread() {
+    // A signal that was on its way is delivered now. A thread that did not stop is let go when
+    // this program ends.
+    if (seized_ && stopped_) {
+      ptrace(PTRACE_DETACH, tid_, nullptr, reinterpret_cast<void*>(signal_));
+    }
+  }
+  StoppedThread(const StoppedThread&) = delete;
+  StoppedThread& operator=(const StoppedThread&) = delete;
+  bool stopped() const { return stopped_; }
+  int error() const { return error_; }  ///< why it could not be traced; 0 when it could
+
+ private:
+  pid_t tid_;
+  bool seized_ = false;
+  bool stopped_ = false;
+  long signal_ = 0;
+  int error_ = 0;
+};
+
+// libunwind's accessors with the objects' files at hand: its own read /proc/PID/maps and map a file
+// at each step to another object, which takes seconds with hundreds of objects and threads.
+class Unwinder {
+ public:
+  Unwinder(const Process& process, const Objects& objects) : objects_(objects) {
+    memory_ = open(fmt::format("/proc/{}/mem", process.pid()).c_str(), O_RDONLY | O_CLOEXEC);
+    unw_accessors_t accessors = {};
+    accessors.find_proc_info = find_proc_info;
+    accessors.put_unwind_info = [](unw_addr_space_t, unw_proc_info_t*, void*) {};
+    accessors.get_dyn_info_list_addr = [](unw_addr_space_t, unw_word_t*, void*) {
+      return -UNW_ENOINFO;
+    };
+    accessors.access_mem = access_mem;
+    accessors.access_reg = [](unw_addr_space_t space, unw_regnum_t reg, unw_word_t* value,
+                              int write, void* self) {
+      return _UPT_access_reg(space, reg, value, write, static_cast<Unwinder*>(self)->thread_);
+    };
+    accessors.access_fpreg = [](unw_addr_space_t space, unw_regnum_t reg, unw_fpreg_t* value,
+                                int write, void* self) {
+      return _UPT_access_fpreg(space, reg, value, write, static_cast<Unwinder*>(self)->thread_);
+    };
+    accessors.resume = [](unw_addr_space_t, unw_cursor_t*, void*) { return -UNW_EINVAL; };
+    accessors.get_proc_name = [](unw_addr_space_t, unw_word_t, char*, size_t, unw_word_t*, void*) {
+      return -UNW_ENOINFO;
+    };
+    space_ = unw_create_addr_space(&accessors, 0);
+    if (space_ != nullptr) unw_set_caching_policy(space_, UNW_CACHE_GLOBAL);
+  }
+  ~Unwinder() {
+    if (space_ != nullptr) unw_destroy_addr_space(space_);
+    if (memory_ >= 0) close(memory_);
+  }
+  Unwinder(const Unwinder&) = delete;
+  Unwinder& operator=(const Unwinder&) = delete;
+
+  std::vector<Frame> walk(pid_t stopped_tid, size_t max_frames = kMaxFrames) {
+    std::vector<Frame> frames;
+    pages_.clear();
+    thread_ = _UPT_create(stopped_tid);
+    unw_cursor_t cursor;
+    if (space_ == nullptr || thread_ == nullptr || unw_init_remote(&cursor, space_, this) != 0) {
+      if (thread_ != nullptr) _UPT_destroy(thread_);
+      return frames;
+    }
+    do {
+      unw_word_t ip = 0;
+      unw_word_t sp = 0;
+      if (unw_get_reg(&cursor, UNW_REG_IP, &ip) != 0 || ip == 0) break;
+      if (unw_get_reg(&cursor, UNW_REG_SP, &sp) != 0) break;
+      Frame frame;
+      frame.address = ip;
+      frame.stack = sp;
+      frame.object = objects_.at(ip);
+      // A return address may stand behind the function's last instruction.
+      const bool exact = frames.empty() || unw_is_signal_frame(&cursor) > 0;
+      if (frame.object != nullptr) frame.function = frame.object->function_at(exact ? ip : ip - 1);
+      frames.push_back(frame);
+    } while (frames.size() < max_frames && unw_step(&cursor) > 0);
+    _UPT_destroy(thread_);
+    return frames;
+  }
+
+ private:
+  // What .eh_frame_hdr starts with in the one encoding that linkers write (LSB 5.0, 10.6.2):
+  // pointers to .eh_frame and into it relative, four bytes each.
+  struct TableHeader {
+    uint8_t version;
+    uint8_t frame_encoding;
+    uint8_t count_encoding;
+    uint8_t table_encoding;
+    int32_t frame;
+    uint32_t count;
+  };
+
+  static int find_proc_info(unw_addr_space_t space, unw_word_t ip, unw_proc_info_t* result,
+                            int need_unwind_info, void* context) {
+    auto* self = static_cast<Unwinder*>(context);
+    const Object* object = self->objects_.at(ip);
+    if (object == nullptr) return -UNW_ENOINFO;
+    const Range table = object->unwind_table();
+    const auto* header =
+        static_cast<const TableHeader*>(object->constant(table.begin, sizeof(TableHeader)));
+    if (header == nullptr || header->version != 1 || header->count_encoding != 0x03 ||
+        header->table_encoding != 0x3b) {
+      return -UNW_ENOINFO;
+    }
+    unw_dyn_info_t info = {};
+    info.start_ip = object->span().begin;
+    info.end_ip = object->span().end;
+    info.format = UNW_INFO_FORMAT_REMOTE_TABLE;
+    info.u.rti.segbase = table.begin;
+    info.u.rti.table_data = table.begin + sizeof(TableHeader);
+    info.u.rti.table_len = header->count * 8UL / sizeof(unw_word_t);
+    return dwarf_search_unwind_table(space, ip, &info, result, need_unwind_info, context);
+  }
+
+  static int access_mem(unw_addr_space_t, unw_word_t address, unw_word_t* value, int write,
+                        void* context) {
+    auto* self = static_cast<Unwinder*>(context);
+    if (write != 0) return -UNW_EINVAL;
+    if (const Object* object = self->objects_.at(address)) {
+      if (const void* constant = object->constant(address, sizeof *value)) {
+        memcpy(value, constant, sizeof *value);
+        return 0;
+      }
+    }
+    for (size_t done = 0; done < sizeof *value;) {
+      const unw_word_t at = address + done;
+      const unw_word_t page = at & ~unw_word_t{4095};
+      const size_t size = std::min(sizeof *value - done, page + 4096 - at);
+      auto [entry, is_new] = self->pages_.try_emplace(page);
+      if (is_new) {
+        entry->second.resize(4096);
+        if (pread(self->memory_, entry->second.data(), 4096, static_cast<off_t>(page)) != 4096) {
+          self->pages_.erase(entry);
+          return -UNW_EINVAL;
+        }
+      }
+      memcpy(reinterpret_cast<char*>(value) + done, entry->second.data() + (at - page), size);
+      done += size;
+    }
+    return 0;
+  }
+
+  const Objects& objects_;
+  unw_addr_space_t space_ = nullptr;
+  void* thread_ = nullptr;  // libunwind-ptrace's, for the registers
+  int memory_ = -1;
+  std::unordered_map<unw_word_t, std::vector<char>> pages_;  // of the stopped thread's stack
+};
+
+}  // namespace
+
+namespace {
+
+#if defined(__x86_64__)
+// Where the call in front of `returns_to` went: a function of the caller's own, one behind its PLT,
+// or one behind its GOT; 0 where that is not a call of one of these kinds (Intel SDM, CALL, JMP).
+uintptr_t target_of_call(const Process& process, const Object& caller, uintptr_t returns_to) {
+  const auto relative = [&](uintptr_t at) {
+    int32_t offset = 0;
+    const void* bytes = caller.constant(at, sizeof offset);
+    if (bytes != nullptr) memcpy(&offset, bytes, sizeof offset);
+    return at + sizeof offset + static_cast<uintptr_t>(static_cast<intptr_t>(offset));
+  };
+  const auto pointer_at = [&](uintptr_t slot) {
+    uintptr_t target = 0;
+    return process.read_memory(slot, &target, sizeof target) ? target : 0;
+  };
+  const auto* call = static_cast<const unsigned char*>(caller.constant(returns_to - 6, 6));
+  if (call == nullptr) return 0;
+  if (call[0] == 0xff && call[1] == 0x15) return pointer_at(relative(returns_to - 4));
+  if (call[1] != 0xe8) return 0;
+  const uintptr_t target = relative(returns_to - 4);
+  const auto* stub = static_cast<const unsigned char*>(caller.constant(target, 12));
+  for (int i = 0; stub != nullptr && i <= 5; ++i) {  // behind an endbr64 and a bnd
+    if (stub[i] == 0xff && stub[i + 1] == 0x25) {
+      return pointer_at(relative(target + static_cast<uintptr_t>(i) + 2));
+    }
+  }
+  return target;
+}
+#else
+uintptr_t target_of_call(const Process&, const Object&, uintptr_t) { return 0; }
+#endif
+
+// Names the functions that a tail call has hidden: see Frame::function.
+void name_hidden(const Process& process, std::vector<Frame>* frames) {
+  for (size_t i = 0; i + 1 < frames->size(); ++i) {
+    Frame& frame = (*frames)[i];
+    const Frame& caller = (*frames)[i + 1];
+    if (!frame.function.empty() || frame.object == nullptr || caller.object == nullptr ||
+        caller.object == frame.object) {
+      continue;
+    }
+    const uintptr_t target = target_of_call(process, *caller.object, caller.address);
+    if (frame.object->span().contains(target)) {
+      frame.function = frame.object->function_at(target);
+    }
+  }
+}
+
+}  // namespace
+
+std::vector<ThreadStack> read_stacks(const Process& process, const Objects& objects) {
+  std::vector<ThreadStack> result;
+  Unwinder unwinder(process, objects);
+  for (const pid_t tid : process.threads()) {
+    ThreadStack stack;
+    stack.tid = tid;
+    std::ifstream comm(fmt::format("/proc/{}/task/{}/comm", process.pid(), tid));
+    std::getline(comm, stack.name);
+    const StoppedThread thread(tid);
+    if (thread.error() == EPERM) {
+      // So the kernel answers for a thread that is just ending, too.
+      ProcessStatus status;
+      if (!read_status(tid, &status) || status.state == 'Z' || status.state == 'X') continue;
+      if (!read_status(process.pid(), &status)) break;
+      throw Error(fmt::format("process {}: {}", process.name(), why_not_permitted(status)));
+    }
+    if (thread.error() == ESRCH) continue;  // it has ended since
+    if (thread.stopped()) stack.frames = unwinder.walk(tid);
+    name_hidden(process, &stack.frames);
+    result.push_back(stack);
+  }
+  if (result.empty()) throw Error(fmt::format("process {}: it has ended just now", process.pid()));
+  return result;
+}
+
+void sample_stack(const Process& process, const Objects& objects, pid_t tid, size_t max_frames,
+                  const std::function<bool(const std::vector<Frame>&)>& take) {
+  Unwinder unwinder(process, objects);
+  for (bool go_on = true; go_on;) {
+    std::vector<Frame> frames;
+    {
+      const StoppedThread thread(tid);
+      if (!thread.stopped()) return;
+      frames = unwinder.walk(tid, max_frames);
+    }
+    go_on = take(frames);
+  }
+}
+
+}  // namespace forksafe::cli

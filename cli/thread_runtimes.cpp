@@ -1,0 +1,400 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "thread_runtimes.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <set>
+
+#include "state.h"
+
+namespace forksafe::cli {
+namespace {
+
+bool starts_with(const std::string& text, const char* prefix) {
+  return text.compare(0, strlen(prefix), prefix) == 0;
+}
+
+// ---- what is what ----
+
+bool is_openblas(const Object& object) {
+  if (object.defines("openblas_get_config")) return true;
+  // scipy_openblas_get_config64_ and the like
+  return object.image().any_symbol([](const char* name, const Symbol&) {
+    return strstr(name, "openblas_get_config") != nullptr;
+  });
+}
+
+// Debian's libblas.so.3 of BLIS hides BLIS's own names: see shim/blis.cpp.
+bool is_blis(const Object& object) {
+  if (object.defines("bli_info_get_version_str")) return true;
+  return object.defines("dgemm_") && object.image().imports("pthread_barrier_wait") &&
+         object.image().imports("pthread_mutex_trylock") && object.image().imports("pthread_once");
+}
+
+// libmkl_rt loads libmkl_core; a program that is linked to the layers has no libmkl_rt. The core
+// is what both have, once MKL is used.
+bool is_mkl(const Object& object) {
+  return starts_with(object.name(), "libmkl_core.so") && object.defines("mkl_serv_get_max_threads");
+}
+
+// LLVM's and Intel's define GOMP_parallel too.
+bool is_kmp(const Object& object) { return object.defines("__kmpc_fork_call"); }
+
+struct Recogniser {
+  Kind kind;
+  bool (*recognise)(const Object& object);
+  const char* name;
+};
+
+// In this order: the first that recognises an object.
+constexpr Recogniser kRecognisers[] = {
+    {Kind::kIntelOpenMp,
+     [](const Object& o) { return is_kmp(o) && starts_with(o.name(), "libiomp"); },
+     "Intel's OpenMP"},
+    {Kind::kLlvmOpenMp, is_kmp, "LLVM's OpenMP"},
+    {Kind::kGnuOpenMp, [](const Object& o) { return o.defines("GOMP_parallel"); }, "GNU OpenMP"},
+    {Kind::kMkl, is_mkl, "MKL"},
+    {Kind::kOpenBlas, is_openblas, "OpenBLAS"},
+    {Kind::kBlis, is_blis, "BLIS"},
+};
+
+Threading threading_of(const Object& object) {
+  if (object.image().imports("GOMP_parallel") || object.image().imports("__kmpc_fork_call")) {
+    return Threading::kOpenMp;
+  }
+  return object.image().imports("pthread_create") ? Threading::kOwn : Threading::kNone;
+}
+
+// MKL's threading layer is a library of its own.
+Threading mkl_threading(const Objects& objects) {
+  for (const auto& object : objects) {
+    if (starts_with(object->name(), "libmkl_gnu_thread")) return Threading::kOpenMp;
+    if (starts_with(object->name(), "libmkl_intel_thread")) return Threading::kOpenMp;
+    if (starts_with(object->name(), "libmkl_tbb_thread")) return Threading::kTbb;
+  }
+  return Threading::kNone;
+}
+
+// ---- how it is linked ----
+
+class Links {
+ public:
+  Links(const Process& process, const Objects& objects) {
+    for (const auto& object : objects) {
+      by_name_[object->name()] = object.get();
+      if (object->image().soname() != nullptr) by_name_[object->image().soname()] = object.get();
+    }
+    for (const auto& object : objects) {
+      object->image().each_needed([&](const char* name) {
+        const auto found = by_name_.find(name);
+        if (found != by_name_.end()) needed_by_[found->second].push_back(object->name());
+        needs_[object.get()].push_back(found != by_name_.end() ? found->second : nullptr);
+      });
+    }
+    if (objects.program() != nullptr) reach(objects.program(), &at_start_);
+    const std::string preload = process.environment("LD_PRELOAD");
+    for (const auto& object : objects) {
+      if (preload.find(object->name()) != std::string::npos) reach(object.get(), &preloaded_);
+    }
+  }
+
+  std::string how(const Object* object) const {
+    if (at_start_.count(object) != 0) return "at start";
+    return preloaded_.count(object) != 0 ? "preload" : "dlopen";
+  }
+  std::vector<std::string> needed_by(const Object* object) const {
+    const auto found = needed_by_.find(object);
+    return found != needed_by_.end() ? found->second : std::vector<std::string>();
+  }
+  /// Of `candidates`, the one that `object` names in DT_NEEDED, or the first.
+  const Object* needed(const Object* object, const std::vector<const Object*>& candidates) const {
+    const auto found = needs_.find(object);
+    for (const Object* candidate : candidates) {
+      if (found != needs_.end() &&
+          std::count(found->second.begin(), found->second.end(), candidate) != 0) {
+        return candidate;
+      }
+    }
+    return candidates.empty() ? nullptr : candidates.front();
+  }
+
+ private:
+  void reach(const Object* object, std::set<const Object*>* reached) {
+    if (object == nullptr || !reached->insert(object).second) return;
+    for (const Object* next : needs_[object]) reach(next, reached);
+  }
+
+  std::map<std::string, const Object*> by_name_;
+  std::map<const Object*, std::vector<const Object*>> needs_;
+  std::map<const Object*, std::vector<std::string>> needed_by_;
+  std::set<const Object*> at_start_;
+  std::set<const Object*> preloaded_;
+};
+
+// The object that a function of that name is bound to from `object`: its GOT says so, once it was
+// called.
+const Object* bound_to(const Process& process, const Objects& objects, const Object& object,
+                       const char* function) {
+  const Object* result = nullptr;
+  object.image().each_slot([&](const char* name, void** slot) {
+    uintptr_t target = 0;
+    const uintptr_t address =
+        reinterpret_cast<uintptr_t>(slot) - object.image().base() + object.base();
+    if (strcmp(name, function) != 0 || !process.read_memory(address, &target, sizeof target)) {
+      return;
+    }
+    const Object* found = objects.at(target);
+    if (found != nullptr && found != &object) result = found;
+  });
+  return result;
+}
+
+// ---- details of one runtime ----
+
+// 321 for 0.3.21, 0 where it is not known; a version 1 would be 10000.
+int openblas_number(const std::string& version) {
+  int major = 0;
+  int minor = 0;
+  int patch = 0;
+  if (sscanf(version.c_str(), "%d.%d.%d", &major, &minor, &patch) < 2) return 0;
+  return major * 10000 + minor * 100 + patch;
+}
+
+// "OpenBLAS 0.3.21 NO_AFFINITY ... MAX_THREADS=64". Every version since 0.3.4 has it so.
+std::string openblas_version(const Object& object) {
+  static const std::string kBefore = "OpenBLAS 0.";
+  const std::string config = object.find_text(kBefore);
+  if (config.empty()) return "";
+  const size_t begin = kBefore.size() - 2;
+  return config.substr(begin, config.find(' ', begin) - begin);
+}
+
+// A build for many processors has a table of functions for each, gotoblas_HASWELL and so on, and
+// `gotoblas` points to the one in use (driver/others/dynamic.c).
+std::string openblas_architecture(const Process& process, const Object& object) {
+  const auto pointer = object.address_of("gotoblas");
+  uintptr_t table = 0;
+  if (!pointer || !process.read_memory(*pointer, &table, sizeof table)) return "";
+  std::string name = object.variable_at(table);
+  if (!starts_with(name, "gotoblas_")) return "";
+  name = name.substr(strlen("gotoblas_"));
+  for (size_t i = 1; i < name.size(); ++i) name[i] = static_cast<char>(tolower(name[i]));
+  return name;
+}
+
+// The first number of a list such as OMP_NUM_THREADS=4,2; 0 where there is none.
+int first_number(const std::string& text) {
+  char* end = nullptr;
+  const long value = strtol(text.c_str(), &end, 10);
+  return end != text.c_str() && value > 0 && value <= 1 << 20 ? static_cast<int>(value) : 0;
+}
+
+void find_threads(const Process& process, ThreadRuntime* runtime) {
+  if (runtime->kind == Kind::kOpenBlas) {
+    if (runtime->threading == Threading::kNone) {
+      runtime->threads = 1;
+      runtime->threads_from = "default";
+      return;
+    }
+    const auto address = runtime->object->address_of("blas_cpu_number");
+    int value = 0;
+    if (address && process.read_memory(*address, &value, sizeof value)) {
+      runtime->threads = value;
+      runtime->threads_from = "memory";
+    }
+    return;
+  }
+  std::vector<const char*> variables = {"OMP_NUM_THREADS"};
+  if (runtime->kind == Kind::kMkl) variables = {"MKL_NUM_THREADS", "OMP_NUM_THREADS"};
+  if (runtime->kind == Kind::kBlis) variables = {"BLIS_NUM_THREADS", "OMP_NUM_THREADS"};
+  for (const char* variable : variables) {
+    if (const int number = first_number(process.environment(variable))) {
+      runtime->threads = number;
+      runtime->threads_from = "environment";
+      return;
+    }
+  }
+  // BLIS computes with one thread unless it is told otherwise (docs/Multithreading.md).
+  const int number = runtime->kind == Kind::kBlis ? 1 : process.processors();
+  if (number == 0) return;
+  runtime->threads = number;
+  runtime->threads_from = "default";
+}
+
+// ---- what a fork does ----
+
+const Fork kSafe = {true, "safe", "parent and children compute on"};
+const Fork kChildHangs = {false, "child hangs", "a child that computes hangs"};
+const Fork kMayHang = {false, "may hang", "a child that computes hangs at times"};
+
+// What was measured: tests/scenarios has the cases.
+void find_behaviour(ThreadRuntime* r) {
+  r->idle = r->in_flight = r->idle_guarded = r->in_flight_guarded = kSafe;
+  const bool gnu =
+      r->openmp != nullptr && r->openmp->defines("GOMP_parallel") && !is_kmp(*r->openmp);
+  const bool one_thread = r->threads == 1 && r->workers.value_or(0) == 0;
+  switch (r->kind) {
+    case Kind::kGnuOpenMp:
+      if (!one_thread) r->idle = r->in_flight = kChildHangs;
+      return;
+    case Kind::kLlvmOpenMp:
+    case Kind::kIntelOpenMp: return;  // they have handlers of their own
+    case Kind::kBlis:
+      if (r->threading == Threading::kOpenMp && gnu && !one_thread) r->idle = kChildHangs;
+      // Its memory pools have locks in every build on threads.
+      if (r->threading != Threading::kNone) r->in_flight = kMayHang;
+      return;
+    case Kind::kMkl:
+      if (one_thread) return;
+      if (r->threading == Threading::kOpenMp && gnu) r->idle = r->in_flight = kChildHangs;
+      // TBB's market has a lock that no handler brings to rest.
+      if (r->threading == Threading::kTbb) r->in_flight = r->in_flight_guarded = kMayHang;
+      return;
+    case Kind::kOpenBlas: break;
+  }
+  if (r->threading == Threading::kNone) return;
+  const bool known = r->object->address_of("blas_cpu_number").has_value();
+  if (r->threading == Threading::kOpenMp) {
+    if (gnu && !one_thread) r->idle = kChildHangs;
+    r->in_flight = kChildHangs;
+  } else {
+    const int version = openblas_number(r->version);
+    if (!one_thread) {
+      r->idle = {true, "pool lost", "children compute on, but the parent's pool is torn down"};
+      r->in_flight = {false, "hangs", "the parent, its children or both hang"};
+    }
+    // numpy issue 30092, repaired in 0.3.31.
+    if (version == 330) {
+      r->idle = {false, "LU may hang", "an LU decomposition after it hangs at times"};
+      r->idle_guarded = r->idle;
+      r->in_flight_guarded = r->idle;
+    }
+    // They count the free processors where only .symtab says.
+    if (version >= 327 && version <= 329 && !r->object->has_symbol_table()) {
+      r->in_flight_guarded = {true, "one thread", "children compute on, with one thread"};
+    }
+  }
+  if (!known) {
+    r->idle_guarded = {r->idle.safe, "left alone", "left as it is: no symbol names its internals"};
+    r->in_flight_guarded = {r->in_flight.safe, "left alone", r->idle_guarded.text};
+  }
+}
+
+}  // namespace
+
+const char* ThreadRuntime::name() const {
+  for (const Recogniser& r : kRecognisers) {
+    if (r.kind == kind) return r.name;
+  }
+  return "";
+}
+
+bool ThreadRuntime::is_openmp() const {
+  return kind == Kind::kGnuOpenMp || kind == Kind::kLlvmOpenMp || kind == Kind::kIntelOpenMp;
+}
+
+bool is_c_library(const Object& object) {
+  const std::string name = object.name();
+  return starts_with(name, "libc.so") || starts_with(name, "libc-2") ||
+         starts_with(name, "libpthread") || starts_with(name, "ld-");
+}
+
+const Object* started_in(const ThreadStack& stack) {
+  for (auto frame = stack.frames.rbegin(); frame != stack.frames.rend(); ++frame) {
+    if (frame->object != nullptr && !is_c_library(*frame->object)) return frame->object;
+  }
+  return nullptr;
+}
+
+namespace {
+
+// The library's own state in the process; false where it is not loaded.
+bool read_state(const Process& process, const Objects& objects, State* state) {
+  for (const auto& object : objects) {
+    const auto address =
+        object->defines("forksafe_state") ? object->address_of("forksafe_state") : std::nullopt;
+    if (address && process.read_memory(*address, state, sizeof *state)) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+Guard find_guard(const Process& process, const Objects& objects) {
+  State state;
+  Guard guard;
+  guard.loaded = std::any_of(objects.begin(), objects.end(),
+                             [](const auto& o) { return o->defines("forksafe_state"); });
+  guard.enabled = read_state(process, objects, &state) && state.enabled != 0;
+  return guard;
+}
+
+std::vector<ThreadRuntime> find_thread_runtimes(const Process& process, const Objects& objects,
+                                                const std::vector<ThreadStack>& stacks) {
+  std::vector<ThreadRuntime> result;
+  std::vector<const Object*> openmps;
+  for (const auto& object : objects) {
+    for (const Recogniser& recogniser : kRecognisers) {
+      if (!recogniser.recognise(*object)) continue;
+      ThreadRuntime runtime;
+      runtime.object = object.get();
+      runtime.kind = recogniser.kind;
+      if (runtime.is_openmp()) openmps.push_back(object.get());
+      result.push_back(runtime);
+      break;
+    }
+  }
+
+  const Links links(process, objects);
+  State state;
+  const bool guarded = read_state(process, objects, &state) && state.enabled != 0;
+  for (ThreadRuntime& r : result) {
+    if (r.kind == Kind::kOpenBlas) {
+      r.version = openblas_version(*r.object);
+      r.architecture = openblas_architecture(process, *r.object);
+    } else if (r.kind == Kind::kGnuOpenMp) {
+      r.version = r.object->highest_version("GOMP_");
+    }
+    if (!r.is_openmp()) {
+      r.threading = r.kind == Kind::kMkl ? mkl_threading(objects) : threading_of(*r.object);
+    }
+    if (r.threading == Threading::kOpenMp) {
+      const Object* user = r.object;
+      for (const auto& object : objects) {
+        if (r.kind == Kind::kMkl && starts_with(object->name(), "libmkl_") &&
+            threading_of(*object) == Threading::kOpenMp) {
+          user = object.get();
+        }
+      }
+      r.openmp = bound_to(process, objects, *user, "GOMP_parallel");
+      if (r.openmp == nullptr) r.openmp = bound_to(process, objects, *user, "__kmpc_fork_call");
+      if (r.openmp == nullptr) r.openmp = links.needed(user, openmps);
+    }
+    find_threads(process, &r);
+    if (!stacks.empty()) {
+      r.workers = static_cast<int>(
+          std::count_if(stacks.begin(), stacks.end(), [&](const ThreadStack& stack) {
+            return stack.tid != process.pid() && started_in(stack) == r.object;
+          }));
+    }
+    r.linked = links.how(r.object);
+    r.needed_by = links.needed_by(r.object);
+    find_behaviour(&r);
+
+    const bool has_handlers = r.kind == Kind::kLlvmOpenMp || r.kind == Kind::kIntelOpenMp;
+    r.guarded = guarded && r.kind == Kind::kGnuOpenMp;
+    for (const State::Module& module : state.modules) {
+      if (!guarded || module.base != r.object->base() || has_handlers || module.base == 0) continue;
+      r.guarded = true;
+      r.one_thread = module.one_thread != 0;
+      r.degraded_forks = static_cast<int>(module.degraded_forks);
+    }
+  }
+  return result;
+}
+
+}  // namespace forksafe::cli

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+// The BLAS and OpenMP runtimes among a process's objects, and what each does at a fork.
+//
+// To add one: a Kind, a line in each of the tables in thread_runtimes.cpp.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "objects.h"
+#include "process.h"
+#include "stacks.h"
+
+namespace forksafe::cli {
+
+enum class Kind { kOpenBlas, kBlis, kMkl, kGnuOpenMp, kLlvmOpenMp, kIntelOpenMp };
+
+/// What a BLAS computes with.
+enum class Threading { kNone, kOwn, kOpenMp, kTbb };
+
+/// What comes of a fork in one situation.
+struct Fork {
+  bool safe;
+  std::string word;  ///< for a table: "safe", "hangs"
+  std::string text;  ///< for a sentence: what happens
+};
+
+struct ThreadRuntime {
+  const Object* object = nullptr;
+  Kind kind = Kind::kOpenBlas;
+  Threading threading = Threading::kOwn;
+  /// The OpenMP runtime that it computes with; null where it needs none or none could be found.
+  const Object* openmp = nullptr;
+  std::string version;       ///< empty where the file does not say
+  std::string architecture;  ///< the processor that OpenBLAS's kernels were chosen for, or empty
+
+  std::optional<int> threads;  ///< how many threads a call may use
+  std::string threads_from;    ///< where that number is from: memory, environment, default
+  std::optional<int> workers;  ///< live threads that it has started
+
+  std::string linked;                  ///< at start, preload or dlopen
+  std::vector<std::string> needed_by;  ///< names of the objects that are linked to it
+
+  // A fork by itself, and under forksafe: with no call in flight, and with some in other threads.
+  Fork idle;
+  Fork in_flight;
+  Fork idle_guarded;
+  Fork in_flight_guarded;
+
+  bool guarded = false;     ///< forksafe cares for it in this process, now
+  bool one_thread = false;  ///< this process is a child that forksafe could not make whole
+  int degraded_forks = 0;   ///< how many forks had such a child
+
+  const char* name() const;  ///< "OpenBLAS", "GNU OpenMP"
+  bool is_openmp() const;    ///< an OpenMP runtime, not a BLAS
+};
+
+/// Whether libforksafe.so is loaded in a process, and at work.
+struct Guard {
+  bool loaded = false;
+  bool enabled = false;  ///< not under FORKSAFE=0
+};
+
+Guard find_guard(const Process& process, const Objects& objects);
+
+/// The runtimes, by address. `workers` are counted by `stacks`, where there are any.
+std::vector<ThreadRuntime> find_thread_runtimes(const Process& process, const Objects& objects,
+                                                const std::vector<ThreadStack>& stacks);
+
+/// Where the thread was started: the first object outside of the C library from the outer end of
+/// its stack. Null for a stack that could not be read.
+const Object* started_in(const ThreadStack& stack);
+
+/// Whether an object is a part of the C library: libc itself, libpthread, the dynamic linker.
+bool is_c_library(const Object& object);
+
+}  // namespace forksafe::cli

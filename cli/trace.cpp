@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "trace.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <signal.h>
+#include <sys/ptrace.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <set>
+
+#include "error.h"
+#include "process.h"
+#include "target.h"
+
+namespace forksafe::cli {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr long kOptions = PTRACE_O_EXITKILL | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK |
+                          PTRACE_O_TRACECLONE | PTRACE_O_TRACEEXEC | PTRACE_O_TRACEEXIT;
+
+// SIGINT and SIGQUIT are for the command, as in system(3); a timer interrupts waitpid.
+class Signals {
+ public:
+  explicit Signals(bool wake_up) {
+    struct sigaction ignore = {};
+    ignore.sa_handler = SIG_IGN;
+    struct sigaction nothing = {};
+    nothing.sa_handler = [](int) {};
+    sigaction(SIGINT, &ignore, &interrupt_);
+    sigaction(SIGQUIT, &ignore, &quit_);
+    sigaction(SIGALRM, &nothing, &alarm_);
+    const itimerval tenth = {{0, 100 * 1000}, {0, 100 * 1000}};
+    if (wake_up) setitimer(ITIMER_REAL, &tenth, nullptr);
+  }
+  ~Signals() {
+    const itimerval never = {};
+    setitimer(ITIMER_REAL, &never, nullptr);
+    sigaction(SIGINT, &interrupt_, nullptr);
+    sigaction(SIGQUIT, &quit_, nullptr);
+    sigaction(SIGALRM, &alarm_, nullptr);
+  }
+  Signals(const Signals&) = delete;
+  Signals& operator=(const Signals&) = delete;
+
+ private:
+  struct sigaction interrupt_ = {};
+  struct sigaction quit_ = {};
+  struct sigaction alarm_ = {};
+};
+
+// The child waits until it is traced, then becomes the command.
+[[noreturn]] void become(const std::vector<std::string>& command, int go) {
+  char byte;
+  if (read(go, &byte, 1) != 1) _exit(126);
+  dup2(STDERR_FILENO, STDOUT_FILENO);
+  std::vector<char*> arguments;
+  for (const std::string& a : command) arguments.push_back(const_cast<char*>(a.c_str()));
+  arguments.push_back(nullptr);
+  execvp(arguments[0], arguments.data());
+  _exit(exec_status(errno));
+}
+
+// Waits for a stopped thread's id; 0 when nothing is left.
+pid_t wait_for_stop(int* status, Clock::time_point deadline) {
+  for (;;) {
+    const pid_t tid = waitpid(-1, status, __WALL);
+    if (tid > 0) return tid;
+    if (errno == ECHILD) return 0;
+    if (Clock::now() > deadline) return -1;
+  }
+}
+
+// Ends all that is traced, which is all that was started. A process that was killed stops once
+// more, at its exit.
+void end_all(const std::set<pid_t>& threads) {
+  for (const pid_t tid : threads) kill(tid, SIGKILL);
+  for (;;) {
+    int status = 0;
+    const pid_t tid = waitpid(-1, &status, __WALL);
+    if (tid < 0 && errno != EINTR) return;
+    if (tid < 0 || !WIFSTOPPED(status)) continue;
+    kill(tid, SIGKILL);
+    ptrace(PTRACE_CONT, tid, nullptr, nullptr);
+  }
+}
+
+}  // namespace
+
+Traced trace(const std::vector<std::string>& command, double timeout_seconds,
+             const std::function<bool(pid_t pid, Moment moment)>& look) {
+  find_program(find_command(command[0]));  // a shell's words and statuses where it can't be run
+  int go[2];
+  if (pipe2(go, O_CLOEXEC) != 0) {
+    throw Error(fmt::format("{}: {}", command[0], strerror(errno)));
+  }
+  const pid_t leader = fork();
+  if (leader == 0) become(command, go[0]);
+  const Signals signals(timeout_seconds > 0);
+  close(go[0]);
+  if (leader < 0 || ptrace(PTRACE_SEIZE, leader, nullptr, kOptions) != 0) {
+    const int error = errno;
+    if (leader > 0) end_all({leader});
+    throw Error(
+        fmt::format("{}: it can't be started under observation: {}", command[0], strerror(error)));
+  }
+  const bool told = write(go[1], "g", 1) == 1;
+  close(go[1]);
+  Traced result;
+  std::set<pid_t> threads = {leader};
+  const auto deadline = timeout_seconds > 0
+                            ? Clock::now() + std::chrono::duration_cast<Clock::duration>(
+                                                 std::chrono::duration<double>(timeout_seconds))
+                            : Clock::time_point::max();
+  bool go_on = told;
+  while (go_on) {
+    int status = 0;
+    const pid_t tid = wait_for_stop(&status, deadline);
+    if (tid == 0) return result;
+    if (tid < 0) {
+      look(leader, Moment::kTimeout);
+      break;
+    }
+    if (!WIFSTOPPED(status)) {
+      threads.erase(tid);
+      if (tid == leader) result.status = status;
+      continue;
+    }
+    threads.insert(tid);
+    long signal = 0;
+    bool listen = false;
+    switch (status >> 16) {
+      case 0: signal = WSTOPSIG(status); break;
+      case PTRACE_EVENT_STOP:
+        // A new thread, or the process is stopped by a signal and is to stay so.
+        listen = WSTOPSIG(status) != SIGTRAP;
+        break;
+      case PTRACE_EVENT_FORK: {
+        ProcessStatus of_thread;
+        if (read_status(tid, &of_thread)) go_on = look(of_thread.group_leader, Moment::kFork);
+        break;
+      }
+      case PTRACE_EVENT_EXIT: {
+        // The first thread goes with its process.
+        ProcessStatus of_thread;
+        if (read_status(tid, &of_thread) && of_thread.group_leader == tid) {
+          go_on = look(tid, Moment::kExit);
+        }
+        break;
+      }
+      default: break;
+    }
+    if (!go_on) break;
+    ptrace(listen ? PTRACE_LISTEN : PTRACE_CONT, tid, nullptr, reinterpret_cast<void*>(signal));
+    if (Clock::now() > deadline) {
+      look(leader, Moment::kTimeout);
+      break;
+    }
+  }
+  result.cut_short = true;
+  end_all(threads);
+  return result;
+}
+
+}  // namespace forksafe::cli
