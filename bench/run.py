@@ -10,9 +10,11 @@ import glob
 import json
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 
 TIMEOUT_S = 120
 
@@ -21,7 +23,7 @@ def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('build')
     parser.add_argument('--quick', action='store_true', help='few repetitions: does it run at all')
-    parser.add_argument('--only', default='', help='start-up, fork, flight or dgemm')
+    parser.add_argument('--only', default='', help='start-up, command, fork, flight or dgemm')
     parser.add_argument('--library', help='another build of the library')
     return parser.parse_args()
 
@@ -63,6 +65,7 @@ class Bench:
         self.programs = os.path.join(os.path.abspath(arguments.build), 'bench')
         self.library = arguments.library or os.path.join(
             os.path.abspath(arguments.build), 'shim', 'libforksafe.so')
+        self.command = os.path.join(os.path.abspath(arguments.build), 'cli', 'forksafe')
         self.quick = arguments.quick
         self.rows = []
 
@@ -103,6 +106,46 @@ class Bench:
                                        f"--against={self.preload('empty')}"])
         self.add(what, result['ratio'], result['with_us']['median'],
                  result['without_us']['median'], 1.2, detail=result)
+
+    def hyperfine(self, *commands, runs):
+        """The times of each run of each command, in ms; status 1 is an answer of diagnose."""
+        with tempfile.NamedTemporaryFile('r', encoding='utf-8') as results:
+            subprocess.run(['hyperfine', '-N', '--warmup=5', f'--runs={runs}', '--ignore-failure',
+                            '--style=none', '--export-json', results.name, *commands],
+                           capture_output=True, timeout=TIMEOUT_S, check=True)
+            return [[1000 * time for time in result['times']]
+                    for result in json.load(results)['results']]
+
+    def add_ms(self, what, times, bar):
+        found = spread(times)
+        self.rows.append({'what': what, 'ms': found, 'bar_ms': bar})
+        print(f"{what:<72} {found['median']:7.2f} ms  [{found['q1']:.2f} {found['q3']:.2f}]"
+              f"  <= {bar:g} ms{'  OVER' if found['median'] > bar else ''}", flush=True)
+
+    def wrapper(self, what):
+        # In short turns: what else runs on the machine falls on both.
+        rounds, runs = (3, 10) if self.quick else (20, 50)
+        more = []
+        for _ in range(rounds):
+            ours, plain = self.hyperfine(f'{self.command} true',
+                                         f'env LD_PRELOAD={self.library} true', runs=runs)
+            more.append(statistics.median(ours) - statistics.median(plain))
+        self.add_ms(what, more, 2)
+
+    def crowd(self, what, subcommand):
+        with tempfile.TemporaryDirectory() as folder:
+            crowd = subprocess.Popen(
+                [os.path.join(self.programs, 'crowd'), f'--folder={folder}',
+                 f"--object={self.preload('crowd_object')}"], stdout=subprocess.PIPE, text=True)
+            try:
+                if crowd.stdout.readline() != 'ready\n':
+                    raise OSError('crowd did not start')
+                times, = self.hyperfine(f'{self.command} {subcommand} {crowd.pid}',
+                                        runs=5 if self.quick else 20)
+            finally:
+                crowd.kill()
+                crowd.communicate()
+        self.add_ms(what, times, 1000)
 
     def idle_fork(self, what, blas, options, library, bar):
         # Where things lie in memory, and so what shares a page, differs from process to process:
@@ -158,6 +201,14 @@ def main():
     print(f"{'':<72}   ratio  [quartiles]      with us  against us  bar", flush=True)
     if wanted('start-up'):
         bench.attempt(bench.start_up, '/bin/true, against an empty preload')
+    if wanted('command') and shutil.which('hyperfine') is None:
+        print('no hyperfine, the command is not measured: apt-get install hyperfine',
+              file=sys.stderr)
+    elif wanted('command'):
+        bench.attempt(bench.wrapper, 'forksafe true, more than env LD_PRELOAD=... true')
+        for subcommand in ('list', 'diagnose'):
+            bench.attempt(bench.crowd, f'forksafe {subcommand}: 200 threads, 300 objects',
+                          subcommand)
     found = find_blas(arguments.build)
     if not found:
         print('no OpenBLAS found: apt-get install libopenblas0-pthread libopenblas0-openmp',

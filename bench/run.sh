@@ -11,5 +11,5 @@ case ${1-} in
 esac
 [ -f "$build/build.ninja" ] || meson setup "$build" "$source"
 # ninja rather than `meson compile`: it needs no meson of the version that set the folder up.
-ninja -C "$build" shim/libforksafe.so bench-programs >&2
+ninja -C "$build" shim/libforksafe.so cli/forksafe bench-programs >&2
 exec python3 "$source/bench/run.py" "$build" "$@"

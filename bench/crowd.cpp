@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+// A process with many threads, deep stacks and many loaded objects, to be looked at from outside.
+//
+//   crowd --object=FILE --folder=EMPTY_FOLDER [--objects=300] [--threads=200] [--depth=20]
+//
+// Copies FILE into the folder and loads each copy. Half of the threads are a GNU OpenMP's pool, the
+// others wait at the end of a chain of calls through the copies. Writes "ready" and waits to be
+// killed.
+#include <pthread.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <filesystem>
+#include <thread>
+
+#include "bench.h"
+
+namespace {
+
+using CallBack = void (*)(void (*)(int), int);
+std::vector<CallBack> objects;
+std::atomic<int> arrived{0};
+
+void descend(int depth) {
+  if (depth == 0) {
+    ++arrived;
+    for (;;) pause();
+  }
+  objects[static_cast<size_t>(depth * 7) % objects.size()](descend, depth - 1);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const bench::Options options(argc, argv);
+  const std::string folder = options.text("folder", "");
+  const int threads = options.number("threads", 200);
+  for (int i = 0; i < options.number("objects", 300); ++i) {
+    const std::string copy = folder + "/object" + std::to_string(i) + ".so";
+    std::filesystem::copy_file(options.text("object", ""), copy);
+    void* library = dlopen(copy.c_str(), RTLD_NOW | RTLD_LOCAL);
+    if (library == nullptr) bench::fail(dlerror());
+    objects.push_back(reinterpret_cast<CallBack>(dlsym(library, "call_back")));
+  }
+  void* gomp = dlopen("libgomp.so.1", RTLD_NOW | RTLD_LOCAL);
+  if (gomp == nullptr) bench::fail(dlerror());
+  using Parallel = void (*)(void (*)(void*), void*, unsigned, unsigned);
+  const auto parallel = reinterpret_cast<Parallel>(dlsym(gomp, "GOMP_parallel"));
+  const auto half = static_cast<unsigned>(threads / 2);
+  parallel([](void*) {}, nullptr, half, 0);
+
+  const int own = threads - static_cast<int>(half);
+  for (int i = 0; i < own; ++i) std::thread(descend, options.number("depth", 20)).detach();
+  while (arrived.load() < own) std::this_thread::yield();
+  puts("ready");
+  fflush(stdout);
+  for (;;) pause();
+}
