@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -275,24 +276,37 @@ int check(const CheckOptions& options) {
       return false;
     }
   };
-  trace(options.command, options.timeout_seconds, [&](pid_t pid, Moment moment) {
-    ProcessStatus status;
-    switch (moment) {
-      case Moment::kFork: return !take(pid, "At its first fork");
-      case Moment::kExit:
-        // It had no fork to be stopped at. A forked child was told of where it was forked.
-        if (read_status(pid, &status) && !status.forked) take(pid, "At its end, without a fork,");
-        return true;
-      case Moment::kTimeout:
-        for (const pid_t process : process_tree(pid)) {
-          if (take(process, "When its time was over,")) return false;
+  const Traced traced =
+      trace(options.command, options.timeout_seconds, [&](pid_t pid, Moment moment) {
+        ProcessStatus status;
+        switch (moment) {
+          case Moment::kFork: return !take(pid, "At its first fork");
+          case Moment::kExit:
+            // It had no fork to be stopped at. A forked child was told of where it was forked.
+            if (read_status(pid, &status) && !status.forked)
+              take(pid, "At its end, without a fork,");
+            return true;
+          case Moment::kTimeout:
+            for (const pid_t process : process_tree(pid)) {
+              if (take(process, "When its time was over,")) return false;
+            }
+            return false;
         }
-        return false;
-    }
-    return true;
-  });
+        return true;
+      });
   if (subject == nullptr) {
     throw Error("check: " + (trouble.empty() ? "the command could not be looked at" : trouble));
+  }
+  // One that failed may not have come so far.
+  if (!traced.cut_short && traced.status != 0) {
+    const std::string end = WIFSIGNALED(traced.status)
+                                ? fmt::format("was ended by signal {}", WTERMSIG(traced.status))
+                                : fmt::format("ended with status {}", WEXITSTATUS(traced.status));
+    if (subject->look.runtimes.empty()) {
+      throw Error(
+          fmt::format("check: the command {} before it had loaded a BLAS or OpenMP runtime", end));
+    }
+    fmt::print(stderr, "forksafe: check: the command {}\n", end);
   }
   return report(options, *subject);
 }

@@ -15,7 +15,7 @@ struct CheckOptions {
   bool json = false;
   std::optional<pid_t> pid;
   std::vector<std::string> command;
-  double timeout_seconds = 30;  ///< the most that the check may take
+  double timeout_seconds = 30;  ///< how long the command may run before the look
   bool prove = true;            ///< try forks too; false with --no-proof
 };
 

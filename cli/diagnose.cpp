@@ -2,6 +2,7 @@
 #include "diagnose.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include "diagnosis.h"
 #include "error.h"
@@ -141,6 +142,9 @@ int diagnose_tree(const DiagnoseOptions& options) {
 }  // namespace
 
 int diagnose(const DiagnoseOptions& options) {
+  if (options.pid == getpid()) {
+    throw Error(fmt::format("process {}: this is forksafe itself: give another id", options.pid));
+  }
   return options.children ? diagnose_tree(options) : diagnose_one(options);
 }
 

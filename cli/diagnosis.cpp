@@ -67,6 +67,7 @@ std::optional<Wait> find_wait(const Look& look, const ThreadStack& stack) {
   if (i == stack.frames.size()) return std::nullopt;
   wait.runtime = runtime_of(look, stack.frames[i].object);
   if (wait.runtime == nullptr) return std::nullopt;
+  wait.object = stack.frames[i].object->name();
   bool in_first_run = true;
   for (; i < stack.frames.size(); ++i) {
     const Frame& frame = stack.frames[i];
@@ -80,6 +81,7 @@ std::optional<Wait> find_wait(const Look& look, const ThreadStack& stack) {
     if (name.empty()) continue;
     wait.functions.push_back(name);
     wait.entry = name;
+    wait.entry_object = frame.object->name();
     // The innermost name that is known for it, or else the innermost.
     if (in_first_run &&
         (wait.function.empty() || (is_known_place(name) && !is_known_place(wait.function)))) {
@@ -120,8 +122,9 @@ Sleep read_sleep(pid_t pid, pid_t tid) {
 }
 
 // A thread that waits without sleeping is seen within so many bytes of code, so many times, in at
-// most so long.
-constexpr uintptr_t kSpinBytes = 128;
+// most so long. No kernel's loop is so small; and the two ends of a critical section, which cost
+// about all of an empty one's time, lie further apart.
+constexpr uintptr_t kSpinBytes = 32;
 constexpr int kSpinSamples = 60;
 constexpr uint64_t kSpinRunNs = 50 * 1000;  // of its own time from one to the next
 constexpr useconds_t kSpinPauseUs = 200;
@@ -134,8 +137,8 @@ uint64_t read_run_time(pid_t pid, pid_t tid) {
   return result;
 }
 
-// Whether a frame has just come back from the kernel. GNU OpenMP has the instruction in its own code
-// on x86 (config/linux/x86/futex.h). A thread that is to stop does so there, not in between.
+// Whether a frame has just come back from the kernel. GNU OpenMP has the instruction in its own
+// code on x86 (config/linux/x86/futex.h). A thread that is to stop does so there, not in between.
 bool is_behind_system_call(const Frame& frame) {
 #if defined(__x86_64__)
   const void* before = frame.object->constant(frame.address - 2, 2);
@@ -149,7 +152,7 @@ bool is_behind_system_call(const Frame& frame) {
 // Whether a thread that does not sleep spins at one place, or gives the processor away there. A
 // thread that calls the runtime again and again, and may be met at the same place twice, leaves it
 // in between.
-bool spins(const Look& look, const Wait& wait, uintptr_t within_bytes) {
+bool spins(const Look& look, const Wait& wait) {
   const auto deadline = std::chrono::steady_clock::now() + kSpinPatience;
   uintptr_t lowest = UINTPTR_MAX;
   uintptr_t highest = 0;
@@ -165,7 +168,7 @@ bool spins(const Look& look, const Wait& wait, uintptr_t within_bytes) {
     if (!stays) return false;
     lowest = std::min(lowest, frame->address);
     highest = std::max(highest, frame->address);
-    stays = highest - lowest <= within_bytes;
+    stays = highest - lowest <= kSpinBytes;
     const uint64_t now = read_run_time(look.process.pid(), wait.tid);
     if (now >= run_time + kSpinRunNs) {
       ++samples;
@@ -181,7 +184,26 @@ bool spins(const Look& look, const Wait& wait, uintptr_t within_bytes) {
 struct Case {
   const Look& look;
   const Wait& wait;
-  bool asleep;  // it did not wake up between two looks
+  const std::map<pid_t, Sleep>& sleeps;  // of all threads in runtimes
+
+  // It did not wake up between two looks.
+  bool asleep() const { return slept(wait.tid); }
+  bool slept(pid_t tid) const {
+    const auto found = sleeps.find(tid);
+    return found != sleeps.end() && found->second.asleep;
+  }
+  // Spins or sleeps for a thread of OpenBLAS's pool.
+  bool waits_for_pool() const {
+    return is(Kind::kOpenBlas) && own_threads() && !wait.is_worker && in("exec_blas") &&
+           (yields() || locks() || innermost("exec_blas") || innermost("inner_")) &&
+           !any_worker_awake();
+  }
+  bool any_worker_awake() const {
+    return std::any_of(look.stacks.begin(), look.stacks.end(), [this](const ThreadStack& stack) {
+      return stack.tid != look.process.pid() && started_in(stack) == wait.runtime->object &&
+             !slept(stack.tid);
+    });
+  }
 
   bool forked() const { return look.process.status().forked; }
   bool in(const char* function) const {
@@ -192,7 +214,7 @@ struct Case {
     return !wait.functions.empty() && starts_with(wait.functions.front(), function);
   }
   bool yields() const { return contains(wait.system_call, "sched_yield"); }
-  bool locks() const { return wait.in_c_library && asleep; }
+  bool locks() const { return wait.in_c_library && asleep(); }
   // Whether any other thread than a worker is inside the same library.
   bool alone() const {
     for (const ThreadStack& stack : look.stacks) {
@@ -224,7 +246,6 @@ struct Rule {
   const char* code;
   bool (*holds)(const Case& c);
   const char* waits_for;
-  uintptr_t spin_bytes = kSpinBytes;
 };
 
 constexpr const char* kLostTeam = "team mates that exist only in its parent";
@@ -235,16 +256,11 @@ constexpr Rule kRules[] = {
     // In the parent.
     {"openblas-shutdown",
      [](const Case& c) {
-       return c.is(Kind::kOpenBlas) && c.asleep && c.in("blas_thread_shutdown");
+       return c.is(Kind::kOpenBlas) && c.asleep() && c.in("blas_thread_shutdown");
      },
      "the workers of the thread pool, which it wants to end before every fork while another thread "
      "is inside a call"},
-    {"openblas-pool-gone",
-     [](const Case& c) {
-       return !c.forked() && c.is(Kind::kOpenBlas) && c.own_threads() && !c.wait.is_worker &&
-              c.in("exec_blas") && (c.yields() || c.innermost("exec_blas") || c.locks()) &&
-              c.workers_of(c.wait.runtime->object) == 0;
-     },
+    {"openblas-pool-gone", [](const Case& c) { return !c.forked() && c.waits_for_pool(); },
      "workers of the thread pool that a fork in another thread has ended under this call"},
 
     // In a child.
@@ -263,15 +279,14 @@ constexpr Rule kRules[] = {
               (c.is(Kind::kGnuOpenMp) || (c.in("GOMP_parallel") && (c.yields() || c.locks())));
      },
      kLostTeam},
-    // BLIS has barriers of its own inside of a region: a loop of some instructions, which no kernel
-    // is.
+    // BLIS has barriers of its own inside of a region.
     {"gnu-openmp-team",
      [](const Case& c) {
        return c.forked() && !c.wait.is_worker && c.is(Kind::kBlis) && c.openmp() != nullptr &&
               !c.openmp()->defines("__kmpc_fork_call") && c.workers_of(c.openmp()) == 0 &&
               c.in("GOMP_parallel") && !c.wait.in_c_library;
      },
-     kLostTeam, 32},
+     kLostTeam},
     {"llvm-openmp-team",
      [](const Case& c) {
        return c.forked() && !c.wait.is_worker &&
@@ -297,13 +312,7 @@ constexpr Rule kRules[] = {
               c.alone();
      },
      "buffers that are marked as in use by a thread that exists only in its parent (it spins)"},
-    {"openblas-workers",
-     [](const Case& c) {
-       return c.forked() && c.is(Kind::kOpenBlas) && c.own_threads() && !c.wait.is_worker &&
-              c.in("exec_blas") &&
-              (c.yields() || c.locks() || c.innermost("exec_blas") || c.innermost("inner_")) &&
-              c.workers_of(c.wait.runtime->object) == 0;
-     },
+    {"openblas-workers", [](const Case& c) { return c.forked() && c.waits_for_pool(); },
      "workers of the thread pool that exist only in its parent"},
     {"openblas-cpu-available",
      [](const Case& c) {
@@ -330,24 +339,20 @@ constexpr Rule kRules[] = {
 };
 
 std::string place_of(const Wait& wait) {
-  const std::string object = wait.runtime->object->name();
   // Inside a region of its own, a BLAS waits for the region's team.
   const bool in_region = !wait.runtime->is_openmp() && wait.runtime->openmp != nullptr &&
                          std::count(wait.functions.begin(), wait.functions.end(), "GOMP_parallel");
   if (in_region) return fmt::format("GOMP_parallel ({})", wait.runtime->openmp->name());
-  return wait.function.empty() ? object : fmt::format("{} ({})", wait.function, object);
+  return wait.function.empty() ? wait.object : fmt::format("{} ({})", wait.function, wait.object);
 }
 
 std::string where(const Wait& wait) {
   std::string result = "waits in " + place_of(wait);
-  const bool named_otherwise =
-      place_of(wait).find(wait.called->object->name()) == std::string::npos;
-  if (named_otherwise && !wait.entry.empty()) {
-    result += fmt::format(", called by {} of {},", wait.entry, wait.called->object->name());
-  } else if (!wait.entry.empty() && wait.entry != wait.function) {
-    result += fmt::format(", called by {},", wait.entry);
+  if (wait.entry.empty() || wait.entry == wait.function) return result;
+  if (result.find(wait.entry_object) == std::string::npos) {
+    return result + fmt::format(", called by {} of {},", wait.entry, wait.entry_object);
   }
-  return result;
+  return result + fmt::format(", called by {},", wait.entry);
 }
 
 // How many threads of that runtime the parent has: the team mates that the child waits for.
@@ -389,7 +394,11 @@ std::string describe(const Look& look, const Wait& wait, const Rule& rule) {
   return text + fmt::format("{} {} for {}.", who, where(wait), waits_for);
 }
 
-std::string cure_for(const Look& look) {
+std::string cure_for(const Look& look, const Wait& wait) {
+  if (wait.runtime->threading == Threading::kTbb) {
+    return "forksafe has none for TBB: choose another layer with MKL_THREADING_LAYER=INTEL or GNU, "
+           "and run that under forksafe";
+  }
   if (look.guard.enabled) {
     return "it runs under forksafe already, so this is a defect of forksafe: please report it with "
            "this output";
@@ -440,8 +449,8 @@ namespace {
 // What the first look at a process has seen, and how its threads slept since.
 struct FirstLook {
   std::unique_ptr<Look> look;
-  std::vector<Wait> waits;
-  std::map<pid_t, Sleep> sleeps;
+  std::vector<Wait> waits;        // of threads that are no workers
+  std::map<pid_t, Sleep> sleeps;  // of all threads in runtimes
   std::string error;
 };
 
@@ -452,6 +461,7 @@ FirstLook look_at(pid_t pid) {
     for (const Wait& wait : find_waits(*first.look)) {
       // A worker that waits for work is as it should be.
       if (!wait.is_worker) first.waits.push_back(wait);
+      first.sleeps[wait.tid] = {};
     }
   } catch (const Error& e) {
     first.error = e.what();
@@ -471,11 +481,13 @@ void apply_rules(const FirstLook& first, Diagnosis* result) {
           });
       if (!stayed) continue;
       const bool asleep = first.sleeps.at(wait.tid).asleep;
-      if (!rule.holds({look, wait, asleep}) || !(asleep || spins(look, wait, rule.spin_bytes))) continue;
+      if (!rule.holds({look, wait, first.sleeps}) ||
+          !(asleep || spins(look, wait)))
+        continue;
       result->stuck = true;
       result->code = rule.code;
       result->what = describe(look, wait, rule);
-      result->cure = cure_for(look);
+      result->cure = cure_for(look, wait);
       result->place = place_of(wait);
       result->library = wait.runtime->object->path();
       result->tid = wait.tid;
@@ -495,9 +507,8 @@ std::vector<Diagnosis> diagnose_processes(const std::vector<pid_t>& pids) {
   }
   const auto each_sleep = [&](auto step) {
     for (size_t i = 0; i < pids.size(); ++i) {
-      for (const Wait& wait : firsts[i].waits) {
-        step(&firsts[i].sleeps[wait.tid], read_sleep(pids[i], wait.tid));
-      }
+      if (firsts[i].waits.empty()) continue;
+      for (auto& [tid, sleep] : firsts[i].sleeps) step(&sleep, read_sleep(pids[i], tid));
     }
   };
   if (any_waits) {

@@ -3,9 +3,9 @@
 // fork has left behind.
 //
 // A thread is taken to be stuck when it waits inside a runtime, at the same place, in two looks
-// that are 100 ms apart, asleep or spinning there, and what it waits for can't come: in a forked child, team mates, workers
-// or the holder of a lock that no thread of the child can be; in a parent, the end of a pool
-// shutdown, or workers that a shutdown has ended.
+// that are 100 ms apart, asleep or spinning there, and what it waits for can't come: in a forked
+// child, team mates, workers or the holder of a lock that no thread of the child can be; in a
+// parent, the end of a pool shutdown, or workers that a shutdown has ended.
 #pragma once
 
 #include <memory>
@@ -36,9 +36,11 @@ struct Wait {
   pid_t tid = 0;
   const ThreadRuntime* runtime = nullptr;  ///< that it waits in
   const ThreadRuntime* called = nullptr;   ///< that the program called; often the same
-  std::string function;                    ///< of `runtime`, the outermost with a name
-  std::string entry;                       ///< of `called`: what the program called
-  std::string system_call;  ///< the C library's function that it waits in, if it has a name
+  std::string object;        ///< the name of the object that it waits in: a part of `runtime`
+  std::string function;      ///< of that object: the innermost that is known for it, or has a name
+  std::string entry;         ///< of `called`: what the program called
+  std::string entry_object;  ///< the name of the object that has it
+  std::string system_call;   ///< the C library's function that it waits in, if it has a name
   bool in_c_library = false;
   bool in_fork = false;                ///< called by fork's handlers
   uintptr_t stack = 0;                 ///< the stack pointer of the entry's frame

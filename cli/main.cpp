@@ -236,11 +236,13 @@ int check_command(const Words& words) {
   Subcommand form("check", "Whether fork is safe in a process as it runs now.",
                   "Usage: forksafe check [OPTION...] PID\n"
                   "       forksafe check [OPTION...] -- COMMAND [ARG...]\n",
+                  "COMMAND really runs, until its first fork or its time is over, and is ended\n"
+                  "there. Then forks are tried with its libraries in processes of their own.\n"
                   "Ends with 0 when fork is safe, 1 when it is not, 2 when it can't be told.\n"
                   "Example: forksafe check -- python app.py");
   std::string timeout;
   bool no_proof = false;
-  form.add_value("--timeout", "S", &timeout, "the most seconds that it may take (30)");
+  form.add_value("--timeout", "S", &timeout, "how long COMMAND may run (30 seconds)");
   form.add_flag("--no-proof", &no_proof, "look only, try no fork");
   if (!form.parse(words)) return 0;
   CheckOptions options;

@@ -253,8 +253,9 @@ std::string why_not_permitted(const ProcessStatus& status) {
         "(kernel.yama.ptrace_scope = {}): try with sudo",
         scope.substr(0, scope.size() - 1));
   }
-  return "the system does not permit to look at it: try as root (sudo); in a container it needs "
-         "the capability SYS_PTRACE";
+  return geteuid() != 0 ? "the system does not permit to look at it: try as root (sudo)"
+                        : "the system does not permit root to look at it: in a container, add the "
+                          "capability SYS_PTRACE";
 }
 
 }  // namespace forksafe::cli

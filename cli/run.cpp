@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "run.h"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -81,6 +82,19 @@ std::vector<char*> pointers(const std::vector<std::string>& strings) {
   return result;
 }
 
+// The library itself would be silent: a log is not the program's trouble.
+void check_log(const std::string& path) {
+  struct stat info = {};
+  const size_t slash = path.rfind('/');
+  const std::string folder = slash == std::string::npos ? "." : path.substr(0, slash + 1);
+  const bool exists = stat(path.c_str(), &info) == 0;
+  if (exists && S_ISDIR(info.st_mode)) errno = EISDIR;
+  if ((exists && S_ISDIR(info.st_mode)) ||
+      access(exists ? path.c_str() : folder.c_str(), W_OK) != 0) {
+    throw Error("--log " + shell_quote(path) + ": it can't be written: " + strerror(errno));
+  }
+}
+
 }  // namespace
 
 std::vector<std::string> environment_changes(const RunOptions& options,
@@ -95,6 +109,7 @@ std::vector<std::string> environment_changes(const RunOptions& options,
     check_value(setting, *given);
     const bool is_path = setting.value == &RunOptions::log && *given != "stderr";
     changes.push_back(std::string(setting.variable) + "=" + (is_path ? absolute(*given) : *given));
+    if (is_path) check_log(*given);
   }
   return changes;
 }

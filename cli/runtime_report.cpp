@@ -53,7 +53,7 @@ Colour colour_of(const Fork& fork) { return fork.safe ? Colour::kGreen : Colour:
 std::string guard_word(const ThreadRuntime& r) {
   if (r.one_thread) return "one thread";
   if (r.guarded) return "yes";
-  return r.kind == Kind::kLlvmOpenMp || r.kind == Kind::kIntelOpenMp ? "not needed" : "no";
+  return r.idle.safe && r.in_flight.safe ? "not needed" : "no";
 }
 
 }  // namespace

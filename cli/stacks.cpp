@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "stacks.h"
 
+#include <cxxabi.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <libunwind-ptrace.h>
@@ -9,6 +10,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <unordered_map>
@@ -244,6 +246,16 @@ uintptr_t target_of_call(const Process& process, const Object& caller, uintptr_t
 uintptr_t target_of_call(const Process&, const Object&, uintptr_t) { return 0; }
 #endif
 
+std::string demangled(const std::string& name) {
+  if (name.compare(0, 2, "_Z") != 0) return name;
+  int status = 0;
+  char* text = abi::__cxa_demangle(name.c_str(), nullptr, nullptr, &status);
+  if (text == nullptr) return name;
+  std::string result = text;
+  free(text);
+  return result;
+}
+
 // Names the functions that a tail call has hidden: see Frame::function.
 void name_hidden(const Process& process, std::vector<Frame>* frames) {
   for (size_t i = 0; i + 1 < frames->size(); ++i) {
@@ -281,6 +293,7 @@ std::vector<ThreadStack> read_stacks(const Process& process, const Objects& obje
     if (thread.error() == ESRCH) continue;  // it has ended since
     if (thread.stopped()) stack.frames = unwinder.walk(tid);
     name_hidden(process, &stack.frames);
+    for (Frame& frame : stack.frames) frame.function = demangled(frame.function);
     result.push_back(stack);
   }
   if (result.empty()) throw Error(fmt::format("process {}: it has ended just now", process.pid()));

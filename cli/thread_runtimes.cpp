@@ -38,7 +38,7 @@ bool is_blis(const Object& object) {
 // libmkl_rt loads libmkl_core; a program that is linked to the layers has no libmkl_rt. The core
 // is what both have, once MKL is used.
 bool is_mkl(const Object& object) {
-  return starts_with(object.name(), "libmkl_core.so") && object.defines("mkl_serv_get_max_threads");
+  return starts_with(object.name(), "libmkl_core.so") && object.defines("mkl_serv_get_version");
 }
 
 // LLVM's and Intel's define GOMP_parallel too.
@@ -98,7 +98,12 @@ class Links {
     if (objects.program() != nullptr) reach(objects.program(), &at_start_);
     const std::string preload = process.environment("LD_PRELOAD");
     for (const auto& object : objects) {
-      if (preload.find(object->name()) != std::string::npos) reach(object.get(), &preloaded_);
+      // By its own name, or by that of a link to it.
+      const char* soname = object->image().soname();
+      if (preload.find(object->name()) != std::string::npos ||
+          (soname != nullptr && preload.find(soname) != std::string::npos)) {
+        reach(object.get(), &preloaded_);
+      }
     }
   }
 
@@ -110,8 +115,14 @@ class Links {
     const auto found = needed_by_.find(object);
     return found != needed_by_.end() ? found->second : std::vector<std::string>();
   }
-  /// Of `candidates`, the one that `object` names in DT_NEEDED, or the first.
+  /// Of `candidates`, the one that the dynamic linker comes by first: a preloaded one, or one that
+  /// the program is linked to; then the one that `object` names in DT_NEEDED; or the first.
   const Object* needed(const Object* object, const std::vector<const Object*>& candidates) const {
+    for (const auto* reached : {&preloaded_, &at_start_}) {
+      for (const Object* candidate : candidates) {
+        if (reached->count(candidate) != 0) return candidate;
+      }
+    }
     const auto found = needs_.find(object);
     for (const Object* candidate : candidates) {
       if (found != needs_.end() &&
@@ -182,6 +193,7 @@ std::string openblas_architecture(const Process& process, const Object& object) 
   std::string name = object.variable_at(table);
   if (!starts_with(name, "gotoblas_")) return "";
   name = name.substr(strlen("gotoblas_"));
+  if (name == "SKYLAKEX") return "SkylakeX";
   for (size_t i = 1; i < name.size(); ++i) name[i] = static_cast<char>(tolower(name[i]));
   return name;
 }
@@ -194,12 +206,12 @@ int first_number(const std::string& text) {
 }
 
 void find_threads(const Process& process, ThreadRuntime* runtime) {
+  if (!runtime->is_openmp() && runtime->threading == Threading::kNone) {
+    runtime->threads = 1;
+    runtime->threads_from = "default";
+    return;
+  }
   if (runtime->kind == Kind::kOpenBlas) {
-    if (runtime->threading == Threading::kNone) {
-      runtime->threads = 1;
-      runtime->threads_from = "default";
-      return;
-    }
     const auto address = runtime->object->address_of("blas_cpu_number");
     int value = 0;
     if (address && process.read_memory(*address, &value, sizeof value)) {
@@ -372,10 +384,14 @@ std::vector<ThreadRuntime> find_thread_runtimes(const Process& process, const Ob
       }
       r.openmp = bound_to(process, objects, *user, "GOMP_parallel");
       if (r.openmp == nullptr) r.openmp = bound_to(process, objects, *user, "__kmpc_fork_call");
-      if (r.openmp == nullptr) r.openmp = links.needed(user, openmps);
+      // Under forksafe the slot leads to a door.
+      if (std::count(openmps.begin(), openmps.end(), r.openmp) == 0) {
+        r.openmp = links.needed(user, openmps);
+      }
     }
     find_threads(process, &r);
-    if (!stacks.empty()) {
+    // What computes with an OpenMP runtime or TBB has its threads there.
+    if (!stacks.empty() && (r.is_openmp() || r.threading == Threading::kOwn)) {
       r.workers = static_cast<int>(
           std::count_if(stacks.begin(), stacks.end(), [&](const ThreadStack& stack) {
             return stack.tid != process.pid() && started_in(stack) == r.object;
@@ -385,10 +401,12 @@ std::vector<ThreadRuntime> find_thread_runtimes(const Process& process, const Ob
     r.needed_by = links.needed_by(r.object);
     find_behaviour(&r);
 
-    const bool has_handlers = r.kind == Kind::kLlvmOpenMp || r.kind == Kind::kIntelOpenMp;
-    r.guarded = guarded && r.kind == Kind::kGnuOpenMp;
+    // What is looked for at each fork, and MKL, which hangs in nothing but its OpenMP. OpenBLAS is
+    // adopted when it is loaded.
+    r.guarded = guarded && (r.kind == Kind::kGnuOpenMp || r.kind == Kind::kBlis ||
+                            (r.kind == Kind::kMkl && r.openmp != nullptr && !is_kmp(*r.openmp)));
     for (const State::Module& module : state.modules) {
-      if (!guarded || module.base != r.object->base() || has_handlers || module.base == 0) continue;
+      if (!guarded || module.base != r.object->base()) continue;
       r.guarded = true;
       r.one_thread = module.one_thread != 0;
       r.degraded_forks = static_cast<int>(module.degraded_forks);

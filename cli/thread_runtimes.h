@@ -37,7 +37,7 @@ struct ThreadRuntime {
 
   std::optional<int> threads;  ///< how many threads a call may use
   std::string threads_from;    ///< where that number is from: memory, environment, default
-  std::optional<int> workers;  ///< live threads that it has started
+  std::optional<int> workers;  ///< live threads that it has started; none for one on OpenMP
 
   std::string linked;                  ///< at start, preload or dlopen
   std::vector<std::string> needed_by;  ///< names of the objects that are linked to it

@@ -266,7 +266,7 @@ TEST_CASE("each option is a variable of the command's environment", "[options]")
       {{"--wait-ms", "250"}, "FORKSAFE_WAIT_MS", "250"},
       {{"--pool", "drop"}, "FORKSAFE_POOL", "drop"},
       {{"--log", "stderr"}, "FORKSAFE_LOG", "stderr"},
-      {{"--log", "/no such folder/log"}, "FORKSAFE_LOG", "/no such folder/log"},
+      {{"--log", "/tmp/it's a log"}, "FORKSAFE_LOG", "/tmp/it's a log"},
       {{"--off"}, "FORKSAFE", "0"},
       {{"--wait-ms", "1", "--wait-ms=2"}, "FORKSAFE_WAIT_MS", "2"},
       {{"--off", "--"}, "FORKSAFE", "0"},
@@ -315,6 +315,8 @@ TEST_CASE("a bad value names the option and what it takes, and nothing runs", "[
       {"--child-threads", "0", "give inherit or a number from 1 to 4096"},
       {"--child-threads", "two", "give inherit or a number from 1 to 4096"},
       {"--log", "", "the value is empty"},
+      {"--log", "/no such folder/log", "it can't be written: No such file or directory"},
+      {"--log", "/tmp", "it can't be written: Is a directory"},
       {"--wait-ms", "", "the value is empty"},
       {"--wait-ms", "; going on with can't be read: give ", "give milliseconds from 0 to 3600000"},
   };
@@ -338,14 +340,14 @@ TEST_CASE("a bad value of the environment is the library's one line", "[options]
 TEST_CASE("a dry run prints and runs nothing", "[options]") {
   const TemporaryDirectory folder;
   const std::string made = folder.file("made");
-  check_output(run_forksafe({"--dry-run", "--off", "--child-threads", "2", "--log", "/a b/it's",
+  check_output(run_forksafe({"--dry-run", "--off", "--child-threads", "2", "--log", "/tmp/it's",
                              "--", "touch", made, "", "a b", "$(x)", "--", "--help"},
                             {{"LD_PRELOAD", "libm.so.6 libpthread.so.0"}}),
                "LD_PRELOAD=" + forksafe_library() +
                    ":libm.so.6:libpthread.so.0\n"
                    "FORKSAFE=0\n"
                    "FORKSAFE_CHILD_THREADS=2\n"
-                   "FORKSAFE_LOG='/a b/it'\\''s'\n"
+                   "FORKSAFE_LOG='/tmp/it'\\''s'\n"
                    "touch " +
                    made + " '' 'a b' '$(x)' -- --help\n");
   CHECK_FALSE(fs::exists(made));

@@ -38,12 +38,6 @@ std::string read_file(const std::string& path) {
   return {std::istreambuf_iterator<char>(in), {}};
 }
 
-void skip(const std::string& reason) {
-  printf("skipped: %s\n", reason.c_str());
-  fflush(stdout);
-  _exit(77);
-}
-
 std::string installed(const std::string& name) {
   const char* path = getenv("PATH");
   std::istringstream folders(std::string(path != nullptr ? path : "/usr/bin:/bin") +

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "process.h"
+#include "../support/process.h"  // by its path: cli/ has a process.h too
 
 namespace forksafe_test {
 

@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: Apache-2.0
+// forksafe check: the verdict, its exit status, and what is left behind.
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <catch2/catch.hpp>
+#include <chrono>
+#include <filesystem>
+
+#include "background.h"
+
+using namespace forksafe_test;
+namespace fs = std::filesystem;
+
+namespace {
+
+struct Verdict {
+  Answer answer;
+  Json json;
+};
+
+/// check --json with `words`, in the command's environment.
+Verdict check(std::vector<std::string> words, const Command& command = {}) {
+  words.insert(words.begin(), {"check", "--json"});
+  if (!command.arguments.empty()) words.emplace_back("--");
+  words.insert(words.end(), command.arguments.begin(), command.arguments.end());
+  Verdict verdict;
+  verdict.answer = ask(words, Environment(command.environment.begin(), command.environment.end()));
+  INFO(verdict.answer.describe());
+  REQUIRE(verdict.answer.status <= 1);
+  verdict.json = verdict.answer.json();
+  CHECK(verdict.json["safe"] == (verdict.answer.status == 0));
+  return verdict;
+}
+
+Command under_forksafe(Command command) {
+  command.arguments.insert(command.arguments.begin(), forksafe_command());
+  return command;
+}
+
+Command omp_idle(const char* threads) {
+  Command command;
+  command.arguments = {program("omp_forker"), "idle", "3"};
+  command.environment["OMP_NUM_THREADS"] = threads;
+  return command;
+}
+
+std::string tried(const Json& answer) {
+  return answer["tried"].is_null() ? "not tried" : answer["tried"]["result"].get<std::string>();
+}
+
+}  // namespace
+
+TEST_CASE("check: a program without a runtime", "[check]") {
+  const Verdict verdict = check({}, {{"/bin/true"}, {}});
+  CHECK(verdict.answer.status == 0);
+  CHECK(verdict.json["runtimes"] == Json::array());
+  CHECK(verdict.json["cure"].is_null());
+  CHECK(verdict.json["text"] ==
+        "no BLAS or OpenMP runtime that I know is loaded: fork does no harm of that kind");
+  const Answer text = ask({"check", "--", "/bin/true"}, {{"TERM", "xterm"}});
+  CHECK(text.status == 0);
+  CHECK_FALSE(contains(text.output, "\x1b"));
+  CHECK(contains(text.output, " (true): no BLAS or OpenMP runtime that I know is loaded"));
+  CHECK(contains(text.output, "\nAt its end, without a fork, it had 1 thread.\n"));
+}
+
+TEST_CASE("check: GNU OpenMP is unsafe, with proof; and safe under forksafe", "[check openmp]") {
+  const Verdict verdict = check({}, omp_idle("3"));
+  INFO(verdict.json.dump(1));
+  CHECK(verdict.answer.status == 1);
+  CHECK(verdict.json["text"] == "fork is not safe here");
+  CHECK(verdict.json["cure"] == "forksafe " + program("omp_forker") + " idle 3");
+  CHECK(verdict.json["situation"] == "At its first fork it had 3 threads.");
+  REQUIRE(verdict.json["runtimes"].size() == 1);
+  const Json runtime = verdict.json["runtimes"][0];
+  CHECK(runtime["guarded"] == false);
+  CHECK(runtime["fork_idle"]["safe"] == false);
+  CHECK(tried(runtime["fork_idle"]) == "hung");
+  CHECK(runtime["fork_idle"]["tried"]["text"] == "a child hung at the first fork");
+  CHECK(tried(runtime["fork_in_flight"]) == "hung");
+  CHECK(runtime["fork_idle_guarded"]["safe"] == true);
+  CHECK(tried(runtime["fork_idle_guarded"]) == "passed");
+  CHECK(tried(runtime["fork_in_flight_guarded"]) == "passed");
+  CHECK(runtime["fork_in_flight_guarded"]["tried"]["forks"].get<int>() > 0);
+
+  const Verdict guarded = check({"--no-proof"}, under_forksafe(omp_idle("3")));
+  INFO(guarded.json.dump(1));
+  CHECK(guarded.answer.status == 0);
+  CHECK(guarded.json["text"] == "fork is safe here, under forksafe");
+  CHECK(guarded.json["cure"].is_null());
+  CHECK(guarded.json["runtimes"][0]["guarded"] == true);
+  CHECK_FALSE(is_running("forksafe-probe"));
+}
+
+TEST_CASE("check: one thread, and a serial build", "[check serial]") {
+  // What it had at its first fork: three threads, whatever the environment says.
+  CHECK(check({"--no-proof"}, omp_idle("1")).answer.status == 1);
+  const Blas blas = blas_by_name("debian-openmp");
+  Command one = specimen(blas, {"once"});
+  one.environment["OMP_NUM_THREADS"] = one.environment["OPENBLAS_NUM_THREADS"] = "1";
+  const Verdict verdict = check({"--no-proof"}, one);
+  INFO(verdict.json.dump(1));
+  for (const Json& runtime : verdict.json["runtimes"]) {
+    CHECK(runtime["num_threads"] == 1);
+    CHECK(runtime["fork_idle"]["safe"] == true);
+  }
+
+  const std::string serial = multiarch_folder() + "/openblas-serial/libopenblas.so.0";
+  if (!fs::exists(serial)) {
+    WARN("without Debian's serial OpenBLAS");
+    return;
+  }
+  const Verdict quiet =
+      check({}, specimen(Blas{serial, "", "", fs::path(serial).parent_path(), false}, {"once"}));
+  INFO(quiet.json.dump(1));
+  CHECK(quiet.answer.status == 0);
+  CHECK(quiet.json["text"] == "fork is safe here");
+  REQUIRE(quiet.json["runtimes"].size() == 1);
+  CHECK(quiet.json["runtimes"][0]["threading_layer"] == "disabled");
+  CHECK(quiet.json["runtimes"][0]["num_threads"] == 1);
+}
+
+TEST_CASE("check: Debian's OpenBLAS on its own threads", "[check debian]") {
+  const Blas blas = blas_by_name("debian");
+  const Verdict verdict = check({}, specimen(blas, {"once"}));
+  INFO(verdict.json.dump(1));
+  CHECK(verdict.answer.status == 1);
+  const Json runtime = verdict.json["runtimes"][0];
+  CHECK(runtime["fork_idle"]["safe"] == true);
+  CHECK(tried(runtime["fork_idle"]) == "passed");
+  CHECK(runtime["fork_in_flight"]["safe"] == false);
+  CHECK(tried(runtime["fork_in_flight_guarded"]) == "passed");
+  // Its workers may have ended by then.
+  CHECK(contains(verdict.json["situation"], "At its end, without a fork, it had "));
+}
+
+TEST_CASE("check: Debian's OpenBLAS on OpenMP", "[check debian-openmp]") {
+  const Blas blas = blas_by_name("debian-openmp");
+  const Answer answer = ask({"check", "--", SPECIMEN, blas.path, "", "", "once"},
+                            {{"LD_LIBRARY_PATH", blas.library_path}, {"OMP_NUM_THREADS", "2"}});
+  INFO(answer.describe());
+  CHECK(answer.status == 1);
+  CHECK(contains(answer.output, " (specimen): fork is not safe here.\n"));
+  CHECK(
+      contains(answer.output, "\nOpenBLAS 0.3.21 on libgomp.so.1.0.0, " + blas.path.substr(0, 8)));
+  CHECK(contains(answer.output, "\nGNU OpenMP GOMP_"));
+  CHECK(contains(answer.output,
+                 "  with no call in flight      not safe: a child that computes hangs (tried: "
+                 "a child hung"));
+  CHECK(contains(answer.output,
+                 "  under forksafe: no call     safe: parent and children compute "
+                 "on (tried: exact in "));
+  CHECK(contains(answer.output, std::string("\nRun it so:  forksafe ") + SPECIMEN + " " +
+                                    blas.path + " '' '' once\n"));
+  // The command's own output, and nothing of ours.
+  CHECK(answer.errors == "once\n");
+}
+
+TEST_CASE("check: a process", "[check pid]") {
+  const Blas blas = blas_by_name("debian");
+  Background background(specimen(blas, {"counted"}));
+  const std::string pid = std::to_string(background.ready());
+  const Verdict verdict = check({"--no-proof", pid});
+  INFO(verdict.json.dump(1));
+  CHECK(verdict.answer.status == 1);
+  CHECK(verdict.json["pid"] == background.pid());
+  CHECK(verdict.json["not_tried"] == "--no-proof was given");
+  CHECK(verdict.json["situation"].get<std::string>().compare(0, 28,
+                                                             "At this moment it had 2 thre") == 0);
+  for (const char* key : {"fork_idle", "fork_in_flight", "fork_idle_guarded"}) {
+    CHECK(verdict.json["runtimes"][0][key]["tried"].is_null());
+  }
+  const Answer text = ask({"check", "--no-proof", pid});
+  CHECK(contains(text.output, "\nNothing was tried: --no-proof was given.\n"));
+  // It goes on.
+  CHECK_FALSE(background.has_ended());
+  kill(background.pid(), SIGTERM);
+  CHECK(background.wait(30) == 0);
+  CHECK(contains(background.output(), "exact"));
+
+  Background guarded(with_library(specimen(blas, {"idle"})));
+  CHECK(ask({"check", "--no-proof", std::to_string(guarded.ready())}).status == 0);
+  check_refused(ask({"check", "--no-proof", pid}), "there is none with this id");
+}
+
+TEST_CASE("check: a command that takes too long is ended, all of it", "[check timeout]") {
+  // A name of its own, to be found by.
+  const std::string seconds = "600.0" + std::to_string(getpid());
+  const auto start = std::chrono::steady_clock::now();
+  const Answer answer = ask({"check", "--no-proof", "--timeout", "1", "--", "sh", "-c",
+                             "trap '' TERM INT HUP; setsid sleep " + seconds + " & sleep " +
+                                 seconds + " & sleep " + seconds});
+  INFO(answer.describe());
+  CHECK(answer.status == 0);
+  CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds(20));
+  CHECK_FALSE(is_running(seconds));
+
+  // With a runtime that is loaded, and no fork.
+  const Blas blas = blas_by_name("debian-openmp");
+  const Verdict verdict =
+      check({"--no-proof", "--timeout", "2"}, specimen(blas, {"products", "300"}));
+  INFO(verdict.json.dump(1));
+  CHECK(verdict.answer.status == 1);
+  CHECK(verdict.json["situation"].get<std::string>().compare(0, 24, "When its time was over, ") ==
+        0);
+  CHECK(kill(verdict.json["pid"].get<pid_t>(), 0) != 0);
+}
+
+TEST_CASE("check: a command that hangs in its own fork", "[check hang]") {
+  // In most runs OpenBLAS's handler hangs before the kernel is asked for a child at all.
+  const Command command = forker(blas_by_name("debian"), {"--flight=3", "--forks=1000"});
+  for (int attempt = 0; attempt < 8; ++attempt) {
+    const Verdict verdict = check({"--no-proof", "--timeout", "3"}, command);
+    INFO(verdict.json.dump(1));
+    REQUIRE(verdict.answer.status == 1);
+    CHECK(verdict.json["text"] == "fork is not safe here");
+    CHECK(kill(verdict.json["pid"].get<pid_t>(), 0) != 0);
+    const std::string situation = verdict.json["situation"].get<std::string>();
+    if (contains(situation, "At its first fork")) continue;
+    CHECK(contains(situation, "When its time was over, it had "));
+    CHECK(contains(situation, ", one of them in fork(), in a runtime's handler."));
+    return;
+  }
+  WARN("it never hung before the first fork");
+}
+
+TEST_CASE("check: what can't be told is status 2", "[check refused]") {
+  check_refused(ask({"check", "--no-proof", "99999999"}), "99999999");
+  check_refused(ask({"check", "--no-proof", "2147483647"}), "there is none with this id");
+#ifdef STATIC_PROGRAM
+  Answer answer = ask({"check", "--", STATIC_PROGRAM});
+  CHECK(answer.errors.compare(0, 7, "static\n") == 0);  // the program's own
+  answer.errors.erase(0, 7);
+  check_refused(answer, "statically linked");
+#endif
+  const Answer missing = ask({"check", "--", "forksafe-no-such-program"});
+  CHECK(missing.status == 127);
+  CHECK(missing.output.empty());
+}
+
+TEST_CASE("check: colours on a terminal, and nowhere else", "[check colours]") {
+  Background background(with_library(omp_specimen("regions-2")));
+  background.ready();
+  const std::vector<std::string> words = {forksafe_command(), "check", "--no-proof",
+                                          std::to_string(background.pid())};
+  const Environment colours = {{"TERM", "xterm"}, {"NO_COLOR", ""}};
+  CHECK(contains(on_terminal(words, colours), "\x1b[32mfork is safe here, under forksafe\x1b[0m"));
+  CHECK_FALSE(contains(on_terminal(words, {{"TERM", "xterm"}, {"NO_COLOR", "1"}}), "\x1b"));
+  CHECK_FALSE(contains(ask({"check", "--no-proof", words.back()}, colours).output, "\x1b"));
+}

@@ -1,0 +1,712 @@
+// SPDX-License-Identifier: Apache-2.0
+// forksafe diagnose, on processes that are really stuck, and on some that only look so.
+#include <elf.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <catch2/catch.hpp>
+#include <chrono>
+#include <filesystem>
+#include <fstream>
+#include <set>
+#include <sstream>
+
+#include "background.h"
+
+using namespace forksafe_test;
+namespace fs = std::filesystem;
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr const char* kNotStuck = "This is not a fork problem that I know.";
+
+const std::set<std::string> kCodes = {"openblas-shutdown",
+                                      "openblas-pool-gone",
+                                      "openblas-level3-lock",
+                                      "openblas-workers",
+                                      "openblas-queue-lock",
+                                      "openblas-memory-lock",
+                                      "openblas-in-use",
+                                      "gnu-openmp-team",
+                                      "openblas-cpu-available",
+                                      "gnu-openmp-lock",
+                                      "blis-lock"};
+
+struct Verdict {
+  int status;
+  Json process;
+  std::string at(const char* key) const {
+    return process[key].is_string() ? process[key].get<std::string>() : process[key].dump();
+  }
+};
+
+std::string words(pid_t pid) { return std::to_string(pid); }
+
+Verdict diagnose(pid_t pid) {
+  const Answer answer = ask({"diagnose", "--json", words(pid)});
+  INFO(answer.describe());
+  REQUIRE(answer.status <= 1);
+  CHECK(answer.errors.empty());
+  const Json json = answer.json();
+  REQUIRE(json.size() == 1);
+  return {answer.status, json[0]};
+}
+
+/// Waits until a process is found stuck, 20 seconds at most: how soon depends on the machine alone.
+Verdict diagnose_when_stuck(pid_t pid) {
+  const auto deadline = Clock::now() + std::chrono::seconds(20);
+  for (;;) {
+    Verdict verdict = diagnose(pid);
+    if (verdict.status != 0 || Clock::now() > deadline) return verdict;
+    usleep(100000);
+  }
+}
+
+struct Expected {
+  std::string code;
+  std::string place;  ///< the function; empty: any
+  std::string text;   ///< a part of the sentence
+};
+
+/// Fails unless the specimen's child gets stuck as expected, and is described so.
+Verdict check_stuck(const Command& command, const Expected& expected) {
+  std::string line = "forksafe";
+  for (const std::string& word : command.arguments) line += " " + (word.empty() ? "''" : word);
+  INFO(line);
+  Background background(command);
+  const pid_t child = background.ready();
+  const Verdict verdict = diagnose_when_stuck(child);
+  INFO(verdict.process.dump(1));
+  CHECK(verdict.status == 1);
+  CHECK(verdict.process["stuck"] == true);
+  CHECK(verdict.at("code") == expected.code);
+  CHECK(contains(verdict.at("text"), expected.text));
+  if (!expected.place.empty()) {
+    CHECK(verdict.at("place").compare(0, expected.place.size() + 2, expected.place + " (") == 0);
+    CHECK(contains(verdict.at("text"), " waits in " + verdict.at("place")));
+  }
+  CHECK(verdict.at("text").compare(
+            0, 26, ("This is a forked child of " + words(background.pid())).substr(0, 26)) == 0);
+  CHECK(contains(verdict.at("text"), "child of " + words(background.pid()) + ". It waits in "));
+  CHECK(verdict.process["pid"] == child);
+  CHECK(verdict.process["parent"] == background.pid());
+  CHECK(verdict.process["forked"] == true);
+  CHECK(verdict.process["thread"] == child);
+  CHECK(fs::exists(verdict.at("library")));
+  CHECK(verdict.process["guarded"] == false);
+  CHECK(verdict.at("cure") == "run the parent under forksafe:  " + line);
+  return verdict;
+}
+
+/// Fails if any of `looks` at a process finds it stuck.
+void check_not_stuck(const Command& command, int looks) {
+  Background background(command);
+  const pid_t pid = background.ready();
+  usleep(100000);
+  for (int i = 0; i < looks; ++i) {
+    const Verdict verdict = diagnose(pid);
+    INFO("look " << i << " " << verdict.process.dump(1));
+    REQUIRE(verdict.status == 0);
+    REQUIRE(verdict.process["stuck"] == false);
+    CHECK(verdict.at("code") == "none");
+    CHECK(verdict.at("text") == kNotStuck);
+    CHECK(verdict.process["cure"].is_null());
+    CHECK(verdict.process["place"].is_null());
+  }
+  INFO(background.output() << background.errors());
+  CHECK_FALSE(background.has_ended());
+}
+
+constexpr const char* kTeam = " team mate";
+constexpr const char* kWorkers = "workers of the thread pool that exist only in its parent";
+constexpr const char* kLevel3 = "the lock of its level-3 driver, whose holder exists only in its";
+constexpr const char* kMemory = "the lock of its memory allocator, whose holder exists only in its";
+constexpr const char* kQueue = "the lock of its work queue, whose holder exists only in its parent";
+
+/// A child that forked without handlers, at four places of an OpenBLAS on its own threads.
+/// `level3`: what it waits for while a product is in flight; `queue`: while the queue is in use.
+void check_own_threads(const char* build, const Expected& level3, const Expected& queue) {
+  const Blas blas = blas_by_name(build);
+  check_stuck(specimen(blas, {"workers"}), {"openblas-workers", "exec_blas", kWorkers});
+  check_stuck(specimen(blas, {"in-flight"}), level3);
+  check_stuck(specimen(blas, {"queue"}), queue);
+  Command locked = specimen(blas, {"locked"});
+  locked.environment["OPENBLAS_NUM_THREADS"] = "1";
+  check_stuck(locked, {"openblas-memory-lock", "blas_memory_alloc", kMemory});
+}
+
+/// Of a tree that forks with calls in flight until it is stuck. It may crash instead: then again.
+void check_in_flight(const char* build, int in_flight) {
+  const Command command = forker(
+      blas_by_name(build), {"--flight=" + std::to_string(in_flight), "--forks=3000", "--n=200"});
+  for (int attempt = 0; attempt < 5; ++attempt) {
+    Background background(command);
+    std::string output;
+    auto last_progress = Clock::now();
+    while (!background.has_ended() && Clock::now() - last_progress < std::chrono::seconds(1)) {
+      if (background.output() != output) last_progress = Clock::now();
+      output = background.output();
+      usleep(20000);
+    }
+    if (background.has_ended()) continue;
+    Answer answer;
+    for (int i = 0; i < 20; ++i) {
+      answer = ask({"diagnose", "--json", "--children", words(background.pid())});
+      if (answer.status != 0) break;
+      usleep(200000);
+    }
+    INFO(answer.describe());
+    CHECK(answer.status == 1);
+    int stuck = 0;
+    for (const Json& process : answer.json()) {
+      if (!process["stuck"].get<bool>()) continue;
+      ++stuck;
+      CHECK(kCodes.count(process["code"].get<std::string>()) == 1);
+      CHECK(contains(process["cure"].get<std::string>(), "under forksafe:  forksafe "));
+      CHECK(contains(process["cure"].get<std::string>(), "/blas_forker --blas="));
+      const std::string text = process["text"].get<std::string>();
+      if (process["code"] == "openblas-shutdown") {
+        CHECK(contains(text,
+                       "hangs in its own fork(): OpenBLAS's handler waits in "
+                       "blas_thread_shutdown"));
+      }
+      if (process["forked"] == false) CHECK_FALSE(contains(text, "forked child"));
+    }
+    CHECK(stuck > 0);
+    return;
+  }
+  FAIL("it did not get stuck in five attempts");
+}
+
+std::string state_of(pid_t pid) {
+  const std::string stat = read_file("/proc/" + words(pid) + "/stat");
+  return stat.substr(stat.rfind(')') + 2, 1);
+}
+
+}  // namespace
+
+// ---- stuck
+
+TEST_CASE("GNU OpenMP: a child waits for its team", "[diagnose openmp]") {
+  Command command;
+  command.arguments = {program("omp_forker"), "idle", "5"};
+  Background background(command);
+  pid_t child = 0;
+  const auto deadline = Clock::now() + std::chrono::seconds(20);
+  Answer tree;
+  while (child == 0 && Clock::now() < deadline) {
+    usleep(100000);
+    tree = ask({"diagnose", "--json", "--children", words(background.pid())});
+    if (tree.status == 1) child = tree.json()[1]["pid"];
+  }
+  INFO(tree.describe());
+  REQUIRE(child != 0);
+  const Json entry = tree.json()[1];
+  CHECK(entry["code"] == "gnu-openmp-team");
+  // The idle team may have come to the region's start before the fork: then the child gets to the
+  // first barrier inside.
+  const std::string place = entry["place"];
+  CHECK(
+      (place == "GOMP_parallel (libgomp.so.1.0.0)" || place == "GOMP_barrier (libgomp.so.1.0.0)"));
+  CHECK(entry["text"] == "This is a forked child of " + words(background.pid()) + ". It waits in " +
+                             place + " for 2 team mates that exist only in its parent.");
+
+  const Answer text = ask({"diagnose", words(child)});
+  INFO(text.describe());
+  CHECK(text.status == 1);
+  CHECK(text.errors.empty());
+  std::istringstream lines(text.output);
+  std::string first, sentence, line;
+  std::getline(lines, first);
+  CHECK(first == words(child) + " (omp_forker) is stuck.");
+  while (std::getline(lines, line) && !contains(line, "Cure:")) sentence += line.substr(1);
+  CHECK(sentence.substr(1) == entry["text"]);
+  // Copied as it stands it can be run: it is on one line.
+  CHECK(line ==
+        "  Cure: run the parent under forksafe:  forksafe " + program("omp_forker") + " idle 5");
+  CHECK(
+      contains(text.output, "\nThread " + words(child) + " (omp_forker), the one that is stuck\n"));
+  CHECK(contains(text.output, "\n  GOMP_parallel  libgomp.so.1.0.0\n"));
+  CHECK(contains(text.output, "\n  main  omp_forker\n"));
+}
+
+TEST_CASE("GNU OpenMP: teams, critical sections, locks; LLVM's", "[diagnose openmp]") {
+  const std::string holder = "a critical section or lock whose holder exists only in its parent";
+  check_stuck(omp_specimen("team"), {"gnu-openmp-team", "GOMP_parallel", "for 2 team mates that"});
+  Command spinning = omp_specimen("team");
+  spinning.environment["OMP_WAIT_POLICY"] = "active";
+  check_stuck(spinning, {"gnu-openmp-team", "GOMP_parallel", "for 2 team mates that"});
+  check_stuck(omp_specimen("critical"), {"gnu-openmp-lock", "GOMP_critical_start", holder});
+  check_stuck(omp_specimen("lock"), {"gnu-openmp-lock", "omp_set_lock", holder});
+  // It has handlers of its own, which clone does not run.
+  const std::string llvm = multiarch_folder() + "/libomp.so.5";
+  if (!fs::exists(llvm)) {
+    WARN("without LLVM's OpenMP");
+    return;
+  }
+  Command other = omp_specimen("bare-team");
+  other.environment["LD_PRELOAD"] = llvm;
+  const Verdict verdict =
+      check_stuck(other, {"llvm-openmp-team", "", "for 2 team mates that exist only in its"});
+  CHECK(contains(verdict.at("place"), "(libomp.so.5)"));
+}
+
+TEST_CASE("the cure is quoted for a shell", "[diagnose openmp]") {
+  const TemporaryDirectory folder;
+  const std::string program = folder.file("it's a program");
+  fs::copy_file(OMP_SPECIMEN, program);
+  Command command;
+  command.arguments = {program, "team"};
+  Background background(command);
+  const Verdict verdict = diagnose_when_stuck(background.ready());
+  CHECK(verdict.at("cure") ==
+        "run the parent under forksafe:  forksafe '" + folder.path() + "/it'\\''s a program' team");
+}
+
+TEST_CASE("Debian's OpenBLAS on its own threads", "[diagnose debian]") {
+  check_own_threads("debian", {"openblas-level3-lock", "dgemm_thread_nn", kLevel3},
+                    {"openblas-queue-lock", "exec_blas_async", kQueue});
+}
+
+TEST_CASE("Debian's OpenBLAS on OpenMP", "[diagnose debian openmp]") {
+  const Blas blas = blas_by_name("debian-openmp");
+  const Verdict team =
+      check_stuck(specimen(blas, {"workers"}), {"gnu-openmp-team", "GOMP_parallel", kTeam});
+  CHECK(contains(team.at("text"),
+                 "GOMP_parallel (libgomp.so.1.0.0), called by dgemm_ of libopenblasp-r0."));
+  CHECK(contains(team.at("text"), ", for 1 team mate that exists only in its parent."));
+  const std::string in_use = "buffers that are marked as in use by a thread that exists only in";
+  check_stuck(specimen(blas, {"in-flight"}), {"openblas-in-use", "exec_blas", in_use});
+}
+
+TEST_CASE("numpy 1.26's OpenBLAS", "[diagnose numpy-1.26]") {
+  check_own_threads("numpy-1.26", {"openblas-level3-lock", "gemm_driver", kLevel3},
+                    {"openblas-queue-lock", "exec_blas_async", kQueue});
+}
+
+TEST_CASE("numpy 2.2's OpenBLAS, which counts the free processors", "[diagnose numpy-2.2]") {
+  check_own_threads("numpy-2.2", {"openblas-workers", "exec_blas_async", kWorkers},
+                    {"openblas-workers", "exec_blas_async", kWorkers});
+  // 40 of 64 are taken, and the child wants 40.
+  check_stuck(specimen(blas_by_name("numpy-2.2"), {"in-flight", "2000", "40"}),
+              {"openblas-cpu-available", "gemm_driver", "processors that calls in flight have"});
+}
+
+TEST_CASE("numpy 2.4's OpenBLAS", "[diagnose numpy-2.4]") {
+  check_own_threads("numpy-2.4", {"openblas-level3-lock", "gemm_driver", kLevel3},
+                    {"openblas-workers", "exec_blas_async", kWorkers});
+}
+
+TEST_CASE("OpenBLAS 0.3.34, whose internals are hidden", "[diagnose 0.3.34]") {
+  check_own_threads("openblas64", {"openblas-level3-lock", "gemm_driver", kLevel3},
+                    {"openblas-queue-lock", "exec_blas_async", kQueue});
+}
+
+TEST_CASE("BLIS on OpenMP and on pthreads", "[diagnose blis]") {
+  const std::string lock = "a lock of its memory pools, whose holder exists only in its parent";
+  check_stuck(specimen(blas_by_name("blis-openmp"), {"workers"}),
+              {"gnu-openmp-team", "GOMP_parallel", "for 1 team mate that exists only in"});
+  check_stuck(specimen(blas_by_name("blis-openmp"), {"locked", "64"}), {"blis-lock", "", lock});
+  check_stuck(specimen(blas_by_name("blis-pthread"), {"locked", "64"}), {"blis-lock", "", lock});
+}
+
+TEST_CASE("forks with calls in flight: Debian's", "[diagnose in flight]") {
+  for (const int in_flight : {1, 3}) check_in_flight("debian", in_flight);
+  check_in_flight("debian-openmp", 2);
+  check_in_flight("blis-pthread", 3);
+}
+
+TEST_CASE("forks with calls in flight: wheels", "[diagnose wheels in flight]") {
+  for (const char* build : {"numpy-1.26", "numpy-2.2", "numpy-2.4", "scipy", "openblas64"}) {
+    INFO(build);
+    check_in_flight(build, 1);
+    check_in_flight(build, 3);
+  }
+}
+
+TEST_CASE("a multiprocessing pool: one verdict a process", "[diagnose pool]") {
+  const Blas blas = blas_by_name("debian-openmp");
+  Command command;
+  command.arguments = {debian_python(), script("pool.py"), "200"};
+  command.environment = {{"LD_LIBRARY_PATH", blas.library_path}, {"OMP_NUM_THREADS", "2"}};
+  Background background(command);
+  const std::string parent = words(background.pid());
+  Json tree;
+  Answer answer;
+  const auto deadline = Clock::now() + std::chrono::seconds(30);
+  do {
+    usleep(200000);
+    answer = ask({"diagnose", "--json", "--children", parent});
+    if (answer.status != 2) tree = answer.json();
+  } while (!(tree.size() == 3 && tree[1].value("stuck", false) && tree[2].value("stuck", false)) &&
+           Clock::now() < deadline);
+  INFO(answer.describe());
+  INFO(background.errors());
+  CHECK(answer.status == 1);
+  REQUIRE(tree.size() == 3);
+  CHECK(tree[0]["pid"] == background.pid());
+  CHECK(tree[0]["stuck"] == false);
+  CHECK(tree[0]["text"] == kNotStuck);
+  const std::string cure =
+      "run the parent under forksafe:  forksafe /usr/bin/python3 " + script("pool.py") + " 200";
+  for (int i = 1; i <= 2; ++i) {
+    CHECK(tree[i]["parent"] == background.pid());
+    CHECK(tree[i]["code"] == "gnu-openmp-team");
+    CHECK(tree[i]["place"] == "GOMP_parallel (libgomp.so.1.0.0)");
+    CHECK(tree[i]["cure"] == cure);
+  }
+
+  const Answer text = ask({"diagnose", "--children", parent});
+  INFO(text.describe());
+  CHECK(text.status == 1);
+  CHECK(contains(text.output, parent + " (python3"));
+  CHECK(contains(text.output, ") is not stuck in a runtime.\n  " + std::string(kNotStuck)));
+  size_t stuck = 0;
+  for (size_t at = 0; (at = text.output.find(" is stuck.\n", at)) != std::string::npos; ++at) {
+    ++stuck;
+  }
+  CHECK(stuck == 2);
+
+  const Answer above = ask({"diagnose", parent});
+  INFO(above.describe());
+  CHECK(above.status == 1);
+  CHECK(contains(above.output, ") is not stuck in a runtime.\n"));
+  CHECK(contains(above.output,
+                 "\n  But 2 of the processes below it are stuck:  forksafe diagnose "
+                 "--children " +
+                     parent + "\n"));
+  const Json json = ask({"diagnose", "--json", parent}).json();
+  REQUIRE(json.size() == 1);
+  CHECK(json[0]["stuck"] == false);
+  CHECK(json[0]["stuck_descendants"] == Json({tree[1]["pid"], tree[2]["pid"]}));
+}
+
+TEST_CASE("stuck under forksafe, or under FORKSAFE=0: said so", "[diagnose guarded]") {
+  Command command = omp_specimen("bare-team");
+  command.environment["LD_PRELOAD"] = forksafe_library();
+  {
+    Background background(command);
+    const Verdict verdict = diagnose_when_stuck(background.ready());
+    CHECK(verdict.status == 1);
+    CHECK(verdict.at("code") == "gnu-openmp-team");
+    CHECK(verdict.process["guarded"] == true);
+    CHECK(verdict.at("cure").compare(0, 34, "it runs under forksafe already, so") == 0);
+  }
+  command.environment["FORKSAFE"] = "0";
+  Background background(command);
+  const Verdict verdict = diagnose_when_stuck(background.ready());
+  CHECK(verdict.status == 1);
+  CHECK(verdict.process["guarded"] == false);
+  CHECK(verdict.at("cure") ==
+        "forksafe is loaded but switched off (FORKSAFE=0): run it without that");
+}
+
+// ---- Python's frames
+
+TEST_CASE("Python's frames, by py-spy or not", "[diagnose python]") {
+  Command command;
+  command.arguments = {debian_python(), "-c",
+                       "import os, time\n"
+                       "print('ready', os.getpid(), flush=True)\n"
+                       "time.sleep(600)\n"};
+  Background background(command);
+  const pid_t pid = background.ready();
+  const TemporaryDirectory folder;
+  const Environment path = {{"PATH", folder.path() + ":/usr/bin:/bin"}};
+  const auto look = [&] { return ask({"diagnose", words(pid)}, path); };
+  const std::string hint = "for Python's frames, install py-spy (pip install py-spy)";
+
+  if (fs::exists("/usr/bin/py-spy")) {
+    WARN("py-spy is in /usr/bin: the hint to install it can't be seen");
+  } else {
+    const Answer without = look();
+    CHECK(without.status == 0);
+    CHECK(contains(without.output, "\n" + hint + "\n"));
+  }
+
+  // As py-spy 0.4 prints it.
+  write_file(folder.file("py-spy"),
+             "#!/bin/sh\n"
+             "test \"$*\" = 'dump --json --pid " +
+                 words(pid) +
+                 "' || exit 1\n"
+                 "cat <<'END'\n"
+                 R"([{"pid": )" +
+                 words(pid) + R"(, "thread_id": 140170813796416, "thread_name": "MainThread",
+                    "os_thread_id": )" +
+                 words(pid) +
+                 R"(, "active": false, "owns_gil": false,
+                    "frames": [{"name": "product", "filename": "/srv/app/pool.py", "module": null,
+                                "short_filename": "pool.py", "line": 12, "locals": null,
+                                "is_entry": false, "is_shim_entry": false},
+                               {"name": "<module>", "filename": "<string>", "module": null,
+                                "short_filename": "<string>", "line": 3, "locals": null,
+                                "is_entry": true, "is_shim_entry": true}],
+                    "process_info": null},
+                   {"pid": 1, "thread_id": 5, "thread_name": null, "os_thread_id": null,
+                    "active": false, "owns_gil": false, "frames": [], "process_info": null}])"
+                 "\nEND\n",
+             0755);
+  const Answer with = look();
+  INFO(with.describe());
+  CHECK(with.status == 0);
+  CHECK(contains(with.output,
+                 "\n  in Python:\n    product (/srv/app/pool.py:12)\n    <module> (<string>:3)\n"));
+  CHECK_FALSE(contains(with.output, "py-spy"));
+  const Json json = ask({"diagnose", "--json", words(pid)}, path).json();
+  CHECK(json[0]["threads"][0]["python"] ==
+        Json({"product (/srv/app/pool.py:12)", "<module> (<string>:3)"}));
+
+  write_file(folder.file("py-spy"), "#!/bin/sh\ntest \"$1\" = --version\n", 0755);
+  CHECK(contains(look().output, "\npy-spy could not read Python's frames\n"));
+  for (const char* nonsense : {"echo", "echo '{'", "echo '{\"a\": 1}'", "echo '[1, null, {}]'",
+                               "echo '[{\"os_thread_id\": \"1\", \"frames\": null}]'"}) {
+    INFO(nonsense);
+    write_file(folder.file("py-spy"), std::string("#!/bin/sh\n") + nonsense + "\n", 0755);
+    const Answer answer = look();
+    INFO(answer.describe());
+    CHECK(answer.status == 0);
+    CHECK(contains(answer.output, "\npy-spy found no Python frames\n"));
+  }
+  Background no_python(specimen({"idle"}));
+  CHECK_FALSE(contains(ask({"diagnose", words(no_python.ready())}, path).output, "py-spy"));
+}
+
+// ---- not stuck
+
+TEST_CASE("a process that sleeps", "[diagnose healthy]") {
+  check_not_stuck(specimen({"idle"}), 1);
+  check_not_stuck(specimen(blas_by_name("debian"), {"idle"}), 1);
+  check_not_stuck(specimen(blas_by_name("debian-openmp"), {"idle"}), 1);
+}
+
+TEST_CASE("a process that computes for long", "[diagnose healthy]") {
+  check_not_stuck(specimen(blas_by_name("debian"), {"products", "2500"}), 10);
+  check_not_stuck(specimen(blas_by_name("debian-openmp"), {"products", "2500"}), 10);
+}
+
+TEST_CASE("a child that computes all the time, under forksafe", "[diagnose busy child]") {
+  const Blas blas = blas_by_name("debian");
+  check_not_stuck(with_library(specimen(blas, {"child-products", "16"})), 30);
+  check_not_stuck(with_library(specimen(blas, {"child-products", "200"})), 30);
+  check_not_stuck(with_library(specimen(blas, {"child-products", "2500"})), 10);
+  const Blas openmp = blas_by_name("debian-openmp");
+  check_not_stuck(with_library(specimen(openmp, {"child-products", "200"})), 30);
+}
+
+TEST_CASE("a child that is in and out of OpenMP", "[diagnose busy regions]") {
+  // One thread: no workers that could be missing, or be there.
+  for (const char* situation : {"regions-1", "sections"}) {
+    INFO(situation);
+    check_not_stuck(omp_specimen(situation), 30);
+  }
+  check_not_stuck(with_library(omp_specimen("regions-2")), 30);
+}
+
+TEST_CASE("a process that forks and computes all the time", "[diagnose fork loop]") {
+  const Command own_threads = specimen(blas_by_name("debian"), {"fork-loop", "110"});
+  // By itself it ends its pool at each fork, and makes another.
+  check_not_stuck(own_threads, 30);
+  check_not_stuck(with_library(own_threads), 30);
+  check_not_stuck(with_library(specimen(blas_by_name("debian-openmp"), {"fork-loop", "110"})), 30);
+}
+
+// ---- unharmed
+
+TEST_CASE("a process goes on unharmed: signals, stops and results", "[diagnose unharmed]") {
+  constexpr int kQueued = 100;
+  for (const auto& [build, looks] : {std::pair("debian", 50), std::pair("debian-openmp", 10)}) {
+    INFO(build);
+    Background background(specimen(blas_by_name(build), {"counted"}));
+    const pid_t pid = background.ready();
+    for (int i = 0; i < looks; ++i) {
+      kill(pid, SIGUSR1);
+      Command look;
+      look.arguments = {forksafe_command(), "diagnose", "--json", words(pid)};
+      Background looking(look);
+      for (int k = 0; k < kQueued; ++k) {
+        sigqueue(pid, SIGRTMIN, {});
+        usleep(500);
+      }
+      const int status = looking.wait(30);
+      INFO(looking.output() << looking.errors());
+      REQUIRE(WIFEXITED(status));
+      REQUIRE(WEXITSTATUS(status) == 0);
+    }
+    // The thread that gets a signal may be any; all are stopped and go on stopped.
+    kill(pid, SIGSTOP);
+    for (int i = 0; i < 100 && state_of(pid) != "T"; ++i) usleep(10000);
+    for (int i = 0; i < 5; ++i) {
+      CHECK(diagnose(pid).status == 0);
+      usleep(20000);
+      CHECK(state_of(pid) == "T");
+    }
+    kill(pid, SIGCONT);
+    kill(pid, SIGTERM);
+    const int status = background.wait(30);
+    INFO(background.output() << background.errors());
+    CHECK(status == 0);
+    CHECK(contains(background.output(), "exact, SIGUSR1 " + std::to_string(looks) + ", SIGRTMIN " +
+                                            std::to_string(looks * kQueued)));
+  }
+}
+
+// ---- what can't be looked at
+
+TEST_CASE("what is no process", "[diagnose refused]") {
+  for (const char* word : {"0", "-1", "-5", "x", "5x", "1.5", " 5", "", "99999999999999999999",
+                           "4294967297", "2147483648"}) {
+    INFO("'" << word << "'");
+    check_refused(ask({"diagnose", word}), "diagnose");
+  }
+  pid_t vanished = 0;
+  {
+    Background background(specimen({"idle"}));
+    vanished = background.ready();
+  }
+  check_refused(ask({"diagnose", words(vanished)}),
+                "process " + words(vanished) + ": there is none with this id");
+}
+
+TEST_CASE("a zombie, a thread, a process that is traced", "[diagnose refused]") {
+  Background zombie(specimen({"zombie"}));
+  check_refused(ask({"diagnose", words(zombie.ready())}),
+                "it has ended, and waits for its parent " + words(zombie.pid()) +
+                    " to notice (zombie): look at " + words(zombie.pid()));
+  Background threaded(specimen({"with-thread"}));
+  const pid_t thread = threaded.ready();
+  REQUIRE(thread != threaded.pid());
+  check_refused(ask({"diagnose", words(thread)}), "process " + words(thread) +
+                                                      ": this is a thread of process " +
+                                                      words(threaded.pid()) + ": give that id");
+  Background traced(specimen({"traced"}));
+  check_refused(ask({"diagnose", words(traced.ready())}),
+                "process " + words(traced.pid()) + " traces it already (a debugger?): end that");
+}
+
+TEST_CASE("itself", "[diagnose refused]") {
+  Command command;
+  command.arguments = {"/bin/sh", "-c", "exec \"$0\" diagnose $$", forksafe_command()};
+  Background itself(command);
+  const int status = itself.wait(30);
+  REQUIRE(WIFEXITED(status));
+  check_refused({WEXITSTATUS(status), itself.output(), itself.errors()}, "this is forksafe itself");
+}
+
+TEST_CASE("another user's process", "[diagnose user]") {
+  if (geteuid() != 0) skip("only root can become another user");
+  installed("setpriv");
+  const TemporaryDirectory folder;
+  const std::string copy = folder.file("forksafe");
+  fs::copy_file(forksafe_command(), copy);
+  Background background(specimen({"idle"}));
+  const std::string pid = words(background.ready());
+  for (const std::string name : {"diagnose", "list", "check"}) {
+    Command command;
+    command.arguments = {"setpriv",        "--reuid", "65534", "--regid", "65534",
+                         "--clear-groups", copy,      name,    pid};
+    Background asked(command);
+    const int status = asked.wait(30);
+    REQUIRE(WIFEXITED(status));
+    check_refused({WEXITSTATUS(status), asked.output(), asked.errors()},
+                  "it belongs to user root: try as that user or as root (sudo)");
+  }
+}
+
+TEST_CASE("a thread of the kernel", "[diagnose kernel]") {
+  // "pid (name) state ppid pgrp session tty tpgid flags"; PF_KTHREAD is 0x00200000.
+  std::istringstream stat(read_file("/proc/2/stat"));
+  std::string word;
+  unsigned long flags = 0;
+  for (int i = 0; i < 8; ++i) stat >> word;
+  stat >> flags;
+  if ((flags & 0x00200000) == 0) skip("process 2 is no thread of the kernel here");
+  check_refused(ask({"diagnose", "2"}), "process 2: it is a thread of the kernel");
+}
+
+#if defined(__x86_64__)
+namespace {
+
+/// A static program of some bytes that sleeps for ever.
+template <typename Header, typename Segment>
+std::string tiny_program(unsigned char elf_class, unsigned short machine, const std::string& code) {
+  constexpr unsigned kBase = 0x10000;
+  Header header = {};
+  std::copy_n(ELFMAG, SELFMAG, header.e_ident);
+  header.e_ident[EI_CLASS] = elf_class;
+  header.e_ident[EI_DATA] = ELFDATA2LSB;
+  header.e_ident[EI_VERSION] = EV_CURRENT;
+  header.e_type = ET_EXEC;
+  header.e_machine = machine;
+  header.e_version = EV_CURRENT;
+  header.e_entry = kBase + sizeof header + sizeof(Segment);
+  header.e_phoff = header.e_ehsize = sizeof header;
+  header.e_phentsize = sizeof(Segment);
+  header.e_phnum = 1;
+  Segment segment = {};
+  segment.p_type = PT_LOAD;
+  segment.p_vaddr = segment.p_paddr = kBase;
+  segment.p_flags = PF_R | PF_X;
+  segment.p_align = 4096;
+  const auto size = sizeof header + sizeof segment + code.size();
+  segment.p_filesz = segment.p_memsz = static_cast<decltype(segment.p_filesz)>(size);
+  return std::string(reinterpret_cast<const char*>(&header), sizeof header) +
+         std::string(reinterpret_cast<const char*>(&segment), sizeof segment) + code;
+}
+
+void check_program_refused(const std::string& program, const std::string& part) {
+  const TemporaryDirectory folder;
+  write_file(folder.file("tiny"), program, 0755);
+  Command command;
+  command.arguments = {folder.file("tiny")};
+  Background background(command);
+  for (int i = 0; i < 100 && !background.has_ended(); ++i) {
+    if (fs::read_symlink("/proc/" + words(background.pid()) + "/exe") == folder.file("tiny")) break;
+    usleep(10000);
+  }
+  if (background.has_ended()) skip("the kernel does not run such programs");
+  for (const std::string name : {"diagnose", "list", "check"}) {
+    check_refused(ask({name, words(background.pid())}),
+                  "process " + words(background.pid()) + " (tiny): " + part);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("a static program", "[diagnose static]") {
+  // mov eax, 34 (pause); syscall; jmp to the start
+  check_program_refused(
+      tiny_program<Elf64_Ehdr, Elf64_Phdr>(ELFCLASS64, EM_X86_64,
+                                           std::string("\xb8\x22\x00\x00\x00\x0f\x05\xeb\xf7", 9)),
+      "its program is statically linked");
+}
+
+TEST_CASE("a 32-bit program", "[diagnose 32-bit]") {
+  // mov eax, 29 (pause); int 0x80; jmp to the start
+  check_program_refused(
+      tiny_program<Elf32_Ehdr, Elf32_Phdr>(ELFCLASS32, EM_386,
+                                           std::string("\xb8\x1d\x00\x00\x00\xcd\x80\xeb\xf7", 9)),
+      "it is a 32-bit program of another architecture than this forksafe");
+}
+#endif
+
+// ---- colours
+
+TEST_CASE("colours on a terminal, and nowhere else", "[diagnose colours]") {
+  Background background(omp_specimen("team"));
+  const std::string pid = words(background.ready());
+  diagnose_when_stuck(std::stoi(pid));
+  const std::string red = "\x1b[31m" + pid + " (omp_specimen) is stuck.\x1b[0m";
+  const std::vector<std::string> words = {forksafe_command(), "diagnose", pid};
+  CHECK(contains(on_terminal(words, {{"TERM", "xterm"}, {"NO_COLOR", ""}}), red));
+  CHECK_FALSE(contains(on_terminal(words, {{"TERM", "xterm"}, {"NO_COLOR", "1"}}), "\x1b"));
+  CHECK_FALSE(contains(on_terminal(words, {{"TERM", "dumb"}, {"NO_COLOR", ""}}), "\x1b"));
+  const Answer piped = ask({"diagnose", pid}, {{"TERM", "xterm"}, {"NO_COLOR", ""}});
+  CHECK(contains(piped.output, pid + " (omp_specimen) is stuck.\n"));
+  CHECK_FALSE(contains(piped.output, "\x1b"));
+}

@@ -1,0 +1,454 @@
+// SPDX-License-Identifier: Apache-2.0
+// forksafe list: what it says of each build, compared with what the build says of itself.
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <catch2/catch.hpp>
+#include <filesystem>
+#include <set>
+
+#include "background.h"
+
+using namespace forksafe_test;
+namespace fs = std::filesystem;
+
+namespace {
+
+std::vector<std::string> joined(std::vector<std::string> words, const Command& command) {
+  words.insert(words.end(), command.arguments.begin(), command.arguments.end());
+  return words;
+}
+
+Json list(const std::vector<std::string>& words, const Environment& environment = {}) {
+  std::vector<std::string> all = {"list", "--json"};
+  all.insert(all.end(), words.begin(), words.end());
+  const Answer answer = ask(all, environment);
+  INFO(answer.describe());
+  REQUIRE(answer.status == 0);
+  return answer.json();
+}
+
+Json list(pid_t pid) { return list({std::to_string(pid)}); }
+
+/// The runtime of that file, whatever links lead to it; null where it is not listed.
+Json find(const Json& runtimes, const std::string& path) {
+  for (const Json& runtime : runtimes) {
+    const std::string other = runtime["filepath"].get<std::string>();
+    if (fs::canonical(other) == fs::canonical(path)) return runtime;
+  }
+  return nullptr;
+}
+
+Json find_kind(const Json& runtimes, const std::string& internal_api) {
+  for (const Json& runtime : runtimes) {
+    if (runtime["internal_api"] == internal_api) return runtime;
+  }
+  return nullptr;
+}
+
+/// What openblas_get_config says, by Python's ctypes: "OpenBLAS 0.3.21 NO_AFFINITY ... Haswell
+/// ...".
+std::string config_of(const Blas& blas) {
+  Command command;
+  command.arguments = {debian_python(), "-c",
+                       "import ctypes, sys\n"
+                       "f = getattr(ctypes.CDLL(sys.argv[1]), sys.argv[2])\n"
+                       "f.restype = ctypes.c_char_p\n"
+                       "print(f().decode())\n",
+                       blas.path, blas.prefix + "openblas_get_config" + blas.suffix};
+  command.environment["LD_LIBRARY_PATH"] = blas.library_path;
+  Background background(command);
+  REQUIRE(background.wait(30) == 0);
+  return background.output();
+}
+
+void check_openblas(const char* build) {
+  INFO(build);
+  const Blas blas = blas_by_name(build);
+  for (const int threads : {1, 2, 3}) {
+    // As the environment says, and set by the program itself. A build on its own threads takes no
+    // more from the environment than there are processors.
+    for (const bool by_itself : {false, true}) {
+      if (!by_itself && !blas.openmp && threads > sysconf(_SC_NPROCESSORS_ONLN)) continue;
+      Command command = specimen(blas, {"idle"});
+      const std::string number = std::to_string(threads);
+      if (by_itself) {
+        command = specimen(blas, {"idle", number});
+      } else {
+        command.environment["OMP_NUM_THREADS"] = number;
+        command.environment["OPENBLAS_NUM_THREADS"] = number;
+      }
+      Background background(command);
+      const Json runtimes = list(background.ready());
+      INFO(runtimes.dump(1));
+      const Json runtime = find(runtimes, blas.path);
+      REQUIRE_FALSE(runtime.is_null());
+      CHECK(runtime["num_threads"] == threads);
+      CHECK(runtime["num_threads_from"] == "memory");
+      CHECK(runtime["user_api"] == "blas");
+      CHECK(runtime["internal_api"] == "openblas");
+      CHECK(runtime["name"] == "OpenBLAS");
+      CHECK(runtime["threading_layer"] == (blas.openmp ? "openmp" : "pthreads"));
+      CHECK(runtime["linked"] == "dlopen");
+      CHECK(runtime["pid"] == background.pid());
+      CHECK(runtime["command"] == Json(command.arguments));
+      CHECK(runtime["guarded"] == false);
+      CHECK(runtime["one_thread"] == false);
+      const std::string config = config_of(blas);
+      const std::string version = runtime["version"].get<std::string>();
+      CHECK(contains(config, "OpenBLAS " + version + " "));
+      if (runtime["architecture"].is_string()) {
+        CHECK(contains(config, " " + runtime["architecture"].get<std::string>() + " "));
+      }
+      const Json openmp = find_kind(runtimes, "openmp");
+      if (!blas.openmp) {
+        // Fewer threads than before leave the workers asleep.
+        CHECK(runtime["workers"] == (by_itself ? std::max(threads, 2) : threads) - 1);
+        CHECK(runtime["openmp"].is_null());
+        continue;
+      }
+      REQUIRE_FALSE(openmp.is_null());
+      CHECK(runtime["openmp"] == openmp["filepath"]);
+      CHECK(openmp["name"] == "GNU OpenMP");
+      CHECK(openmp["prefix"] == "libgomp");
+      CHECK(openmp["version"].get<std::string>().compare(0, 5, "GOMP_") == 0);
+      CHECK(openmp["needed_by"] == Json({fs::canonical(blas.path).filename()}));
+      CHECK(openmp["workers"] == threads - 1);
+    }
+  }
+}
+
+std::string cell(const std::string& line, size_t column) {
+  // Columns are two blanks or more apart.
+  size_t begin = 0;
+  for (; column > 0; --column) begin = line.find_first_not_of(' ', line.find("  ", begin));
+  return line.substr(begin, line.find("  ", begin) - begin);
+}
+
+std::vector<std::string> lines_of(const std::string& text) {
+  std::vector<std::string> lines;
+  for (size_t begin = 0; begin < text.size();) {
+    const size_t end = std::min(text.find('\n', begin), text.size());
+    lines.push_back(text.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  return lines;
+}
+
+}  // namespace
+
+// ---- each build
+
+TEST_CASE("list: Debian's OpenBLAS on its own threads", "[list debian]") {
+  check_openblas("debian");
+}
+TEST_CASE("list: Debian's OpenBLAS on OpenMP", "[list debian-openmp]") {
+  check_openblas("debian-openmp");
+}
+TEST_CASE("list: the wheels", "[list wheels]") {
+  for (const char* build : {"numpy-1.26", "numpy-2.2", "numpy-2.4", "scipy", "openblas64"}) {
+    check_openblas(build);
+  }
+}
+
+TEST_CASE("list: BLIS", "[list blis]") {
+  for (const char* build : {"blis-openmp", "blis-pthread"}) {
+    const Blas blas = blas_by_name(build);
+    for (const char* threads : {"2", "3"}) {
+      Command command = specimen(blas, {"idle"});
+      command.environment["BLIS_NUM_THREADS"] = threads;
+      Background background(command);
+      const Json runtimes = list(background.ready());
+      INFO(runtimes.dump(1));
+      const Json runtime = find(runtimes, blas.path);
+      REQUIRE_FALSE(runtime.is_null());
+      CHECK(runtime["internal_api"] == "blis");
+      CHECK(runtime["threading_layer"] == (blas.openmp ? "openmp" : "pthreads"));
+      CHECK(runtime["num_threads"] == std::stoi(threads));
+      CHECK(runtime["num_threads_from"] == "environment");
+      CHECK(runtime["openmp"].is_null() == !blas.openmp);
+      CHECK(find_kind(runtimes, "openmp").is_null() == !blas.openmp);
+    }
+  }
+}
+
+TEST_CASE("list: GNU OpenMP, linked at start", "[list openmp]") {
+  for (const char* threads : {"2", "3"}) {
+    Command command = omp_specimen("team");
+    command.environment["OMP_NUM_THREADS"] = threads;
+    Background background(command);
+    background.ready();
+    const Json runtimes = list(background.pid());
+    INFO(runtimes.dump(1));
+    REQUIRE(runtimes.size() == 1);
+    CHECK(runtimes[0]["user_api"] == "openmp");
+    CHECK(runtimes[0]["internal_api"] == "openmp");
+    CHECK(runtimes[0]["name"] == "GNU OpenMP");
+    CHECK(runtimes[0]["num_threads"] == std::stoi(threads));
+    CHECK(runtimes[0]["num_threads_from"] == "environment");
+    CHECK(runtimes[0]["workers"] == 2);  // its region has three threads
+    CHECK(runtimes[0]["linked"] == "at start");
+    CHECK(runtimes[0]["needed_by"] == Json({"omp_specimen"}));
+    CHECK(runtimes[0]["fork_idle"]["safe"] == false);
+  }
+}
+
+TEST_CASE("list: LLVM's OpenMP in the place of GNU's", "[list llvm]") {
+  const std::string llvm = multiarch_folder() + "/libomp.so.5";
+  if (!fs::exists(llvm)) skip("not installed: libomp.so.5");
+  const Blas blas = blas_by_name("debian-openmp");
+  Command command = specimen(blas, {"idle"});
+  command.environment["LD_PRELOAD"] = forksafe_library() + ":" + llvm;
+  command.environment["KMP_WARNINGS"] = "0";
+  Background background(command);
+  const Json runtimes = list(background.ready());
+  INFO(runtimes.dump(1));
+  const Json openmp = find(runtimes, llvm);
+  REQUIRE_FALSE(openmp.is_null());
+  CHECK(openmp["name"] == "LLVM's OpenMP");
+  CHECK(openmp["linked"] == "preload");
+  CHECK(openmp["fork_idle"]["safe"] == true);
+  CHECK(openmp["guarded"] == false);
+  const Json runtime = find(runtimes, blas.path);
+  REQUIRE_FALSE(runtime.is_null());
+  // It is what the calls go to, though libgomp is what the file names.
+  CHECK(runtime["openmp"] == openmp["filepath"]);
+  CHECK(runtime["guarded"] == true);
+  const Answer table = ask({"list", std::to_string(background.pid())});
+  INFO(table.describe());
+  CHECK(contains(table.output, "OpenBLAS 0.3.21 on libomp.so.5"));
+  CHECK(contains(table.output, "not needed"));
+}
+
+TEST_CASE("list: at start, dlopen, preload", "[list linked]") {
+  const Blas blas = blas_by_name("debian");
+  const auto linked = [&](const Command& command) {
+    Background background(command);
+    return find(list(background.ready()), blas.path)["linked"];
+  };
+  CHECK(linked(specimen(blas, {"idle"})) == "dlopen");
+  Command preloaded = specimen({"idle"});
+  preloaded.environment["LD_PRELOAD"] = blas.path;
+  CHECK(linked(preloaded) == "preload");
+  // "at start" is in the case of GNU OpenMP above.
+  Command python;
+  python.arguments = {debian_python(), "-c",
+                      "import ctypes, os, sys, time\n"
+                      "ctypes.CDLL(sys.argv[1])\n"
+                      "print('ready', os.getpid(), flush=True)\n"
+                      "time.sleep(600)\n",
+                      blas.path};
+  CHECK(linked(python) == "dlopen");
+}
+
+// ---- guarded
+
+TEST_CASE("list: guarded under forksafe, and not under FORKSAFE=0", "[list guarded]") {
+  for (const char* build : {"debian", "debian-openmp", "numpy-2.2", "openblas64"}) {
+    INFO(build);
+    const Blas blas = blas_by_name(build);
+    const auto check_guarded = [&](Command command, bool guarded) {
+      Background background(command);
+      const Json runtimes = list(background.ready());
+      INFO(runtimes.dump(1));
+      for (const Json& runtime : runtimes) CHECK(runtime["guarded"] == guarded);
+      // A door of ours is no OpenMP runtime.
+      const Json openmp = find_kind(runtimes, "openmp");
+      CHECK(find(runtimes, blas.path)["openmp"] == (blas.openmp ? openmp["filepath"] : Json()));
+      const Answer answer = ask({"list", std::to_string(background.pid())});
+      INFO(answer.describe());
+      const std::vector<std::string> lines = lines_of(answer.output);
+      REQUIRE(lines.size() == 2 + runtimes.size());
+      CHECK(lines[0] == "process " + std::to_string(background.pid()) + " (specimen)");
+      CHECK(cell(lines[1], 6) == "GUARDED");
+      for (size_t i = 2; i < lines.size(); ++i) {
+        CHECK(cell(lines[i], 6) == (guarded ? "yes" : "no"));
+      }
+    };
+    Command command = specimen(blas, {"idle"});
+    check_guarded(command, false);
+    check_guarded(with_library(command), true);
+    command.environment["FORKSAFE"] = "0";
+    check_guarded(with_library(command), false);
+  }
+}
+
+TEST_CASE("list: a child with one thread", "[list one thread]") {
+  const Blas blas = blas_by_name("debian-openmp");
+  Command command = with_library(specimen(blas, {"fork-in-flight", "2500"}));
+  command.environment["FORKSAFE_WAIT_MS"] = "20";
+  Background background(command);
+  const pid_t child = background.ready();
+  usleep(300000);  // its own call
+  const Json in_child = find(list(child), blas.path);
+  INFO(in_child.dump(1) << background.output() << background.errors());
+  CHECK(in_child["one_thread"] == true);
+  CHECK(in_child["guarded"] == true);
+  const Answer answer = ask({"list", std::to_string(child)});
+  INFO(answer.describe());
+  CHECK(contains(answer.output, "  one thread  "));
+  const Json in_parent = find(list(background.pid()), blas.path);
+  CHECK(in_parent["one_thread"] == false);
+  CHECK(in_parent["degraded_forks"] == 1);
+}
+
+// ---- the formats
+
+TEST_CASE("list: the keys of threadpoolctl, and the same values", "[list threadpoolctl]") {
+  const std::string python = installed("python3");
+  if (!run_words({python, "-c", "import threadpoolctl, numpy"}).succeeded()) {
+    skip("Python has no threadpoolctl and numpy");
+  }
+  Command command;
+  command.arguments = {python, "-c",
+                       "import json, os, sys, time\n"
+                       "import numpy, threadpoolctl\n"
+                       "a = numpy.ones((300, 300)); a @ a\n"
+                       "json.dump(threadpoolctl.threadpool_info(), sys.stderr)\n"
+                       "sys.stderr.flush()\n"
+                       "print('ready', os.getpid(), flush=True)\n"
+                       "time.sleep(600)\n"};
+  command.environment["OPENBLAS_NUM_THREADS"] = "3";
+  command.environment["OMP_NUM_THREADS"] = "3";
+  Background background(command);
+  const Json ours = list(background.ready());
+  const Json theirs = Json::parse(background.errors());
+  INFO(ours.dump(1) << theirs.dump(1));
+  REQUIRE_FALSE(theirs.empty());
+  CHECK(ours.size() == theirs.size());
+  for (const Json& expected : theirs) {
+    const Json runtime = find(ours, expected["filepath"].get<std::string>());
+    REQUIRE_FALSE(runtime.is_null());
+    for (const auto& [key, value] : expected.items()) {
+      INFO(key);
+      // threadpoolctl knows no version of an OpenMP runtime.
+      if (key == "version" && value.is_null()) continue;
+      CHECK(runtime[key] == value);
+    }
+  }
+}
+
+TEST_CASE("list: what is loaded, as a table and as JSON", "[list formats]") {
+  const Blas blas = blas_by_name("debian-openmp");
+  Background background(specimen(blas, {"idle"}));
+  const std::string pid = std::to_string(background.ready());
+  const Json runtimes = list(background.pid());
+  std::set<std::string> blas_keys, openmp_keys;
+  for (const Json& runtime : runtimes) {
+    for (const auto& [key, value] : runtime.items()) {
+      (runtime["user_api"] == "blas" ? blas_keys : openmp_keys).insert(key);
+    }
+  }
+  for (const char* key :
+       {"user_api", "internal_api", "num_threads", "prefix", "filepath", "version"}) {
+    CHECK(blas_keys.count(key) == 1);
+    CHECK(openmp_keys.count(key) == 1);
+  }
+  CHECK(blas_keys.count("threading_layer") == 1);
+  CHECK(blas_keys.count("architecture") == 1);
+  CHECK(openmp_keys.count("architecture") == 0);
+
+  const Answer answer = ask({"list", pid}, {{"TERM", "xterm"}});
+  INFO(answer.describe());
+  CHECK(answer.errors.empty());
+  CHECK_FALSE(contains(answer.output, "\x1b"));
+  for (const char* part : {"RUNTIME", "THREADS", "WORKERS", "LINKED", "FORK IDLE", "FORK IN FLIGHT",
+                           "GUARDED", "PATH", "child hangs"}) {
+    CHECK(contains(answer.output, part));
+  }
+  const std::vector<std::string> words = {forksafe_command(), "list", pid};
+  CHECK(contains(on_terminal(words, {{"TERM", "xterm"}, {"NO_COLOR", ""}}),
+                 "\x1b[31mchild hangs\x1b[0m"));
+  CHECK_FALSE(contains(on_terminal(words, {{"TERM", "xterm"}, {"NO_COLOR", "1"}}), "\x1b"));
+
+  Background nothing(specimen({"idle"}));
+  const std::string other = std::to_string(nothing.ready());
+  CHECK(ask({"list", other}).output ==
+        "process " + other + " (specimen) has loaded no BLAS or OpenMP runtime that I know\n");
+  CHECK(list(nothing.pid()) == Json::array());
+}
+
+// ---- a command
+
+TEST_CASE("list -- COMMAND: what it had loaded when it ended", "[list command]") {
+  const Blas blas = blas_by_name("debian");
+  const Command command = specimen(blas, {"once", "3"});
+  const Environment environment(command.environment.begin(), command.environment.end());
+  const Answer answer = ask(joined({"list", "--json", "--"}, command), environment);
+  INFO(answer.describe());
+  CHECK(answer.status == 0);
+  // What the command prints does not get into the JSON.
+  CHECK(answer.errors == "once\n");
+  const Json runtimes = answer.json();
+  REQUIRE(runtimes.size() == 1);
+  CHECK(runtimes[0]["num_threads"] == 3);
+  CHECK(runtimes[0]["linked"] == "dlopen");
+  CHECK(runtimes[0]["guarded"] == false);
+  CHECK(runtimes[0]["command"] == Json(command.arguments));
+  CHECK(kill(runtimes[0]["pid"].get<pid_t>(), 0) != 0);
+
+  // Under forksafe, in a shell, beside another program.
+  std::string script = "echo first; " + forksafe_command();
+  for (const std::string& word : command.arguments) {
+    script += word.empty() ? " ''" : " '" + word + "'";
+  }
+  const Answer nested = ask({"list", "--json", "--", "sh", "-c", script + "; exit 0"}, environment);
+  INFO(nested.describe());
+  CHECK(nested.status == 0);
+  CHECK(nested.errors == "first\nonce\n");
+  REQUIRE(nested.json().size() == 1);
+  CHECK(nested.json()[0]["guarded"] == true);
+}
+
+TEST_CASE("list -- COMMAND: Python in a shell", "[list command]") {
+  const Blas blas = blas_by_name("debian");
+  const std::string python = debian_python();
+  const Answer answer = ask(
+      {"list", "--json", "--", "sh", "-c",
+       "'" + python + "' -c 'import ctypes; ctypes.CDLL(\"" + blas.path + "\"); print(42)'; :"});
+  INFO(answer.describe());
+  CHECK(answer.status == 0);
+  CHECK(answer.errors == "42\n");
+  const Json runtimes = answer.json();
+  REQUIRE(runtimes.size() == 1);
+  CHECK(runtimes[0]["command"][0] == python);
+}
+
+TEST_CASE("list -- COMMAND: how it ended", "[list command]") {
+  const std::string nothing = "the command loads no BLAS or OpenMP runtime that I know\n";
+  const Answer good = ask({"list", "--", "true"});
+  CHECK(good.status == 0);
+  CHECK(good.output == nothing);
+  CHECK(good.errors.empty());
+  CHECK(ask({"list", "--json", "--", "true"}).json() == Json::array());
+
+  const Answer failed = ask({"list", "--", "sh", "-c", "exit 7"});
+  CHECK(failed.status == 0);
+  CHECK(failed.output == nothing);
+  CHECK(failed.errors == "forksafe: list: the command ended with status 7\n");
+
+  const Answer killed = ask({"list", "--", "sh", "-c", "kill -TERM $$"});
+  CHECK(killed.status == 0);
+  CHECK(killed.output == nothing);
+  CHECK(killed.errors == "forksafe: list: the command was ended by signal 15\n");
+
+  const Answer missing = ask({"list", "--", "forksafe-no-such-program"});
+  CHECK(missing.status == 127);
+  CHECK(missing.output.empty());
+  CHECK(missing.errors == "forksafe: forksafe-no-such-program: no such command in PATH\n");
+  CHECK(ask({"list", "--", "/dev"}).status == 126);
+}
+
+TEST_CASE("list -- COMMAND: its signals and its children are its own", "[list command]") {
+  // Handlers run, a stopped child goes on, a child's end is told.
+  const Answer answer = ask({"list", "--", "sh", "-c",
+                             "trap 'echo got USR1' USR1; kill -USR1 $$; "
+                             "sleep 0.3 & kill -STOP $!; kill -CONT $!; wait $!; echo waited $?; "
+                             "sh -c 'kill -TERM $$'; echo child $?"});
+  INFO(answer.describe());
+  CHECK(answer.status == 0);
+  CHECK(contains(answer.errors, "got USR1\nwaited 0\n"));
+  CHECK(contains(answer.errors, "child 143\n"));
+}

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+// As specimen.cpp, compiled with OpenMP: omp_specimen SITUATION
+#include <omp.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdio>
+#include <cstring>
+#include <thread>
+
+namespace {
+
+[[noreturn]] void stay() {
+  for (;;) pause();
+}
+
+template <typename Work>
+[[noreturn]] void with_child(pid_t (*make_child)(), Work work) {
+  const pid_t child = make_child();
+  if (child == 0) {
+    work();
+    _exit(0);
+  }
+  printf("ready %d\n", child);
+  fflush(stdout);
+  int status = 0;
+  waitpid(child, &status, 0);
+  printf("the child ended with %d\n", status);
+  _exit(3);
+}
+
+pid_t bare_fork() { return static_cast<pid_t>(syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0)); }
+
+int region(int threads) {
+  int count = 0;
+#pragma omp parallel num_threads(threads) reduction(+ : count)
+  ++count;
+  return count;
+}
+
+void section(void (*inside)()) {
+#pragma omp critical
+  inside();
+}
+
+std::atomic<bool> is_held{false};
+
+void hold() {
+  is_held = true;
+  stay();
+}
+
+// The child's team is 3 threads, and it is one.
+void team() {
+  region(3);
+  with_child(fork, [] { region(3); });
+}
+
+// Without the handlers of a runtime that has some.
+void bare_team() {
+  region(3);
+  with_child(bare_fork, [] { region(3); });
+}
+
+// Another thread is inside the critical section.
+void critical() {
+  std::thread([] { section(hold); }).detach();
+  while (!is_held) usleep(1000);
+  with_child(fork, [] { section([] {}); });
+}
+
+void lock() {
+  static omp_lock_t lock;
+  omp_init_lock(&lock);
+  std::thread([] {
+    omp_set_lock(&lock);
+    hold();
+  }).detach();
+  while (!is_held) usleep(1000);
+  with_child(fork, [] { omp_set_lock(&lock); });
+}
+
+// Not stuck: empty regions, or sections that nobody else wants, again and again.
+template <int Threads>
+void regions() {
+  region(2);
+  with_child(fork, [] {
+    while (region(Threads) == Threads) {
+    }
+  });
+}
+
+void sections() {
+  region(2);
+  with_child(fork, [] {
+    for (;;) section([] {});
+  });
+}
+
+constexpr struct {
+  const char* name;
+  void (*enter)();
+} kSituations[] = {
+    {"team", team},         {"bare-team", bare_team},  {"critical", critical},
+    {"lock", lock},         {"regions-1", regions<1>}, {"regions-2", regions<2>},
+    {"sections", sections},
+};
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  for (const auto& s : kSituations) {
+    if (argc == 2 && strcmp(argv[1], s.name) == 0) s.enter();
+  }
+  fputs("usage: omp_specimen SITUATION\n", stderr);
+  return 2;
+}

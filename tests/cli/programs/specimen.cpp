@@ -1,0 +1,374 @@
+// SPDX-License-Identifier: Apache-2.0
+// A process for the command to look at: specimen LIBRARY PREFIX SUFFIX SITUATION [ARGUMENT...]
+//
+// It loads a BLAS by its path ("" for none), gets into the situation and says
+// "ready PID" on standard output: PID is the process to look at, a child or itself. Then it stays
+// in the situation until it is killed. See `situations` at the end.
+//
+// bare_fork() is clone without libc's handlers, at an instant of its own choice: with it a child
+// gets stuck at a known place, each time.
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <map>
+#include <string>
+#include <thread>
+#include <vector>
+
+// ---- pthread_mutex_lock, in front of the C library's
+
+namespace {
+
+using Lock = int (*)(pthread_mutex_t*);
+Lock real_lock;
+thread_local bool keep_next_lock = false;  // this thread takes one more lock, and stays there
+std::atomic<bool> lock_is_held{false};
+
+[[noreturn]] void stay() {
+  for (;;) pause();
+}
+
+}  // namespace
+
+// A library's call goes on to the C library by a jump: no frame of ours is in a child's stack.
+extern "C" __attribute__((optimize("O2"))) int pthread_mutex_lock(pthread_mutex_t* mutex) {
+  if (real_lock == nullptr) {
+    real_lock = reinterpret_cast<Lock>(dlsym(RTLD_NEXT, "pthread_mutex_lock"));
+  }
+  if (keep_next_lock) {
+    real_lock(mutex);
+    lock_is_held = true;
+    stay();
+  }
+  return real_lock(mutex);
+}
+
+namespace {
+
+[[noreturn]] void fail(const std::string& message) {
+  fprintf(stderr, "specimen: %s\n", message.c_str());
+  _exit(2);
+}
+
+void say(const std::string& line) {
+  if (write(STDOUT_FILENO, (line + "\n").data(), line.size() + 1) < 0) _exit(2);
+}
+
+[[noreturn]] void stay_beside(pid_t child) {
+  say("ready " + std::to_string(child));
+  int status = 0;
+  waitpid(child, &status, 0);
+  say("the child ended with " + std::to_string(status));
+  _exit(3);
+}
+
+[[noreturn]] void stay_as_i_am() {
+  say("ready " + std::to_string(getpid()));
+  stay();
+}
+
+pid_t bare_fork() { return static_cast<pid_t>(syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0)); }
+
+// ---- what is loaded
+
+void* library;
+std::string prefix;
+std::string suffix;
+std::vector<std::string> arguments;
+
+template <typename Function>
+Function named(const std::string& name) {
+  void* found = dlsym(library, name.c_str());
+  if (found == nullptr) fail("no " + name);
+  return reinterpret_cast<Function>(found);
+}
+
+using Integer = int64_t;  // a 32-bit interface reads it rightly on little-endian machines
+using Matrix = std::vector<double>;
+
+Matrix random_numbers(size_t count) {
+  Matrix result(count);
+  uint64_t state = 88172645463325252ULL;
+  for (double& x : result) {
+    state ^= state << 13;
+    state ^= state >> 7;
+    state ^= state << 17;
+    x = static_cast<double>(state >> 11) / 9007199254740992.0 - 0.5;
+  }
+  return result;
+}
+
+void multiply_into(Matrix* out, Integer n, const Matrix& a) {
+  using Gemm = void (*)(const char*, const char*, const Integer*, const Integer*, const Integer*,
+                        const double*, const double*, const Integer*, const double*, const Integer*,
+                        const double*, double*, const Integer*, size_t, size_t);
+  static const Gemm gemm = named<Gemm>(prefix + "dgemm_" + suffix);
+  const double one = 1;
+  const double zero = 0;
+  gemm("N", "N", &n, &n, &n, &one, a.data(), &n, a.data(), &n, &zero, out->data(), &n, 1, 1);
+}
+
+// Called again, it is inside the BLAS nearly all of the time.
+void multiply(Integer n) {
+  static Matrix a;
+  static Matrix out;
+  if (a.size() != static_cast<size_t>(n * n)) {
+    a = random_numbers(static_cast<size_t>(n * n));
+    out.resize(a.size());
+  }
+  multiply_into(&out, n, a);
+}
+
+void product_with_vector(Integer n, const Matrix& a) {
+  using Gemv = void (*)(const char*, const Integer*, const Integer*, const double*, const double*,
+                        const Integer*, const double*, const Integer*, const double*, double*,
+                        const Integer*, size_t);
+  static const Gemv gemv = named<Gemv>(prefix + "dgemv_" + suffix);
+  const double one = 1;
+  const double zero = 0;
+  const Integer step = 1;
+  Matrix out(static_cast<size_t>(n));
+  gemv("N", &n, &n, &one, a.data(), &n, a.data(), &step, &zero, out.data(), &step, 1);
+}
+
+void set_threads(int threads) {
+  named<void (*)(int)>(prefix + "openblas_set_num_threads" + suffix)(threads);
+}
+
+int argument(size_t index, int fallback) {
+  return index < arguments.size() ? atoi(arguments[index].c_str()) : fallback;
+}
+
+template <typename Work>
+[[noreturn]] void for_ever(Work work) {
+  for (;;) work();
+}
+
+// A child of `make_child` that does `work`, and the parent beside it.
+template <typename MakeChild, typename Work>
+[[noreturn]] void with_child(MakeChild make_child, Work work) {
+  const pid_t child = make_child();
+  if (child < 0) fail("no child");
+  if (child == 0) {
+    work();
+    stay();
+  }
+  stay_beside(child);
+}
+
+// `work` is in flight in another thread, for ever, when this returns.
+void put_in_flight(const std::function<void()>& work) {
+  static std::atomic<int> rounds;
+  rounds = 0;
+  std::thread([work] {
+    for (;;) {
+      work();
+      ++rounds;
+    }
+  }).detach();
+  while (rounds < 2) usleep(1000);
+  usleep(20000);
+}
+
+// ---- the situations
+
+// idle [N]: N threads; with a pool, after a call.
+void prepare_idle() {
+  if (argument(0, 0) != 0) set_threads(argument(0, 0));
+  if (library != nullptr) multiply(300);
+}
+
+void idle() {
+  prepare_idle();
+  stay_as_i_am();
+}
+
+// once [N]: the same, and an end.
+void once() {
+  prepare_idle();
+  say("once");
+}
+
+// The pool is at rest.
+void workers() {
+  multiply(400);
+  usleep(100000);
+  with_child(bare_fork, [] { multiply(400); });
+}
+
+// in-flight N [THREADS]: a large product, which another thread computes at the fork.
+void put_product_in_flight() {
+  if (argument(1, 0) != 0) set_threads(argument(1, 0));
+  multiply(400);
+  const Integer n = argument(0, 2500);
+  static const Matrix a = random_numbers(static_cast<size_t>(n * n));
+  static Matrix out(a.size());
+  put_in_flight([n] { multiply_into(&out, n, a); });
+}
+
+void in_flight() {
+  put_product_in_flight();
+  with_child(bare_fork, [] { multiply(400); });
+}
+
+// The same with fork's handlers: for a child under forksafe.
+void fork_in_flight() {
+  put_product_in_flight();
+  with_child(fork, [] { multiply(400); });
+}
+
+// The worker is at a product; a thread waits for it with the lock of the queue.
+void queue() {
+  const Integer n = 2500;
+  static const Matrix a = random_numbers(static_cast<size_t>(n * n));
+  static Matrix out(a.size());
+  put_in_flight([] { multiply_into(&out, n, a); });
+  std::thread([] { for_ever([] { product_with_vector(n, a); }); }).detach();
+  usleep(100000);
+  with_child(bare_fork, [] { product_with_vector(n, a); });
+}
+
+// locked [N]: another thread stands still with the first lock that a call takes.
+void locked() {
+  const int n = argument(0, 200);
+  multiply(n);
+  std::thread([n] {
+    const Matrix a = random_numbers(static_cast<size_t>(n) * static_cast<size_t>(n));
+    Matrix out(a.size());
+    keep_next_lock = true;
+    multiply_into(&out, n, a);
+    fail("the call took no lock");
+  }).detach();
+  while (!lock_is_held) usleep(1000);
+  with_child(bare_fork, [n] { multiply(n); });
+}
+
+// ---- not stuck
+
+// products N: in this process, for ever.
+void products() {
+  multiply(argument(0, 2500));
+  say("ready " + std::to_string(getpid()));
+  for_ever([] { multiply(argument(0, 2500)); });
+}
+
+// child-products N: in a child, for ever.
+void child_products() {
+  multiply(argument(0, 2500));
+  with_child(fork, [] { for_ever([] { multiply(argument(0, 2500)); }); });
+}
+
+// fork-loop N: a child, a product in both, for ever.
+void fork_loop() {
+  const int n = argument(0, 300);
+  multiply(n);
+  say("ready " + std::to_string(getpid()));
+  for_ever([n] {
+    const pid_t child = fork();
+    if (child == 0) {
+      multiply(n);
+      _exit(0);
+    }
+    multiply(n);
+    int status = 0;
+    if (waitpid(child, &status, 0) != child || status != 0) fail("a child failed");
+  });
+}
+
+// counted: computes and compares, and counts SIGUSR1 and SIGRTMIN, until SIGTERM; then says what
+// came of it. Signals from SIGRTMIN on are queued: each that was sent arrives.
+void counted() {
+  static std::atomic<long> signals{0};
+  static std::atomic<long> queued{0};
+  static std::atomic<bool> stop{false};
+  struct sigaction action = {};
+  action.sa_handler = [](int) { ++signals; };
+  sigaction(SIGUSR1, &action, nullptr);
+  action.sa_handler = [](int) { ++queued; };
+  sigaction(SIGRTMIN, &action, nullptr);
+  action.sa_handler = [](int) { stop = true; };
+  sigaction(SIGTERM, &action, nullptr);
+  const Matrix a = random_numbers(400 * 400);
+  Matrix expected(a.size());
+  Matrix out(a.size());
+  multiply_into(&expected, 400, a);
+  say("ready " + std::to_string(getpid()));
+  while (!stop) {
+    multiply_into(&out, 400, a);
+    if (out != expected) fail("inexact");
+  }
+  say("exact, SIGUSR1 " + std::to_string(signals) + ", SIGRTMIN " + std::to_string(queued));
+  _exit(0);
+}
+
+// ---- what can't be looked at
+
+void zombie() {
+  const pid_t child = fork();
+  if (child == 0) _exit(0);
+  siginfo_t how;
+  waitid(P_PID, static_cast<id_t>(child), &how, WEXITED | WNOWAIT);
+  say("ready " + std::to_string(child));
+  stay();
+}
+
+// Ready with the id of a thread that is not the first.
+void with_thread() {
+  std::thread([] {
+    say("ready " + std::to_string(syscall(SYS_gettid)));
+    stay();
+  }).join();
+}
+
+// A child that this process traces.
+void traced() {
+  const pid_t child = fork();
+  if (child == 0) stay();
+  if (ptrace(PTRACE_SEIZE, child, nullptr, nullptr) != 0) fail("PTRACE_SEIZE");
+  say("ready " + std::to_string(child));
+  stay();
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const std::map<std::string, void (*)()> situations = {
+      {"idle", idle},
+      {"once", once},
+      {"fork-in-flight", fork_in_flight},
+      {"workers", workers},
+      {"in-flight", in_flight},
+      {"queue", queue},
+      {"locked", locked},
+      {"products", products},
+      {"child-products", child_products},
+      {"fork-loop", fork_loop},
+      {"counted", counted},
+      {"zombie", zombie},
+      {"with-thread", with_thread},
+      {"traced", traced},
+  };
+  const auto found = argc > 4 ? situations.find(argv[4]) : situations.end();
+  if (found == situations.end()) fail("usage: specimen LIBRARY PREFIX SUFFIX SITUATION");
+  prefix = argv[2];
+  suffix = argv[3];
+  arguments.assign(argv + 5, argv + argc);
+  if (*argv[1] != '\0') {
+    library = dlopen(argv[1], RTLD_NOW | RTLD_LOCAL);
+    if (library == nullptr) fail(dlerror());
+  }
+  found->second();
+  return 0;
+}
