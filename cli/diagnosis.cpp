@@ -400,8 +400,9 @@ std::string cure_for(const Look& look, const Wait& wait) {
            "and run that under forksafe";
   }
   if (look.guard.enabled) {
-    return "it runs under forksafe already, so this is a defect of forksafe: please report it with "
-           "this output";
+    return "it runs under forksafe already. Unless it was made by _Fork() or a raw clone(), which "
+           "run "
+           "no handlers, this is a defect of forksafe: please report it with this output";
   }
   if (look.guard.loaded) {
     return "forksafe is loaded but switched off (FORKSAFE=0): run it without that";
@@ -481,9 +482,7 @@ void apply_rules(const FirstLook& first, Diagnosis* result) {
           });
       if (!stayed) continue;
       const bool asleep = first.sleeps.at(wait.tid).asleep;
-      if (!rule.holds({look, wait, first.sleeps}) ||
-          !(asleep || spins(look, wait)))
-        continue;
+      if (!rule.holds({look, wait, first.sleeps}) || !(asleep || spins(look, wait))) continue;
       result->stuck = true;
       result->code = rule.code;
       result->what = describe(look, wait, rule);

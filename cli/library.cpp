@@ -104,7 +104,9 @@ std::string edit_preload(std::string_view value, const std::string& library) {
   while (!value.empty()) {
     const size_t end = std::min(value.find_first_of(" :"), value.size());
     const std::string entry(value.substr(0, end));
-    if (!entry.empty() && !stands_for(entry, library)) result += ":" + entry;
+    if (!entry.empty() && !stands_for(entry, library)) {
+      result += (result.empty() ? "" : ":") + entry;
+    }
     value.remove_prefix(std::min(end + 1, value.size()));
   }
   return result;

@@ -27,6 +27,7 @@
 #include <sstream>
 
 #include "error.h"
+#include "library.h"
 
 namespace forksafe::cli {
 namespace {
@@ -48,25 +49,6 @@ double seconds_since(Clock::time_point start) {
 }
 
 // ---- The environment of the probe.
-
-// Without any libforksafe.so, and with `preload` first. The loader separates by ':' and ' '.
-std::string preload_list(const std::string& inherited, const std::string& preload) {
-  std::string list = preload;
-  std::string entry;
-  std::istringstream entries(inherited);
-  for (char c = ':'; c != '\0';) {
-    if (!entries.get(c)) c = '\0';
-    if (c != ':' && c != ' ' && c != '\0') {
-      entry += c;
-      continue;
-    }
-    if (!entry.empty() && entry.substr(entry.rfind('/') + 1) != "libforksafe.so") {
-      list += (list.empty() ? "" : ":") + entry;
-    }
-    entry.clear();
-  }
-  return list;
-}
 
 // Two threads hang as well as many, and don't have to be told from hung ones where many threads of
 // four callers spin for few processors.
@@ -92,7 +74,7 @@ std::vector<std::string> environment_with(const std::string& preload) {
       environment.push_back(variable);
     }
   }
-  const std::string list = preload_list(inherited, preload);
+  const std::string list = edit_preload(inherited, preload);
   if (!list.empty()) environment.push_back("LD_PRELOAD=" + list);
   return environment;
 }

@@ -91,7 +91,7 @@ TEST_CASE("check: GNU OpenMP is unsafe, with proof; and safe under forksafe", "[
   CHECK(guarded.json["text"] == "fork is safe here, under forksafe");
   CHECK(guarded.json["cure"].is_null());
   CHECK(guarded.json["runtimes"][0]["guarded"] == true);
-  CHECK_FALSE(is_running("forksafe-probe"));
+  CHECK_FALSE(is_running(forksafe_command() + "-probe"));
 }
 
 TEST_CASE("check: one thread, and a serial build", "[check serial]") {

@@ -395,7 +395,7 @@ TEST_CASE("stuck under forksafe, or under FORKSAFE=0: said so", "[diagnose guard
     CHECK(verdict.status == 1);
     CHECK(verdict.at("code") == "gnu-openmp-team");
     CHECK(verdict.process["guarded"] == true);
-    CHECK(verdict.at("cure").compare(0, 34, "it runs under forksafe already, so") == 0);
+    CHECK(verdict.at("cure").rfind("it runs under forksafe already.", 0) == 0);
   }
   command.environment["FORKSAFE"] = "0";
   Background background(command);
