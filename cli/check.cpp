@@ -8,7 +8,6 @@
 
 #include <algorithm>
 #include <functional>
-#include <map>
 #include <memory>
 #include <set>
 
@@ -89,7 +88,6 @@ struct Subject {
   Look look;
   std::string situation;  // in words
   std::string no_proof;   // why nothing is tried; empty where it can be
-  std::map<std::string, std::string> settings;
 };
 
 // What is tried runs the code of its libraries: only what is this user's own is run.
@@ -122,9 +120,7 @@ std::string situation_of(const Look& look, const char* moment) {
 Subject::Subject(pid_t pid, const char* moment, bool prove)
     : look(pid),
       situation(situation_of(look, moment)),
-      no_proof(why_no_proof(look.process, prove)) {
-  for (const char* name : kSettings) settings[name] = look.process.environment(name);
-}
+      no_proof(why_no_proof(look.process, prove)) {}
 
 RuntimeAnswers answer(const ThreadRuntime& runtime, const Objects& objects, bool prove_it) {
   RuntimeAnswers answers = {&runtime,
@@ -180,11 +176,12 @@ int report(const CheckOptions& options, const Subject& subject) {
   const bool prove_it = subject.no_proof.empty() && !look.runtimes.empty();
   if (prove_it) {
     check_library(library_path());
-    for (const auto& [name, value] : subject.settings) {
+    for (const char* name : kSettings) {
+      const std::string value = look.process.environment(name);
       if (value.empty()) {
-        unsetenv(name.c_str());
+        unsetenv(name);
       } else {
-        setenv(name.c_str(), value.c_str(), 1);
+        setenv(name, value.c_str(), 1);
       }
     }
   }
@@ -214,8 +211,7 @@ int report(const CheckOptions& options, const Subject& subject) {
   }
   std::string cure;
   if (!safe_now && !guarded) {
-    cure = "forksafe";
-    for (const std::string& word : look.process.arguments()) cure += " " + shell_quote(word);
+    cure = "forksafe " + shell_line(look.process.arguments());
   }
 
   if (options.json) {

@@ -271,20 +271,14 @@ constexpr Rule kRules[] = {
               c.workers_of(c.wait.runtime->object) == 0 && c.alone();
      },
      "a critical section or lock whose holder exists only in its parent"},
-    {"gnu-openmp-team",
-     [](const Case& c) {
-       return c.forked() && !c.wait.is_worker && c.openmp() != nullptr &&
-              c.openmp()->defines("GOMP_parallel") && !c.openmp()->defines("__kmpc_fork_call") &&
-              c.workers_of(c.openmp()) == 0 &&
-              (c.is(Kind::kGnuOpenMp) || (c.in("GOMP_parallel") && (c.yields() || c.locks())));
-     },
-     kLostTeam},
     // BLIS has barriers of its own inside of a region.
     {"gnu-openmp-team",
      [](const Case& c) {
-       return c.forked() && !c.wait.is_worker && c.is(Kind::kBlis) && c.openmp() != nullptr &&
-              !c.openmp()->defines("__kmpc_fork_call") && c.workers_of(c.openmp()) == 0 &&
-              c.in("GOMP_parallel") && !c.wait.in_c_library;
+       return c.forked() && !c.wait.is_worker && c.openmp() != nullptr &&
+              is_gnu_openmp(*c.openmp()) && c.workers_of(c.openmp()) == 0 &&
+              (c.is(Kind::kGnuOpenMp) ||
+               (c.in("GOMP_parallel") &&
+                (c.yields() || c.locks() || (c.is(Kind::kBlis) && !c.wait.in_c_library))));
      },
      kLostTeam},
     {"llvm-openmp-team",
@@ -401,31 +395,21 @@ std::string cure_for(const Look& look, const Wait& wait) {
   }
   if (look.guard.enabled) {
     return "it runs under forksafe already. Unless it was made by _Fork() or a raw clone(), which "
-           "run "
-           "no handlers, this is a defect of forksafe: please report it with this output";
+           "run no handlers, this is a defect of forksafe: please report it with this output";
   }
   if (look.guard.loaded) {
     return "forksafe is loaded but switched off (FORKSAFE=0): run it without that";
   }
   // What to type is the command of the process that forked.
+  ProcessStatus status = look.process.status();
+  const char* who = status.forked ? "the parent" : "it";
   std::vector<std::string> command = look.process.arguments();
-  std::string who = "it";
-  if (look.process.status().forked) {
-    who = "the parent";
-    pid_t ancestor = look.process.pid();
-    ProcessStatus status = look.process.status();
-    while (status.forked && status.parent > 1) {
-      ancestor = status.parent;
-      if (!read_status(ancestor, &status)) break;
-    }
-    std::ifstream file(fmt::format("/proc/{}/cmdline", ancestor));
-    std::vector<std::string> words;
-    for (std::string word; std::getline(file, word, '\0');) words.push_back(word);
-    if (!words.empty()) command = words;
+  while (status.forked && status.parent > 1) {
+    const std::vector<std::string> of_parent = read_arguments(status.parent);
+    if (!of_parent.empty()) command = of_parent;
+    if (!read_status(status.parent, &status)) break;
   }
-  std::string typed = "forksafe";
-  for (const std::string& word : command) typed += " " + shell_quote(word);
-  return fmt::format("run {} under forksafe:  {}", who, typed);
+  return fmt::format("run {} under forksafe:  forksafe {}", who, shell_line(command));
 }
 
 }  // namespace

@@ -22,10 +22,11 @@ std::string probe_path();
 /// switched off, so nothing stays behind.
 void check_library(const std::string& path);
 
-/// A value of LD_PRELOAD with `library` in front, once; without any where `library` is empty. Other entries keep their order; those that
-/// are the same string, the same file (device and inode) or another libforksafe.so go: two copies
-/// in one process would each take the other for libc and call it for ever. Entries are separated by
-/// colons or spaces (glibc, elf/rtld.c, handle_preload_list); the result has colons.
+/// A value of LD_PRELOAD with `library` in front, once; without any where `library` is empty. Other
+/// entries keep their order; those that are the same string, the same file (device and inode) or
+/// another libforksafe.so go: two copies in one process would each take the other for libc and call
+/// it for ever. Entries are separated by colons or spaces (glibc, elf/rtld.c, handle_preload_list);
+/// the result has colons.
 std::string edit_preload(std::string_view value, const std::string& library);
 
 }  // namespace forksafe::cli

@@ -146,6 +146,12 @@ bool read_status(pid_t pid, ProcessStatus* status) {
   return true;
 }
 
+std::vector<std::string> read_arguments(pid_t pid) {
+  std::string text;
+  return read_file(proc_path(pid, "cmdline"), &text) ? split_at_nul(text)
+                                                     : std::vector<std::string>();
+}
+
 Process::Process(pid_t pid) {
   if (!read_status(pid, &status_)) {
     throw Error(fmt::format("process {}: there is none with this id", pid));
@@ -155,7 +161,8 @@ Process::Process(pid_t pid) {
                             status_.group_leader));
   }
   std::string text;
-  if (read_file(proc_path(pid, "cmdline"), &text)) arguments_ = split_at_nul(text);
+  arguments_ = read_arguments(pid);
+  if (read_file(proc_path(pid, "environ"), &text)) environment_ = split_at_nul(text);
   char link[PATH_MAX];
   const ssize_t size = readlink(proc_path(pid, "exe").c_str(), link, sizeof link);
   if (size > 0) program_.assign(link, static_cast<size_t>(size));
@@ -183,9 +190,7 @@ std::string Process::name() const {
 }
 
 std::string Process::environment(const std::string& name) const {
-  std::string text;
-  if (!read_file(proc_path(pid(), "environ"), &text)) return "";
-  for (const std::string& entry : split_at_nul(text)) {
+  for (const std::string& entry : environment_) {
     if (entry.compare(0, name.size() + 1, name + "=") == 0) return entry.substr(name.size() + 1);
   }
   return "";

@@ -65,8 +65,12 @@ class Process {
   ProcessStatus status_;
   std::vector<Mapping> mappings_;
   std::vector<std::string> arguments_;
+  std::vector<std::string> environment_;
   std::string program_;
 };
+
+/// The command line of a process; empty when it can't be read.
+std::vector<std::string> read_arguments(pid_t pid);
 
 /// All processes below `pid`, and `pid` itself first, parents before children.
 std::vector<pid_t> process_tree(pid_t pid);

@@ -28,6 +28,7 @@
 
 #include "error.h"
 #include "library.h"
+#include "run.h"
 
 namespace forksafe::cli {
 namespace {
@@ -77,13 +78,6 @@ std::vector<std::string> environment_with(const std::string& preload) {
   const std::string list = edit_preload(inherited, preload);
   if (!list.empty()) environment.push_back("LD_PRELOAD=" + list);
   return environment;
-}
-
-std::vector<char*> as_argv(std::vector<std::string>& strings) {
-  std::vector<char*> pointers;
-  for (std::string& s : strings) pointers.push_back(s.data());
-  pointers.push_back(nullptr);
-  return pointers;
 }
 
 // ---- What a process does, by /proc.
@@ -307,7 +301,7 @@ Proof prove(const std::string& probe, const std::string& library,
   std::vector<std::string> command = {probe, idle ? "idle" : "in-flight",
                                       std::to_string(idle ? kIdleForks : kInFlightForks), library};
   command.insert(command.end(), dependencies.begin(), dependencies.end());
-  std::vector<std::string> variables = environment_with(preload);
+  const std::vector<std::string> variables = environment_with(preload);
   std::vector<char*> arguments = as_argv(command);
   std::vector<char*> environment = as_argv(variables);
   const Capture output;

@@ -12,6 +12,8 @@
 #include <chrono>
 #include <nlohmann/json.hpp>
 
+#include "run.h"
+
 namespace forksafe::cli {
 namespace {
 
@@ -25,9 +27,7 @@ bool read_output(const std::vector<std::string>& command, std::string* output) {
   posix_spawn_file_actions_init(&actions);
   posix_spawn_file_actions_adddup2(&actions, ends[1], STDOUT_FILENO);
   posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
-  std::vector<char*> arguments;
-  for (const std::string& a : command) arguments.push_back(const_cast<char*>(a.c_str()));
-  arguments.push_back(nullptr);
+  const std::vector<char*> arguments = as_argv(command);
   pid_t child = 0;
   const int error =
       posix_spawnp(&child, arguments[0], &actions, nullptr, arguments.data(), environ);

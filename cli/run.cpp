@@ -67,19 +67,7 @@ void print(const RunOptions& options, const std::vector<std::string>& changes) {
     const size_t value = change.find('=') + 1;
     printf("%s%s\n", change.substr(0, value).c_str(), shell_quote(change.substr(value)).c_str());
   }
-  std::string line;
-  for (const std::string& word : options.command) {
-    line += (line.empty() ? "" : " ") + shell_quote(word);
-  }
-  printf("%s\n", line.c_str());
-}
-
-std::vector<char*> pointers(const std::vector<std::string>& strings) {
-  std::vector<char*> result;
-  result.reserve(strings.size() + 1);
-  for (const std::string& s : strings) result.push_back(const_cast<char*>(s.c_str()));
-  result.push_back(nullptr);
-  return result;
+  printf("%s\n", shell_line(options.command).c_str());
 }
 
 // The library itself would be silent: a log is not the program's trouble.
@@ -143,6 +131,20 @@ std::string shell_quote(const std::string& text) {
   return quoted + "'";
 }
 
+std::string shell_line(const std::vector<std::string>& words) {
+  std::string line;
+  for (const std::string& word : words) line += (line.empty() ? "" : " ") + shell_quote(word);
+  return line;
+}
+
+std::vector<char*> as_argv(const std::vector<std::string>& words) {
+  std::vector<char*> result;
+  result.reserve(words.size() + 1);
+  for (const std::string& word : words) result.push_back(const_cast<char*>(word.c_str()));
+  result.push_back(nullptr);
+  return result;
+}
+
 int run(const RunOptions& options) {
   const std::string library = library_path();
   const std::vector<std::string> changes = environment_changes(options, library);
@@ -155,8 +157,7 @@ int run(const RunOptions& options) {
     return 0;
   }
   const std::vector<std::string> environment = changed_environment(changes);
-  execvpe(options.command[0].c_str(), pointers(options.command).data(),
-          pointers(environment).data());
+  execvpe(options.command[0].c_str(), as_argv(options.command).data(), as_argv(environment).data());
   const int error = errno;
   throw Error(options.command[0] + ": " + strerror(error), exec_status(error));
 }

@@ -211,10 +211,6 @@ class Unwinder {
   std::unordered_map<unw_word_t, std::vector<char>> pages_;  // of the stopped thread's stack
 };
 
-}  // namespace
-
-namespace {
-
 #if defined(__x86_64__)
 // Where the call in front of `returns_to` went: a function of the caller's own, one behind its PLT,
 // or one behind its GOT; 0 where that is not a call of one of these kinds (Intel SDM, CALL, JMP).

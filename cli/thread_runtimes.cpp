@@ -56,7 +56,7 @@ constexpr Recogniser kRecognisers[] = {
      [](const Object& o) { return is_kmp(o) && starts_with(o.name(), "libiomp"); },
      "Intel's OpenMP"},
     {Kind::kLlvmOpenMp, is_kmp, "LLVM's OpenMP"},
-    {Kind::kGnuOpenMp, [](const Object& o) { return o.defines("GOMP_parallel"); }, "GNU OpenMP"},
+    {Kind::kGnuOpenMp, is_gnu_openmp, "GNU OpenMP"},
     {Kind::kMkl, is_mkl, "MKL"},
     {Kind::kOpenBlas, is_openblas, "OpenBLAS"},
     {Kind::kBlis, is_blis, "BLIS"},
@@ -246,8 +246,7 @@ const Fork kMayHang = {false, "may hang", "a child that computes hangs at times"
 // What was measured: tests/scenarios has the cases.
 void find_behaviour(ThreadRuntime* r) {
   r->idle = r->in_flight = r->idle_guarded = r->in_flight_guarded = kSafe;
-  const bool gnu =
-      r->openmp != nullptr && r->openmp->defines("GOMP_parallel") && !is_kmp(*r->openmp);
+  const bool gnu = r->openmp != nullptr && is_gnu_openmp(*r->openmp);
   const bool one_thread = r->threads == 1 && r->workers.value_or(0) == 0;
   switch (r->kind) {
     case Kind::kGnuOpenMp:
@@ -307,6 +306,10 @@ const char* ThreadRuntime::name() const {
 
 bool ThreadRuntime::is_openmp() const {
   return kind == Kind::kGnuOpenMp || kind == Kind::kLlvmOpenMp || kind == Kind::kIntelOpenMp;
+}
+
+bool is_gnu_openmp(const Object& object) {
+  return object.defines("GOMP_parallel") && !is_kmp(object);
 }
 
 bool is_c_library(const Object& object) {
@@ -403,8 +406,9 @@ std::vector<ThreadRuntime> find_thread_runtimes(const Process& process, const Ob
 
     // What is looked for at each fork, and MKL, which hangs in nothing but its OpenMP. OpenBLAS is
     // adopted when it is loaded.
-    r.guarded = guarded && (r.kind == Kind::kGnuOpenMp || r.kind == Kind::kBlis ||
-                            (r.kind == Kind::kMkl && r.openmp != nullptr && !is_kmp(*r.openmp)));
+    r.guarded =
+        guarded && (r.kind == Kind::kGnuOpenMp || r.kind == Kind::kBlis ||
+                    (r.kind == Kind::kMkl && r.openmp != nullptr && is_gnu_openmp(*r.openmp)));
     for (const State::Module& module : state.modules) {
       if (!guarded || module.base != r.object->base()) continue;
       r.guarded = true;

@@ -72,6 +72,9 @@ std::vector<ThreadRuntime> find_thread_runtimes(const Process& process, const Ob
 /// its stack. Null for a stack that could not be read.
 const Object* started_in(const ThreadStack& stack);
 
+/// Whether an object is GNU OpenMP: LLVM's and Intel's define its functions too.
+bool is_gnu_openmp(const Object& object);
+
 /// Whether an object is a part of the C library: libc itself, libpthread, the dynamic linker.
 bool is_c_library(const Object& object);
 

@@ -16,6 +16,7 @@
 
 #include "error.h"
 #include "process.h"
+#include "run.h"
 #include "target.h"
 
 namespace forksafe::cli {
@@ -61,10 +62,7 @@ class Signals {
   char byte;
   if (read(go, &byte, 1) != 1) _exit(126);
   dup2(STDERR_FILENO, STDOUT_FILENO);
-  std::vector<char*> arguments;
-  for (const std::string& a : command) arguments.push_back(const_cast<char*>(a.c_str()));
-  arguments.push_back(nullptr);
-  execvp(arguments[0], arguments.data());
+  execvp(command[0].c_str(), as_argv(command).data());
   _exit(exec_status(errno));
 }
 
