@@ -11,8 +11,8 @@
 namespace forksafe_test {
 namespace {
 
-// So long without an answer counts as stuck. A child computes for milliseconds; the look at the
-// stack tells a hang from a slow machine.
+// After so long without an answer it is looked at. A child computes for milliseconds; the look at
+// the stacks tells a hang from a slow machine.
 constexpr double kQuietWithout = 3;
 constexpr double kQuietWith = 40;
 
@@ -129,7 +129,6 @@ Outcome expect_trouble(Command command) {
   // Status 2 is a wrong usage of the test program.
   CHECK_FALSE((outcome.end == Outcome::End::kExited && outcome.status == 2));
   CHECK(outcome.end != Outcome::End::kTooLong);
-  if (outcome.end == Outcome::End::kStuck) CHECK_FALSE(outcome.stuck.empty());
   printf("without: %s\n", outcome.describe().c_str());
   return outcome;
 }

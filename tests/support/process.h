@@ -11,7 +11,7 @@ namespace forksafe_test {
 struct Command {
   std::vector<std::string> arguments;
   std::map<std::string, std::string> environment;  ///< added to this process's
-  double quiet_seconds = 30;                       ///< so long without output means stuck
+  double quiet_seconds = 30;  ///< so long without output, and it is looked at: slow, or stuck?
   double total_seconds = 120;
 };
 
