@@ -136,7 +136,7 @@ Answer ask(std::vector<std::string> words, const Environment& environment) {
   command.arguments = words;
   command.environment = environment;
   Background asked(command);
-  const int status = asked.wait(60);
+  const int status = asked.wait(150);
   return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), asked.output(),
           asked.errors()};
 }
