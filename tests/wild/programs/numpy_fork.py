@@ -1,0 +1,15 @@
+# SPDX-License-Identifier: Apache-2.0
+"""os.fork: idle, or with another thread inside a @ a."""
+import contextlib
+import sys
+
+import numpy as np
+
+import wild
+
+a = np.random.default_rng(1).standard_normal((400, 400))
+b = np.random.default_rng(2).standard_normal((300, 300))
+
+
+with wild.in_flight(lambda: b @ b) if sys.argv[1] == "flight" else contextlib.nullcontext():
+    wild.fork_and_compare(lambda: a @ a)

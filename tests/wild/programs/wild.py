@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the Python programs of the cases share. Each dot on standard output is a fork that came
+back well."""
+import contextlib
+import os
+import sys
+import threading
+import time
+
+forks = int(os.environ.get("WILD_FORKS", "20"))
+
+
+def parent_is_ready():
+    """Asks to be looked at by run_case.py, and waits for it: this process forks next."""
+    request = os.path.join(os.environ["WILD_FOLDER"], f"parent-{os.getpid()}")
+    with open(request, "w", encoding="ascii"):
+        pass
+    while os.path.exists(request):
+        time.sleep(0.01)
+
+
+def forked_well(count=1):
+    sys.stdout.write("." * count)
+    sys.stdout.flush()
+
+
+def same(a, b):
+    """Equal to the bit: arrays, numbers, or lists of them."""
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a.tobytes() == b.tobytes() if hasattr(a, "tobytes") else a == b
+
+
+@contextlib.contextmanager
+def in_flight(function, threads=1):
+    """Other threads call `function` over and over, as long as the block lasts. Each result must
+    be the same."""
+    stop = threading.Event()
+    expected = function()
+    wrong = []
+
+    def work():
+        while not stop.is_set():
+            if not same(function(), expected):
+                wrong.append(1)
+
+    workers = [threading.Thread(target=work) for _ in range(threads)]
+    for worker in workers:
+        worker.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for worker in workers:
+            worker.join()
+    if wrong:
+        sys.exit("a call in flight got another result")
+
+
+def fork_and_compare(function, equal=same):
+    """Calls `function` in this process, then in `forks` children, then here again: all results
+    must be equal."""
+    expected = function()
+    parent_is_ready()
+    for _ in range(forks):
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if equal(function(), expected) else 3)
+        status = os.waitpid(child, 0)[1]
+        if status != 0:
+            sys.exit(f"a child ended with wait status {status:#x}")
+        forked_well()
+    if not equal(function(), expected):
+        sys.exit("the parent gets another result after its forks")

@@ -1,0 +1,287 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Runs one case of cases/ without the library and with it, and writes down what came of it.
+
+    run_case.py --build BUILD --forksafe PATH NAME
+
+The program of a case works in its parent first, forks, compares what the child computes with what
+the parent did, and prints a dot for each fork that came back well. Before it forks it asks to be
+looked at (programs/wild.py: parent_is_ready()): a worker of the case's runtime must be alive then.
+
+Exit status: 0 it was as the table expects without, and passed with; 1 not so; 77 it can't be run
+here, and standard output says why. The result goes to BUILD/wild/results/NAME.json.
+"""
+import argparse
+import ctypes
+import json
+import os
+import re
+import selectors
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from importlib import metadata
+from pathlib import Path
+
+import cases
+
+PR_SET_CHILD_SUBREAPER = 36
+QUIET = 4  # seconds without output, and the processes are looked at: slow, or stuck?
+# A degraded child computes with one thread, exactly, but to other bits: on a busy machine a call
+# may take longer than the default of 1000.
+WAIT_MS = "20000"
+
+
+class Skipped(Exception):
+    """The case can't be run here."""
+
+
+class Attempt:
+    """One run of a program, without or with the library."""
+
+    def __init__(self, case, command, environment, forksafe):
+        self.case = case
+        self.forksafe = forksafe
+        self.parents = []  # what `forksafe diagnose` saw of each process about to fork
+        self.forks = 0
+        with tempfile.TemporaryDirectory(prefix="forksafe-wild-") as folder:
+            self.folder = Path(folder)
+            self.errors = self.folder / "errors"
+            environment = {**environment, "WILD_FOLDER": folder}
+            start = time.monotonic()
+            with self.errors.open("wb") as errors:
+                self.process = subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors,
+                    env=environment, cwd=folder, start_new_session=True)
+            try:
+                self.outcome, self.text = self.watch(start)
+            finally:
+                end_descendants()
+            self.seconds = time.monotonic() - start
+
+    def watch(self, start):
+        """Follows the program to its end, or until it is stuck: an outcome, and words for it."""
+        selector = selectors.DefaultSelector()
+        selector.register(self.process.stdout, selectors.EVENT_READ)
+        os.set_blocking(self.process.stdout.fileno(), False)
+        last_output = time.monotonic()
+        while True:
+            selector.select(0.02)
+            output = self.process.stdout.read()
+            if output:
+                self.forks += output.count(b".")
+                last_output = time.monotonic()
+                continue
+            if self.look_at_parents():
+                last_output = time.monotonic()
+            status = self.process.poll()
+            if status is not None:
+                return self.judge_end(status)
+            now = time.monotonic()
+            if now - last_output > QUIET:
+                stuck = [d for d in self.diagnose("--children", self.process.pid) if d["stuck"]]
+                if stuck:
+                    return "hangs", "; ".join(place(d, self.process.pid) for d in stuck[:3])
+                last_output = now
+            if now - start > self.case.seconds:
+                return "hangs", f"not ended after {self.case.seconds} s: {self.last_error()}"
+
+    def judge_end(self, status):
+        if status < 0:
+            return "crashes", signal.Signals(-status).name
+        if status > 0:
+            return "fails", f"status {status}: {self.last_error()}"
+        if self.forks < self.case.forks:
+            return "fails", f"{self.forks} forks of {self.case.forks} came back well"
+        return "passes", ""
+
+    def last_error(self):
+        lines = self.errors.read_text(errors="replace").strip().splitlines()
+        return lines[-1][:300] if lines else ""
+
+    def look_at_parents(self):
+        """Looks at the processes that have asked for it, and lets them go on."""
+        seen = list(self.folder.glob("parent-*"))
+        for request in seen:
+            self.parents += self.diagnose(request.name.removeprefix("parent-"))
+            request.unlink()
+        return bool(seen)
+
+    def diagnose(self, *words):
+        answer = subprocess.run([self.forksafe, "diagnose", "--json", *map(str, words)],
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
+        return json.loads(answer.stdout) if answer.stdout.strip() else []
+
+
+def place(diagnosis, leader):
+    where = "the parent" if diagnosis["pid"] == leader else "a child"
+    return f"{where}: {diagnosis['code']}, {diagnosis['place']}"
+
+
+def end_descendants():
+    """Ends and reaps all that this process started: orphans come to it (see main)."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        for pid in descendants(os.getpid()):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0] != 0:
+                pass
+        except ChildProcessError:
+            return
+        time.sleep(0.01)
+
+
+def descendants(ancestor):
+    children = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        children.setdefault(int(fields[1]), []).append(int(stat.parent.name))
+    found = children.get(ancestor, [])
+    for pid in found:
+        found += children.get(pid, [])
+    return found
+
+
+def workers(parent, runtime):
+    """How many threads of a process were started by the object that `runtime` (a pattern) names."""
+    count = 0
+    for thread in parent["threads"]:
+        outermost = [f["object"] or "" for f in reversed(thread["frames"])
+                     if not re.match(r"libc[.-]|libpthread|ld-", os.path.basename(f["object"] or ""))]
+        if thread["tid"] != parent["pid"] and outermost:
+            count += re.search(runtime, os.path.basename(outermost[0])) is not None
+    return count
+
+
+def guarded(parent, runtime):
+    """Whether each copy of the runtime that fork would harm is guarded."""
+    return all(r["guarded"] for r in parent["runtimes"]
+               if re.search(runtime, os.path.basename(r["filepath"])) and
+               not r["fork_in_flight"]["safe"])
+
+
+def check(case, without, with_library):
+    """The reasons why the case has failed."""
+    problems = []
+    for name, attempt in (("without", without), ("with", with_library)):
+        if not any(workers(p, case.runtime) > 0 for p in attempt.parents):
+            problems.append(f"{name}: no parent had a second thread of {case.runtime} before it "
+                            f"forked ({attempt.outcome}: {attempt.text})")
+    if without.outcome not in case.without:
+        problems.append(f"without: expected {' or '.join(case.without)}, and it "
+                        f"{without.outcome}: {without.text}")
+    if with_library.outcome != case.with_library:
+        problems.append(f"with: expected that it {case.with_library}, and it "
+                        f"{with_library.outcome}: {with_library.text}")
+    if not all(guarded(p, case.runtime) for p in with_library.parents):
+        problems.append("with: the runtime was not guarded")
+    return problems
+
+
+def versions(case, folder):
+    """The packages of the case, by name and version; Skipped when one is missing."""
+    found = {}
+    installed = {}
+    if case.environment:
+        sites = [str(p) for p in folder.glob("lib/python3*/site-packages")]
+        installed = {d.metadata["Name"].lower().replace("_", "-"): d.version
+                     for d in metadata.distributions(path=sites)}
+    for package in case.packages:
+        if package.lower() not in installed:
+            raise Skipped(f"{package} is not installed in {folder} (sh scripts/test.sh --wild)")
+        found[package] = installed[package.lower()]
+    for package in case.debian:
+        answer = subprocess.run(
+            ["dpkg-query", "-W", "-f", "${db:Status-Status} ${Version}", package],
+            capture_output=True, text=True, check=False)
+        status, _, version = answer.stdout.partition(" ")
+        if status != "installed":
+            raise Skipped(f"Debian's {package} is not installed (sh scripts/test.sh --wild)")
+        found[package] = version
+    return found
+
+
+def command_of(case, build, environment_folder):
+    """The command line of a case: its program's suffix says what runs it."""
+    program, *arguments = shlex.split(case.run)
+    source = Path(__file__).parent / "programs" / program
+    python = environment_folder / "bin" / "python" if case.environment else "/usr/bin/python3"
+    runners = {".py": [python], ".R": ["Rscript", "--vanilla"],
+               ".m": ["octave-cli", "--no-gui", "--quiet", "--norc"], ".sh": ["sh"]}
+    runner = runners.get(source.suffix)
+    if runner is None:
+        return [str(build / "tests" / "wild" / program), *arguments]
+    return [*map(str, runner), str(source), *arguments]
+
+
+def environment_of(case, environment_folder):
+    environment = {name: value for name, value in os.environ.items()
+                   if not re.match("FORKSAFE|LD_|MALLOC_|PYTHON|VIRTUAL_ENV", name) and
+                   not name.endswith("_NUM_THREADS")}
+    environment["PATH"] = f"{environment_folder}/bin:/usr/bin:/bin:/usr/sbin:/sbin"
+    environment["PYTHONPATH"] = str(Path(__file__).parent / "programs")
+    environment["PYTHONDONTWRITEBYTECODE"] = "1"
+    environment["WILD_FORKS"] = str(case.forks)
+    environment["FORKSAFE_WAIT_MS"] = WAIT_MS
+    environment.update(case.variables)
+    return environment
+
+
+def summary(attempt):
+    return {"outcome": attempt.outcome, "text": attempt.text, "forks": attempt.forks,
+            "seconds": round(attempt.seconds, 1)}
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--build", type=Path, required=True)
+    parser.add_argument("--forksafe", type=os.path.abspath, required=True)
+    parser.add_argument("name")
+    options = parser.parse_args()
+    # Orphans of a case come to us, so that nothing of it is left when it ends.
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+    case = cases.by_name(options.name)
+    result = options.build / "wild" / "results" / f"{cases.file_name(case.name)}.json"
+    result.parent.mkdir(parents=True, exist_ok=True)
+    result.unlink(missing_ok=True)
+    folder = options.build / "wild" / case.environment
+    try:
+        packages = versions(case, folder)
+    except Skipped as reason:
+        print(f"skipped: {reason}")
+        return 77
+    command = command_of(case, options.build, folder)
+    environment = environment_of(case, folder)
+    print("$", shlex.join(command), flush=True)
+    without = Attempt(case, command, environment, options.forksafe)
+    print("without:", summary(without), flush=True)
+    with_library = Attempt(case, [options.forksafe, *command], environment, options.forksafe)
+    print("with:", summary(with_library), flush=True)
+
+    problems = check(case, without, with_library)
+    parent = next((p for p in with_library.parents if workers(p, case.runtime)), None)
+    result.write_text(json.dumps({
+        "name": case.name, "group": case.group, "what": case.what, "why": case.why,
+        "packages": packages, "runtime": case.runtime,
+        "runtimes": parent["runtimes"] if parent else [],
+        "parent_threads": len(parent["threads"]) if parent else None,
+        "without": summary(without), "with": summary(with_library), "problems": problems,
+    }, indent=1) + "\n")
+    for problem in problems:
+        print("FAILED", problem)
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
