@@ -28,6 +28,10 @@ struct OpenBlas {
   long* cpu_available[kMaxCounters];
   int cpu_available_count;
   long cpu_available_initial;
+  /// Where they have no names: the most that one of them may lack in this process, by calls that
+  /// were in flight at the forks that it comes from; and by those at the fork under way.
+  int cpu_lost;
+  int cpu_lost_next;
 
   bool rested;  ///< for the fork under way: nothing is in flight that the child can't undo
 

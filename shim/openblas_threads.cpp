@@ -21,7 +21,9 @@
 //   its PLT stand under the calls gate (Debian's, conda's).
 // - CPU_AVAILABLE (0.3.27 to 0.3.29): a level-3 call counts it down on its way in and up on its
 //   way out. A child would inherit the deficit of calls in flight, and wait for it to go for ever.
-//   The child sets it to its initial value where .symtab names it.
+//   The child sets it to its initial value where .symtab names it. Where a build is stripped
+//   (Debian 13's) the deficit is bounded: only where it could keep a child's call waiting has the
+//   child one thread.
 #include <fcntl.h>
 #include <linux/stat.h>
 
@@ -37,33 +39,41 @@ void each(Step step) {
   each_openblas(false, step);
 }
 
-// Threads of this process (proc(5): a task directory has two links and one for each thread).
+// Threads of this process (proc(5): a task directory has two links and one for each thread); many
+// where there is no /proc.
 int count_threads() {
   // Not stat: its name in libc is newer than glibc 2.31.
   struct statx status;
   const long failed = syscall(SYS_statx, AT_FDCWD, "/proc/self/task", 0, STATX_NLINK, &status);
-  return failed == 0 ? static_cast<int>(status.stx_nlink) - 2 : 0;
+  return failed == 0 ? static_cast<int>(status.stx_nlink) - 2 : 1024;
 }
 
-int count_workers() {
+// Those that may be inside a call: all but the forking one and the workers of all copies.
+int count_other_threads() {
   int workers = 0;
   each([&](OpenBlas* blas) { workers += blas->module->workers.load(); });
-  return workers;
+  return count_threads() - 1 - workers;
 }
 
-// Whether a call in flight can leave something behind that the child can't find: a stripped build
-// whose internals don't call each other through the PLT, or 0.3.27 to 0.3.29 without names.
-bool is_blind(const OpenBlas& blas) {
-  const bool queue_is_seen =
-      blas.exec_queue_is_named || blas.module->behind[static_cast<size_t>(Door::kExecBlasAsync)];
-  const bool counts = blas.version >= 327 && blas.version <= 329;
-  return !queue_is_seen || (counts && blas.cpu_available_count == 0);
+// 0.3.27 to 0.3.29 without names: whether the counters that a child inherits may be too low for its
+// calls. They start at the number of threads that the build was made for, and each thread other than
+// the workers may be inside one level-3 call, which counts at most the whole pool down.
+bool may_lack_cpus(OpenBlas* blas) {
+  const bool counts = blas->version >= 327 && blas->version <= 329;
+  if (!counts || blas->cpu_available_count != 0) return false;
+  const int pool = blas->num_threads != nullptr && *blas->num_threads > *blas->cpu_number
+                       ? *blas->num_threads
+                       : *blas->cpu_number;
+  const int lost = blas->cpu_lost + count_other_threads() * pool;
+  if (blas->cpu_lost_next != lost) blas->cpu_lost_next = lost;
+  const int wanted = options().child_threads > pool ? options().child_threads : pool;
+  return lost != 0 && lost + wanted > blas->max_threads;
 }
 
 // FORKSAFE_POOL=drop: the pool is torn down if its workers are the only other threads. Nobody can
 // be in a call then; and with other threads about, the process would not look single-threaded.
 void drop_pools() {
-  if (count_threads() != 1 + count_workers()) return;
+  if (count_other_threads() != 0) return;
   each([](OpenBlas* blas) {
     if (blas->module->workers.load() == 0) return;
     blas->shutdown();
@@ -78,10 +88,15 @@ void rest_calls() {
   each([](OpenBlas* blas) {
     Module* module = blas->module;
     const char* why = nullptr;
+    // Of a stripped build whose internals don't call each other through the PLT nothing is seen.
+    const bool queue_is_seen = blas->exec_queue_is_named ||
+                               module->behind[static_cast<size_t>(Door::kExecBlasAsync)] != nullptr;
     if (*module->calls_depth() != 0 || *module->brief_depth() != 0) {
       why = "the fork comes from inside a call";
-    } else if (is_blind(*blas) && count_threads() > 1 + count_workers()) {
+    } else if (!queue_is_seen && count_other_threads() > 0) {
       why = "this build hides what calls in flight leave behind";
+    } else if (may_lack_cpus(blas)) {
+      why = "this build hides how many processors its calls in flight hold";
     } else if (module->overflowed.load()) {
       why = "it has more locks than there is room for";
     }
@@ -113,6 +128,7 @@ void child() {
       long* counter = blas->cpu_available[i];
       if (*counter != blas->cpu_available_initial) *counter = blas->cpu_available_initial;
     }
+    if (blas->cpu_lost != blas->cpu_lost_next) blas->cpu_lost = blas->cpu_lost_next;
     shut_down_in_child(blas);
     int threads = options().child_threads;
     if (threads > blas->max_threads && blas->max_threads != 0) threads = blas->max_threads;
