@@ -49,6 +49,16 @@ void settle_fresh_buffer(Module* m) {
   fresh.address = nullptr;
 }
 
+// Inside the calls gate: no fork finds another thread here.
+void renew_omp_locks(Module* m) {
+  m->omp_locks_renewal.lock();
+  if (m->omp_locks_lost.load()) {
+    m->omp_locks.each(m->behind_door<void (*)(void*)>(Door::kOmpInitLock));
+    m->omp_locks_lost.store(false, std::memory_order_release);
+  }
+  m->omp_locks_renewal.unlock();
+}
+
 // One set of functions for each slot, so that a door knows its module without a search.
 template <int Slot>
 struct Doors {
@@ -157,11 +167,18 @@ struct Doors {
     leave_brief(m);
   }
 
+  static void omp_init_lock(void* lock) {
+    Module* m = self();
+    m->behind_door<void (*)(void*)>(Door::kOmpInitLock)(lock);
+    note(m, &m->omp_locks, lock);
+  }
+
   // A computation is in flight from the first OpenMP lock that a thread takes to the last that it
   // gives back.
   static void omp_set_lock(void* lock) {
     Module* m = self();
     enter_calls(m);
+    if (m->omp_locks_lost.load(std::memory_order_acquire)) renew_omp_locks(m);
     m->behind_door<void (*)(void*)>(Door::kOmpSetLock)(lock);
   }
 
@@ -195,23 +212,15 @@ struct Doors {
       void* function[kDoorCount];
     };
     return Table{{
-        reinterpret_cast<void*>(mutex_lock),
-        reinterpret_cast<void*>(mutex_unlock),
-        reinterpret_cast<void*>(mutex_destroy),
-        reinterpret_cast<void*>(cond_wait),
-        reinterpret_cast<void*>(cond_signal),
-        reinterpret_cast<void*>(cond_destroy),
-        reinterpret_cast<void*>(thread_create),
-        reinterpret_cast<void*>(thread_join),
-        reinterpret_cast<void*>(map_memory),
-        reinterpret_cast<void*>(exec_blas),
-        reinterpret_cast<void*>(exec_blas_async),
-        reinterpret_cast<void*>(memory_alloc),
-        reinterpret_cast<void*>(memory_free),
-        reinterpret_cast<void*>(omp_set_lock),
-        reinterpret_cast<void*>(omp_unset_lock),
-        reinterpret_cast<void*>(omp_in_parallel),
-        reinterpret_cast<void*>(omp_get_max_threads),
+        reinterpret_cast<void*>(mutex_lock),      reinterpret_cast<void*>(mutex_unlock),
+        reinterpret_cast<void*>(mutex_destroy),   reinterpret_cast<void*>(cond_wait),
+        reinterpret_cast<void*>(cond_signal),     reinterpret_cast<void*>(cond_destroy),
+        reinterpret_cast<void*>(thread_create),   reinterpret_cast<void*>(thread_join),
+        reinterpret_cast<void*>(map_memory),      reinterpret_cast<void*>(exec_blas),
+        reinterpret_cast<void*>(exec_blas_async), reinterpret_cast<void*>(memory_alloc),
+        reinterpret_cast<void*>(memory_free),     reinterpret_cast<void*>(omp_init_lock),
+        reinterpret_cast<void*>(omp_set_lock),    reinterpret_cast<void*>(omp_unset_lock),
+        reinterpret_cast<void*>(omp_in_parallel), reinterpret_cast<void*>(omp_get_max_threads),
         reinterpret_cast<void*>(gomp_parallel),
     }};
   }
@@ -222,8 +231,9 @@ constexpr const char* kNames[kDoorCount] = {
     "pthread_cond_wait",  "pthread_cond_signal",  "pthread_cond_destroy",
     "pthread_create",     "pthread_join",         "mmap",
     "exec_blas",          "exec_blas_async",      "blas_memory_alloc",
-    "blas_memory_free",   "omp_set_lock",         "omp_unset_lock",
-    "omp_in_parallel",    "omp_get_max_threads",  "GOMP_parallel",
+    "blas_memory_free",   "omp_init_lock",        "omp_set_lock",
+    "omp_unset_lock",     "omp_in_parallel",      "omp_get_max_threads",
+    "GOMP_parallel",
 };
 
 template <int... Slots>

@@ -69,6 +69,7 @@ enum class Door : uint8_t {
   kExecBlasAsync,
   kMemoryAlloc,
   kMemoryFree,
+  kOmpInitLock,
   kOmpSetLock,
   kOmpUnsetLock,
   kOmpInParallel,
@@ -152,6 +153,12 @@ struct Module {
   AddressSet mutexes;
   AddressSet conditions;
   AddressSet buffers;
+  /// OpenMP locks that it initialised. A child does so again, at the first that it takes: LLVM's
+  /// and Intel's OpenMP forget every lock at a fork, and crash at one from before it (OpenBLAS has
+  /// such locks from 0.3.27 on).
+  AddressSet omp_locks;
+  std::atomic<bool> omp_locks_lost{false};
+  Lock omp_locks_renewal;
   /// Set when one of these sets was full: the child then can't reset everything.
   std::atomic<bool> overflowed{false};
 

@@ -19,9 +19,9 @@ constexpr DoorSet kThreadDoors = {
 };
 
 constexpr DoorSet kOpenMpDoors = {
-    Door::kMutexLock,     Door::kMutexUnlock,   Door::kMutexDestroy, Door::kExecBlas,
-    Door::kMemoryAlloc,   Door::kMemoryFree,    Door::kOmpSetLock,   Door::kOmpUnsetLock,
-    Door::kOmpInParallel, Door::kOmpMaxThreads, Door::kGompParallel,
+    Door::kMutexLock,    Door::kMutexUnlock,   Door::kMutexDestroy,  Door::kExecBlas,
+    Door::kMemoryAlloc,  Door::kMemoryFree,    Door::kOmpInitLock,   Door::kOmpSetLock,
+    Door::kOmpUnsetLock, Door::kOmpInParallel, Door::kOmpMaxThreads, Door::kGompParallel,
 };
 
 // An object is an OpenBLAS if it exports *openblas_get_config*: the name has a prefix (scipy_) and

@@ -3,7 +3,7 @@
 //
 // It inherits the OpenMP runtime's trouble with fork (see gnu_openmp.cpp), and adds its own: a
 // call in flight leaves blas_buffer_inuse set in the child, which then spins for ever
-// (blas_server_omp.c, exec_blas), from 0.3.22 on also a static omp_lock_t and the counter under it
+// (blas_server_omp.c, exec_blas), from 0.3.27 on also a static omp_lock_t and the counter under it
 // (level3_thread.c), and the buffer table's spin locks (memory.c).
 //
 // exec_blas spins for its in-use flag, so calls are serial already, and the parts to be brought to
@@ -64,9 +64,17 @@ void child() {
   each([](OpenBlas* blas) {
     Module* module = blas->module;
     reset_module_in_child(module);
-    // Marks the pool as gone: blas_server_avail = 0, buffers given back.
-    shut_down_in_child(blas);
+    if (module->omp_locks.size() != 0) {
+      module->omp_locks_renewal.reset();
+      module->omp_locks_lost.store(true);
+    }
+    // At rest nothing of it is gone: the threads are the runtime's, and its buffers belong to no
+    // one thread. A shutdown would have it ask anew how many threads there may be at most
+    // (blas_omp_number_max, 0.3.24 and later), and the child compute with more of them than its
+    // parent.
     if (!blas->rested) {
+      // Marks the pool as gone: blas_server_avail = 0, buffers given back.
+      shut_down_in_child(blas);
       module->one_thread = true;
       forksafe_state.modules[module->slot].one_thread = 1;
       *blas->cpu_number = 1;
