@@ -271,14 +271,15 @@ constexpr Rule kRules[] = {
               c.workers_of(c.wait.runtime->object) == 0 && c.alone();
      },
      "a critical section or lock whose holder exists only in its parent"},
-    // BLIS has barriers of its own inside of a region.
+    // BLIS has barriers of its own inside of a region. So has OpenBLAS, which yields in them up to
+    // 0.3.26 and spins from 0.3.27 on (common.h, YIELDING).
     {"gnu-openmp-team",
      [](const Case& c) {
        return c.forked() && !c.wait.is_worker && c.openmp() != nullptr &&
               is_gnu_openmp(*c.openmp()) && c.workers_of(c.openmp()) == 0 &&
               (c.is(Kind::kGnuOpenMp) ||
                (c.in("GOMP_parallel") &&
-                (c.yields() || c.locks() || (c.is(Kind::kBlis) && !c.wait.in_c_library))));
+                (c.yields() || c.locks() || !c.wait.in_c_library)));
      },
      kLostTeam},
     {"llvm-openmp-team",
