@@ -140,7 +140,7 @@ TEST_CASE("OpenBLAS on its own threads fails in flight only", "[proof]") {
 TEST_CASE("what is built on GNU OpenMP hangs in the first child", "[proof]") {
   const TwoThreads two;
   for (const char* name :
-       {"libgomp.so.1", "openblas-openmp/libopenblas.so.0", "blis-openmp/libblis.so.4"}) {
+       {"libgomp.so.1", "openblas-openmp/libopenblas.so.0", "blis-openmp/libblis.so.?"}) {
     const std::string library = debian(name);
     if (library.empty()) continue;
     const Proof idle = prove(library, Situation::kIdle, kWithout);
@@ -217,9 +217,10 @@ TEST_CASE("what else is preloaded is kept", "[proof]") {
   const std::string library = debian("openblas-openmp/libopenblas.so.0");
   const std::string libomp = debian("libomp.so.5");
   if (library.empty() || libomp.empty()) return;
-  // LLVM's OpenMP takes the place of GNU's, and needs no help while the parent is idle.
+  // LLVM's OpenMP takes the place of GNU's, on which a child would hang. It needs no help while the
+  // parent is idle; with OpenBLAS 0.3.27 and later the child crashes (see openmp_scenarios.cpp).
   const Variable preload("LD_PRELOAD", required("FORKSAFE_LIB") + ":" + libomp);
-  CHECK(prove(library, Situation::kIdle, kWithout).end == End::kPassed);
+  CHECK(prove(library, Situation::kIdle, kWithout).end != End::kHung);
   CHECK(prove(library, Situation::kIdle, required("FORKSAFE_LIB")).end == End::kPassed);
 }
 

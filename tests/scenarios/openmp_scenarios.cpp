@@ -41,9 +41,15 @@ void prove_other_runtime(const std::map<std::string, std::string>& environment) 
     result.environment["KMP_WARNINGS"] = "0";
     return result;
   };
-  // Idle they do well by themselves: nothing to prove but that they still do.
-  CHECK(run(command("0", "300")).succeeded());
-  expect_success(command("0", "300"), 300);
+  // Idle they do well by themselves: nothing to prove but that they still do. But they forget their
+  // locks at a fork, and OpenBLAS has some from 0.3.27 on (level3_thread.c): the child crashes.
+  const Command idle = command("0", "300");
+  if (patch_level(blas) < 27) {
+    CHECK(run(idle).succeeded());
+  } else {
+    expect_trouble(idle);
+  }
+  expect_success(idle, 300);
   prove(command("2", "200"), command("2", "200"), 200);
 }
 

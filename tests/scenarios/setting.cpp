@@ -7,6 +7,8 @@
 #include <catch2/catch.hpp>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
+#include <filesystem>
 
 namespace forksafe_test {
 namespace {
@@ -34,8 +36,8 @@ constexpr Build kBuilds[] = {
     {"scipy", "scipy-1.17/scipy.libs/lib*openblas*.so", "scipy_", "", false},
     {"openblas64", "openblas64/scipy_openblas64/lib/lib*openblas*.so", "scipy_", "64_", false},
     {"openblas32", "openblas32/scipy_openblas32/lib/lib*openblas*.so", "scipy_", "", false},
-    {"blis-openmp", "lib:blis-openmp/libblis.so.4", "", "", true},
-    {"blis-pthread", "lib:blis-pthread/libblis.so.4", "", "", false},
+    {"blis-openmp", "lib:blis-openmp/libblis.so.?", "", "", true},
+    {"blis-pthread", "lib:blis-pthread/libblis.so.?", "", "", false},
     {"blis-openmp-libblas", "lib:blis-openmp/libblas.so.3", "", "", true},
 };
 
@@ -101,6 +103,13 @@ Blas blas_by_name(const std::string& name) {
 }
 
 Blas blas_under_test() { return blas_by_name(required("FORKSAFE_TEST_BLAS")); }
+
+int patch_level(const Blas& blas) {
+  const std::string file = std::filesystem::canonical(blas.path).filename();
+  const size_t number = file.find("-r0.3.");
+  if (number == std::string::npos) throw std::runtime_error("no version in " + file);
+  return std::stoi(file.substr(number + strlen("-r0.3.")));
+}
 
 Command forker(const Blas& blas, const std::vector<std::string>& arguments) {
   Command command;

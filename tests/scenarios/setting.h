@@ -25,6 +25,9 @@ Blas blas_under_test();
 /// A BLAS by its name in setting.cpp's table; the same ending when it can't be had.
 Blas blas_by_name(const std::string& name);
 
+/// 29 of Debian's OpenBLAS 0.3.29, by its file's name.
+int patch_level(const Blas& blas);
+
 /// Ends the test with status 77: it can't be run here.
 [[noreturn]] void skip(const std::string& reason);
 

@@ -145,6 +145,9 @@ void product_with_vector(Integer n, const Matrix& a) {
 
 void set_threads(int threads) {
   named<void (*)(int)>(prefix + "openblas_set_num_threads" + suffix)(threads);
+  // An OpenMP build may follow its runtime instead, which is found among its dependencies.
+  using Set = void (*)(int);
+  if (const auto set = reinterpret_cast<Set>(dlsym(library, "omp_set_num_threads"))) set(threads);
 }
 
 int argument(size_t index, int fallback) {
