@@ -118,3 +118,40 @@ make_venv() {
       --timeout 10 --retries 2 "$@" >>"$build/pip.log" 2>&1 &&
     printf '%s\n' "$wanted" >"$stamp"
 }
+
+# fetch_wheel NAME REQUIREMENT [PIP-OPTION...]: unpacks a wheel into BUILD/wheels/NAME. Only the files
+# in it are used, by their path: nothing is installed, and its own dependencies are not fetched.
+fetch_wheel() {
+  folder=$build/wheels/$1
+  wanted=$2
+  [ -f "$folder.of" ] && [ "$(cat "$folder.of")" = "$wanted" ] && return 0
+  shift
+  rm -rf "$folder" "$folder.whl"
+  mkdir -p "$folder" "$folder.whl"
+  "$python" -m pip download --quiet --disable-pip-version-check --no-input --no-deps \
+    --only-binary :all: --timeout 10 --retries 2 --dest "$folder.whl" "$@" \
+    >"$build/pip.log" 2>&1 &&
+    "$python" -m zipfile -e "$folder.whl"/*.whl "$folder" &&
+    printf '%s\n' "$wanted" >"$folder.of"
+  fetched=$?
+  rm -rf "$folder.whl"
+  return $fetched
+}
+
+# The wheels whose libraries are tested.
+fetch_test_wheels() {
+  missing=
+  while read -r name requirement; do
+    fetch_wheel "$name" "$requirement" || missing="$missing $requirement"
+  done <<END
+numpy-1.26 numpy==1.26.4
+numpy-2.2 numpy==2.2.6
+numpy-2.4 numpy==2.4.0
+scipy-1.17 scipy==1.17.1
+openblas64 scipy-openblas64==0.3.34.481.3
+openblas32 scipy-openblas32==0.3.34.481.3
+scikit-learn scikit-learn==1.7.2
+intel-openmp intel-openmp==2026.2.0
+END
+  [ -z "$missing" ] || say "not to be had from PyPI, their tests are skipped:$missing"
+}

@@ -1,48 +1,59 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# sh scripts/test.sh: installs what the test suite needs, builds, runs all tests, prints the counts.
+# sh scripts/test.sh [--wild]: installs what the test suite needs, builds, runs all tests, prints the
+# counts.
 #
 # Debian's packages come through apt-get (as root or with sudo), the Python wheels whose OpenBLAS is
 # tested from PyPI into the build folder. What can't be had is skipped by name and counted.
+#
+# --wild  also the suite of real programs (tests/wild), which installs some 2 GB more and takes up to
+#         25 minutes.
 . "$(dirname "$0")/common.sh"
+
+wild=no
+case $* in
+  '') ;;
+  --wild) wild=yes ;;
+  *) fail "unknown arguments: $*. Usage: sh scripts/test.sh [--wild]" ;;
+esac
 
 need_packages $build_packages binutils mandoc zsh bash-completion \
   python3 python3-pip python3-numpy python3-threadpoolctl r-base-core libcap2-bin make procps \
   libopenblas0-pthread libopenblas0-openmp libblis4-pthread libblis4-openmp libomp5-14 \
   libeatmydata1 libjemalloc2
 
-# fetch_wheel NAME REQUIREMENT: unpacks a wheel into BUILD/wheels/NAME. Only the libraries in it are
-# used, by their path: nothing is installed, and its own dependencies are not fetched.
-fetch_wheel() {
-  folder=$build/wheels/$1
-  [ -f "$folder.of" ] && [ "$(cat "$folder.of")" = "$2" ] && return 0
-  rm -rf "$folder" "$folder.whl"
-  mkdir -p "$folder" "$folder.whl"
-  "$python" -m pip download --quiet --disable-pip-version-check --no-input --no-deps \
-    --only-binary :all: --timeout 10 --retries 2 --dest "$folder.whl" "$2" \
-    >"$build/pip.log" 2>&1 &&
-    "$python" -m zipfile -e "$folder.whl"/*.whl "$folder" &&
-    printf '%s\n' "$2" >"$folder.of"
-  fetched=$?
-  rm -rf "$folder.whl"
-  return $fetched
+fetch_test_wheels
+
+# install_wild_packages: what the cases of tests/wild need. Where one of many can't be had, the others
+# are installed one by one: a case whose package is missing is skipped.
+install_wild_packages() {
+  wanted=$("$python" "$root/tests/wild/cases.py" --debian)
+  # shellcheck disable=SC2086
+  (need_packages $wanted) ||
+    for package in $wanted; do
+      (need_packages "$package") || missing="$missing $package"
+    done
+  for list in "$root"/tests/wild/environments/*.txt; do
+    # shellcheck disable=SC2046
+    make_venv "wild/$(basename "$list" .txt)" --no-deps $(cat "$list") ||
+      while read -r requirement; do
+        "$venv/bin/python" -m pip install --quiet --no-deps --disable-pip-version-check --no-input \
+          --only-binary :all: --timeout 10 --retries 2 "$requirement" >>"$build/pip.log" 2>&1 ||
+          missing="$missing $requirement"
+      done <"$list"
+  done
 }
 
-mkdir -p "$build/wheels"
-missing=
-while read -r name requirement; do
-  fetch_wheel "$name" "$requirement" || missing="$missing $requirement"
-done <<END
-numpy-1.26 numpy==1.26.4
-numpy-2.2 numpy==2.2.6
-numpy-2.4 numpy==2.4.0
-scipy-1.17 scipy==1.17.1
-openblas64 scipy-openblas64==0.3.34.481.3
-openblas32 scipy-openblas32==0.3.34.481.3
-scikit-learn scikit-learn==1.7.2
-intel-openmp intel-openmp==2026.2.0
-END
-[ -z "$missing" ] || say "not to be had from PyPI, their tests are skipped:$missing"
+if [ "$wild" = yes ]; then
+  if "$python" -m pip download --quiet --no-deps --dest "$build/wheels/probe" --timeout 10 \
+    --retries 2 threadpoolctl >"$build/pip.log" 2>&1; then
+    missing=
+    install_wild_packages
+    [ -z "$missing" ] || say "not to be had, their cases are skipped:$missing"
+  else
+    say "PyPI can't be reached: cases of tests/wild whose packages are not here are skipped"
+  fi
+fi
 
 # count FIELD LOG: the number behind "FIELD:" in meson's summary.
 count() { sed -n "s/^$1: *\([0-9]*\) *$/\1/p" "$2" | tail -n 1; }
@@ -83,6 +94,10 @@ run_tests "$build/asan" --suite unit
 say "unit tests of the gate with the thread sanitizer"
 set_up_sanitized tsan thread
 run_tests "$build/tsan" 'unit gate'
+if [ "$wild" = yes ]; then
+  say "real programs, without and with the library"
+  run_tests "$build" --suite wild
+fi
 
 say "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" -eq 0 ]

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+# What distros.sh runs inside a tree, in POSIX sh: build-library, versions or test.
+set -eu
+here=/forksafe
+
+# configure FOLDER OPTION...: once.
+configure() {
+  folder=$1
+  shift
+  [ -f "$folder/meson-private/coredata.dat" ] || meson setup "$folder" "$here/source" "$@"
+}
+
+version_of() { dpkg-query -W -f '${Version}\n' "$1" | sed 's/^[0-9]*://; s/[-+].*//'; }
+
+case $1 in
+  build-library)
+    configure "$here/library" --buildtype=release -Dtests=false
+    meson compile -C "$here/library" shim/forksafe
+    ;;
+  versions)
+    say() { printf '%s=%s\n' "$@"; }
+    say glibc "$(getconf GNU_LIBC_VERSION | cut -d ' ' -f 2)"
+    say GCC "$(gcc -dumpfullversion)"
+    say libgomp "$(version_of libgomp1)"
+    say OpenBLAS "$(version_of libopenblas0-pthread)"
+    say BLIS "$(version_of "$(dpkg-query -W -f '${Status} ${Package}\n' 'libblis*-openmp' |
+      sed -n 's/^install ok installed //p')")"
+    say LLVM-OpenMP "$(version_of libomp5)"
+    say Python "$(python3 -c 'import platform; print(platform.python_version())')"
+    say numpy "$(version_of python3-numpy)"
+    ;;
+  test)
+    configure "$here/build" -Dwerror=true
+    meson compile -C "$here/build"
+    # The library under test is the one from the oldest system, at the place of this build's own.
+    under_test=$here/build/shim/libforksafe.so
+    cp "$here/libforksafe.so" "$under_test"
+    status=0
+    meson test -C "$here/build" --no-rebuild --print-errorlogs --timeout-multiplier 3 \
+      --suite unit --suite cli --suite scenario || status=$?
+    cmp "$here/libforksafe.so" "$under_test"
+    exit $status
+    ;;
+esac

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""results.py FOLDER SUITE...: what the tests said in each tree; writes FOLDER/results.json.
+
+Prints a line for each suite, and names what failed. Exit status 0: nothing failed, and all were run.
+"""
+import json
+import pathlib
+import re
+import sys
+
+PASSED = ('OK', 'EXPECTEDFAIL')
+
+
+def read_suite(tree):
+    versions = dict(line.split('=', 1) for line in (tree / 'versions').read_text().splitlines())
+    result = {'versions': versions, 'passed': 0, 'failed': [], 'skipped': []}
+    log = tree / 'build/meson-logs/testlog.json'
+    for line in log.read_text().splitlines() if log.exists() else []:
+        test = json.loads(line)
+        # "forksafe:SUITE / NAME", or "SUITE - forksafe:NAME" as meson 1.12 has it.
+        name = re.sub(r'^.*?forksafe:(\w+ / )?', '', test['name'])
+        if test['result'] in PASSED:
+            result['passed'] += 1
+        elif test['result'] == 'SKIP':
+            reason = test.get('stdout', '').strip().splitlines()
+            result['skipped'].append({'name': name, 'reason': reason[-1] if reason else ''})
+        else:
+            result['failed'].append({'name': name, 'result': test['result']})
+    return result
+
+
+folder = pathlib.Path(sys.argv[1])
+results_file = folder / 'results.json'
+results = json.loads(results_file.read_text()) if results_file.exists() else {}
+well = True
+columns = '{:10} {:7} {:8} {:9} {:9} {:8} {:>6} {:>6} {:>7}'
+print(columns.format('suite', 'glibc', 'libgomp', 'OpenBLAS', 'LLVM', 'Python', 'passed', 'failed',
+                     'skipped'))
+for suite in sys.argv[2:]:
+    results[suite] = result = read_suite(folder / suite / 'forksafe')
+    versions = result['versions']
+    print(columns.format(suite, versions['glibc'], versions['libgomp'], versions['OpenBLAS'],
+                         versions['LLVM-OpenMP'], versions['Python'], result['passed'],
+                         len(result['failed']), len(result['skipped'])))
+    for test in result['failed']:
+        print(f"  {test['result']}: {test['name']}")
+    if not result['passed']:
+        print('  no test was run')
+    well = well and result['passed'] and not result['failed']
+results_file.write_text(json.dumps(results, indent=2) + '\n')
+sys.exit(0 if well else 1)
