@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""The tables of cases, cases/*.toml, as Python objects. Run by itself it prints their names.
+"""The tables of cases, cases/*.toml, as Python objects. Run by itself it prints "NAME:RUNNER" of
+each, or with --debian the packages of Debian's that they need.
 
 A file's title is the heading that its cases stand under in docs/compatibility.md. The keys of a case:
     name          of the test; no colon (meson's)
@@ -18,9 +19,12 @@ A file's title is the heading that its cases stand under in docs/compatibility.m
     forks         how many must come back well (default 20)
     seconds       the most that a run may take (default 60)
     variables     environment variables
+    runner        the script beside this one that runs it (default run_case.py)
+What all cases of a file share stands in its table `all`.
 """
 import dataclasses
 import re
+import sys
 import tomllib
 from pathlib import Path
 
@@ -43,6 +47,7 @@ class Case:
     forks: int = 20
     seconds: int = 60
     variables: dict = dataclasses.field(default_factory=dict)
+    runner: str = "run_case.py"
 
 
 def all_cases():
@@ -51,7 +56,8 @@ def all_cases():
     for name in TABLES:
         with (Path(__file__).parent / "cases" / f"{name}.toml").open("rb") as file:
             table = tomllib.load(file)
-        found += [Case(group=table["title"], **entry) for entry in table["case"]]
+        shared = {"group": table["title"], **table.get("all", {})}
+        found += [Case(**{**shared, **entry}) for entry in table["case"]]
     return found
 
 
@@ -64,4 +70,7 @@ def file_name(name):
 
 
 if __name__ == "__main__":
-    print("\n".join(case.name for case in all_cases()))
+    if sys.argv[1:] == ["--debian"]:
+        print("\n".join(sorted({package for case in all_cases() for package in case.debian})))
+    else:
+        print("\n".join(f"{case.name}:{case.runner}" for case in all_cases()))

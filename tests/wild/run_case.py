@@ -82,7 +82,7 @@ class Attempt:
                 return self.judge_end(status)
             now = time.monotonic()
             if now - last_output > QUIET:
-                stuck = [d for d in self.diagnose("--children", self.process.pid) if d["stuck"]]
+                stuck = [d for d in self.diagnose("--children", self.process.pid) if d.get("stuck")]
                 if stuck:
                     return "hangs", "; ".join(place(d, self.process.pid) for d in stuck[:3])
                 last_output = now
@@ -220,7 +220,10 @@ def command_of(case, build, environment_folder):
                ".m": ["octave-cli", "--no-gui", "--quiet", "--norc"], ".sh": ["sh"]}
     runner = runners.get(source.suffix)
     if runner is None:
-        return [str(build / "tests" / "wild" / program), *arguments]
+        executable = build / "tests" / "wild" / program
+        if not executable.exists():
+            raise Skipped(f"{program} is not built: what it needs was missing at meson setup")
+        return [str(executable), *arguments]
     return [*map(str, runner), str(source), *arguments]
 
 
@@ -258,10 +261,10 @@ def main():
     folder = options.build / "wild" / case.environment
     try:
         packages = versions(case, folder)
+        command = command_of(case, options.build, folder)
     except Skipped as reason:
         print(f"skipped: {reason}")
         return 77
-    command = command_of(case, options.build, folder)
     environment = environment_of(case, folder)
     print("$", shlex.join(command), flush=True)
     without = Attempt(case, command, environment, options.forksafe)

@@ -58,8 +58,8 @@ def in_flight(function, threads=1):
 
 
 def fork_and_compare(function, equal=same):
-    """Calls `function` in this process, then in `forks` children, then here again: all results
-    must be equal."""
+    """Calls `function` in this process, then in `forks` children, and here again after each: all
+    results must be equal."""
     expected = function()
     parent_is_ready()
     for _ in range(forks):
@@ -69,6 +69,6 @@ def fork_and_compare(function, equal=same):
         status = os.waitpid(child, 0)[1]
         if status != 0:
             sys.exit(f"a child ended with wait status {status:#x}")
+        if not equal(function(), expected):
+            sys.exit("the parent gets another result after a fork")
         forked_well()
-    if not equal(function(), expected):
-        sys.exit("the parent gets another result after its forks")

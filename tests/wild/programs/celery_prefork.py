@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Celery's prefork pool, with a new worker for each task, on a Redis of its own."""
+import os
+import time
+
+from celery import Celery, signals
+
+import served
+import wild
+
+REDIS = f"redis+socket://{os.environ['WILD_FOLDER']}/redis"
+app = Celery("celery_prefork", broker=REDIS, backend=REDIS)
+signals.worker_init.connect(served.start)
+
+
+@app.task
+def answer():
+    return served.answer()
+
+
+if __name__ == "__main__":
+    with served.running("redis-server", "--port", "0", "--unixsocket", "redis", "--save", ""):
+        while not os.path.exists("redis"):
+            time.sleep(0.01)
+        with served.running("celery", "-A", "celery_prefork", "worker", "--pool=prefork",
+                            "--concurrency=4", "--max-tasks-per-child=1",
+                            "--without-gossip", "--without-mingle", "--without-heartbeat"):
+            tasks = [answer.delay() for _ in range(wild.forks)]
+            served.compare(task.get() for task in tasks)

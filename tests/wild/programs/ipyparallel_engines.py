@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: Apache-2.0
+"""IPython Parallel: each engine of a cluster of two forks while a thread of it is inside a @ a."""
+import ipyparallel
+
+import wild
+
+
+def fork_in_engine():
+    import numpy as np
+
+    import wild
+
+    a = np.random.default_rng(1).standard_normal((400, 400))
+    with wild.in_flight(lambda: a @ a):
+        wild.fork_and_compare(lambda: a @ a)
+    return wild.forks
+
+
+if __name__ == "__main__":
+    # An engine counts as there at its next heartbeat, which comes every 3 s by default.
+    heartbeat = ["--HeartMonitor.period=1000"]
+    with ipyparallel.Cluster(n=2, controller_args=heartbeat) as engines:
+        for forks in engines[:].apply_sync(fork_in_engine):
+            wild.forked_well(forks)

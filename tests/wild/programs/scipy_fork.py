@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""scipy.linalg in the children of a process whose other threads are inside lu_factor or qr,
+which let other threads run meanwhile (svd, eigh and solve keep the GIL)."""
+import sys
+
+import numpy as np
+from scipy import linalg
+
+import wild
+
+a = np.random.default_rng(1).standard_normal((210, 210))
+small = a[:100, :100]
+
+
+def lu():
+    return linalg.lu_factor(a)[0]
+
+
+def qr():
+    return linalg.qr(a, mode="r")
+
+
+work = {
+    "lu": lu,
+    "svd": lambda: linalg.svd(small),
+    "eigh": lambda: linalg.eigh(small + small.T),
+    "solve": lambda: linalg.solve(a, a[0]),
+}[sys.argv[1]]
+
+with wild.in_flight(lu if work is lu else qr, threads=2):
+    wild.fork_and_compare(work)

@@ -1,0 +1,11 @@
+# SPDX-License-Identifier: Apache-2.0
+"""statsmodels: a regression in children, while another thread is inside a @ a."""
+import numpy as np
+from statsmodels.api import OLS
+
+import wild
+
+a = np.random.default_rng(1).standard_normal((300, 300))
+
+with wild.in_flight(lambda: a @ a):
+    wild.fork_and_compare(lambda: OLS(a[:, 0], a[:, 1:40]).fit().params)
