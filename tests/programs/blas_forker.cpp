@@ -22,6 +22,7 @@
 #include <sstream>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace {
@@ -252,8 +253,20 @@ void fork_many(const Job& job, int forks, int pause_us) {
   }
 }
 
-// Each generation computes, then forks the next.
-void nest(const Job& job, int depth) {
+// Before each fork another number of threads is set, and the parent computes after it.
+void fork_in_turns(const Blas& blas, const std::vector<std::pair<int, Job>>& turns, int forks) {
+  for (size_t i = 0; i < static_cast<size_t>(forks); ++i) {
+    const auto& [threads, job] = turns[i % turns.size()];
+    blas.set_threads(threads);
+    fork_many(job, 1, 0);
+    for (const Check& check : job.checks) {
+      if (!check.holds()) fail(1, "inexact in the parent after a fork");
+    }
+  }
+}
+
+// Each generation computes, then forks the next, and may compute beside it.
+void nest(const Job& job, int depth, bool beside) {
   for (const Check& check : job.checks) {
     if (!check.holds()) fail(1, "inexact in a generation");
   }
@@ -262,8 +275,11 @@ void nest(const Job& job, int depth) {
   const pid_t child = fork();
   if (child < 0) fail(1, "fork");
   if (child == 0) {
-    nest(job, depth - 1);
+    nest(job, depth - 1, beside);
     _exit(0);
+  }
+  for (const Check& check : job.checks) {
+    if (beside && !check.holds()) fail(1, "inexact beside the next generation");
   }
   if (!answered_well(child)) fail(1, "a generation failed");
 }
@@ -288,25 +304,32 @@ int main(int argc, char** argv) {
              arguments.text("child", "compute"),
              arguments.number("child-threads-at-end", 0),
              arguments.text("errno", "kept") == "kept"};
-  const int child_threads = arguments.number("child-threads", threads);
-  const auto add = [&](const Blas& copy) {
+  // What a BLAS must give with so many threads.
+  const auto check_of = [&](const Blas& copy, int threads_in_check) {
     Check check = {Operation(copy, op, n), {}, {}};
     if (arguments.text("or-one-thread", "no") == "yes") {
       copy.set_threads(1);
       check.one_thread_reference = check.operation.result();
     }
-    copy.set_threads(child_threads);
+    copy.set_threads(threads_in_check);
     check.reference = check.operation.result();
     copy.set_threads(threads);
-    job.checks.push_back(check);
+    return check;
   };
-  add(blas);
+  const int child_threads = arguments.number("child-threads", threads);
+  job.checks.push_back(check_of(blas, child_threads));
   std::istringstream others(arguments.text("also", ""));
   for (std::string path; std::getline(others, path, ':');) {
     const Blas copy(path, arguments.text("prefix", ""), arguments.text("suffix", ""),
                     RTLD_NOW | RTLD_LOCAL);
     copy.set_threads(threads);
-    add(copy);
+    job.checks.push_back(check_of(copy, child_threads));
+  }
+  std::vector<std::pair<int, Job>> turns;
+  std::istringstream numbers(arguments.text("threads-in-turn", ""));
+  for (std::string number; std::getline(numbers, number, ',');) {
+    turns.emplace_back(std::stoi(number), job);
+    turns.back().second.checks = {check_of(blas, turns.back().first)};
   }
   Check in_parent = {Operation(blas, arguments.text("flight-op", op),
                                arguments.number("flight-n", static_cast<int>(n))),
@@ -332,7 +355,10 @@ int main(int argc, char** argv) {
   usleep(20000);
 
   if (const int depth = arguments.number("nest", 0)) {
-    nest(job, depth);
+    nest(job, depth, arguments.text("beside", "no") == "yes");
+  } else if (!turns.empty()) {
+    fork_in_turns(blas, turns, forks);
+    blas.set_threads(threads);
   } else if (from == "main") {
     fork_many(job, forks, pause_us);
   } else if (from == "thread") {

@@ -78,6 +78,25 @@ TEST_CASE("25 generations with 32 threads each") {
   prove(command, command, 26);
 }
 
+// What OpenBLAS's own tests do: children of children, each beside its parent, with large products;
+// and another number of threads between forks. On its own threads, idle, it does both right.
+TEST_CASE("three generations at once with large products") {
+  const Blas blas = blas_under_test();
+  const Command command = forker(blas, {"--nest=2", "--beside=yes", "--n=1000"});
+  if (blas.openmp) expect_trouble(command);
+  expect_success(command, 3);
+}
+
+TEST_CASE("another number of threads at each fork") {
+  const Blas blas = blas_under_test();
+  for (const char* child : {"compute", "nothing"}) {
+    const Command command =
+        forker(blas, {"--threads-in-turn=1,2,4", "--forks=60", std::string("--child=") + child});
+    if (blas.openmp && std::string(child) == "compute") expect_trouble(command);
+    expect_success(command, 60);
+  }
+}
+
 TEST_CASE("40 calls in flight") {
   // 0.3.27 to 0.3.29 count CPU_AVAILABLE down: children of so busy a parent wait for it for ever.
   prove_forker(blas_under_test(), {"--flight=40"}, 20);
