@@ -29,8 +29,8 @@ fetch_test_wheels
 install_wild_packages() {
   wanted=$("$python" "$root/tests/wild/cases.py" --debian)
   # shellcheck disable=SC2086
-  (need_packages $wanted) ||
-    for package in $wanted; do
+  (need_packages python3-venv $wanted) ||
+    for package in python3-venv $wanted; do
       (need_packages "$package") || missing="$missing $package"
     done
   for list in "$root"/tests/wild/environments/*.txt; do

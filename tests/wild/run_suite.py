@@ -60,10 +60,6 @@ def results_of(file):
     return found
 
 
-def run(case, words, environment, forksafe):
-    return Run(case, words, environment, forksafe)
-
-
 def differences(without, with_library):
     """The tests that came to something else; none where a run left no results: that is a problem
     by itself."""
@@ -117,7 +113,7 @@ def main():
     # A process for each side: an attempt ends all descendants of its own.
     with concurrent.futures.ProcessPoolExecutor(2, initializer=become_reaper) as pool:
         def start(words):
-            return pool.submit(run, case, words, environment, options.forksafe)
+            return pool.submit(Run, case, words, environment, options.forksafe)
 
         without, with_library = [f.result() for f in [start(side) for side in sides]]
         print("without:", summary(without), flush=True)

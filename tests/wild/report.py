@@ -1,0 +1,251 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Writes what the last run of the suites found: docs/compatibility.md, docs/compatibility.svg and the
+table in README.md.
+
+    report.py --build BUILD
+
+It reads BUILD/wild/results (meson test --suite wild) and, where they are, the results of
+scripts/distros.sh. A case without a result is named as not run.
+"""
+import argparse
+import json
+import os
+import platform
+import re
+import subprocess
+from html import escape
+from pathlib import Path
+
+import cases
+
+ROOT = Path(__file__).resolve().parents[2]
+BEGIN = "<!-- written by tests/wild/report.py -->"
+END = "<!-- end -->"
+BAD = {"hangs", "crashes", "fails"}
+
+
+def load(build):
+    """The cases of the tables with their results, None where there is none: {group: [(case, result)]},
+    and the other projects' suites by themselves."""
+    groups, suites = {}, []
+    for case in cases.all_cases():
+        file = build / "wild" / "results" / f"{cases.file_name(case.name)}.json"
+        result = json.loads(file.read_text()) if file.exists() else None
+        is_suite = case.runner == "run_suite.py"
+        (suites if is_suite else groups.setdefault(case.group, [])).append((case, result))
+    return groups, suites
+
+
+def system():
+    release = dict(re.findall(r'^(\w+)="?([^"\n]*)', Path("/etc/os-release").read_text(), re.M))
+    python = subprocess.run(["/usr/bin/python3", "--version"], capture_output=True, text=True,
+                            check=True).stdout.strip()
+    return (f"{release['PRETTY_NAME']}, glibc {platform.libc_ver()[1]}, {python}, "
+            f"{platform.machine()}, {os.cpu_count()} processors")
+
+
+def upstream(version):
+    """A version without Debian's epoch and revision, and without a local part."""
+    return re.sub(r"^\d+:|[-+].*$", "", version)
+
+
+def packages(result):
+    return ", ".join(f"{name} {upstream(version)}" for name, version in result["packages"].items())
+
+
+def runtime(result):
+    """The runtime that the parent's threads belonged to, as `forksafe list` names it."""
+    found = []
+    for r in result["runtimes"]:
+        if re.search(result["runtime"], os.path.basename(r["filepath"])):
+            name = f"{r['name']} {r.get('version') or ''}".strip()
+            if r.get("threading_layer") == "openmp":
+                name += " on OpenMP"
+            if name not in found:
+                found.append(name)
+    return ", ".join(found) or "its own threads"
+
+
+def table(header, rows):
+    lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
+    lines += ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |"
+              for row in rows]
+    return "\n".join(lines)
+
+
+def outcome(attempt):
+    """An outcome, and where it got stuck."""
+    code = re.search(r": ([a-z0-9-]+),", attempt["text"])
+    return f"{attempt['outcome']} ({code[1]})" if code else attempt["outcome"]
+
+
+def case_table(entries):
+    rows = []
+    for case, result in entries:
+        if result is None:
+            rows.append([case.name, case.what, "", "", "not run", "not run", "", ""])
+            continue
+        rows.append([
+            case.name, case.what, packages(result), runtime(result), outcome(result["without"]),
+            outcome(result["with"]), result["with"]["forks"],
+            f"{result['without']['seconds']:.1f}, {result['with']['seconds']:.1f}"])
+    text = table(["case", "what it does", "packages", "runtime", "without", "with", "forks",
+                  "seconds"], rows)
+    reasons = [f"- *{case.name}*: {case.why}" for case, _ in entries if case.why]
+    return text + ("\n\n" + "\n".join(reasons) if reasons else "")
+
+
+def suite_table(entries):
+    """Other projects' tests: what came of them, side by side."""
+    def counted(attempt):
+        return ", ".join(f"{n} {word}" for word, n in sorted(attempt["counts"].items()))
+
+    rows = []
+    for case, result in entries:
+        if result is None:
+            rows.append([case.name, "", "", "not run", "not run", ""])
+            continue
+        rows.append([case.name, case.what, packages(result), counted(result["without"]),
+                     counted(result["with"]),
+                     f"{result['without']['seconds']:.0f}, {result['with']['seconds']:.0f}"])
+    return table(["suite", "what runs", "packages", "without", "with", "seconds"], rows)
+
+
+def system_table(build):
+    """What scripts/distros.sh found; nothing where it has not run."""
+    file = build / "distros" / "results.json"
+    if not file.exists():
+        return ""
+    rows = []
+    for suite, result in json.loads(file.read_text()).items():
+        version = result["versions"]
+        rows.append([f"Debian {suite}", version["glibc"], version["libgomp"], version["OpenBLAS"],
+                     version["BLIS"], version["Python"], result["passed"],
+                     "; ".join(result["failed"]) or "none", len(result["skipped"])])
+    return table(["system", "glibc", "libgomp", "OpenBLAS", "BLIS", "Python", "tests passed",
+                  "failed", "skipped"], rows)
+
+
+def counts(entries):
+    results = [result for _, result in entries if result]
+    bad = sum(result["without"]["outcome"] in BAD for result in results)
+    good = sum(result["with"]["outcome"] == "passes" for result in results)
+    return len(results), bad, good
+
+
+def summary_table(groups):
+    rows = []
+    for group, entries in groups.items():
+        tried, bad, good = counts(entries)
+        names = {}
+        for _, result in entries:
+            for name, version in (result["packages"] if result else {}).items():
+                names.setdefault(name, set()).add(upstream(version))
+        named = ", ".join(f"{name} {span(versions)}" for name, versions in names.items())
+        rows.append([group, named, tried, bad, good])
+    return table(["", "packages", "cases", "hang or fail without", "pass with"], rows)
+
+
+def span(versions):
+    ordered = sorted(versions, key=lambda v: [int(n) for n in re.findall(r"\d+", v)])
+    return ordered[0] if len(ordered) == 1 else f"{ordered[0]} to {ordered[-1]}"
+
+
+def compatibility(groups, suites, build):
+    text = [f"""<!-- Written by tests/wild/report.py from the results of the last runs: not to be edited by hand. -->
+# What works
+
+Each case is a small program that computes in the parent, forks, computes in its children, and
+compares: to the bit, or within the package's own tolerance where its program says so. It ran on the
+stock libraries first (*without*), then under `forksafe` (*with*). Before it forked, a thread of the
+named runtime was alive in the parent. *hangs* comes with the verdict of `forksafe diagnose`.
+*forks* came back well under `forksafe`; *seconds* are without and with, hangs being left after
+some 5. `FORKSAFE_WAIT_MS` was 20000, so that a busy machine degrades no child.
+
+{system()}.
+
+Made by `sh scripts/test.sh --wild && python3 tests/wild/report.py --build build`.
+
+![Each case, without and with](compatibility.svg)
+"""]
+    for group, entries in groups.items():
+        text += [f"## {group}\n", case_table(entries) + "\n"]
+    text += [f"""## Other projects' own test suites
+
+Each test must have the same result without the library and with it.
+
+{suite_table(suites)}
+"""]
+    systems = system_table(build)
+    if systems:
+        text += [f"""## Other systems
+
+The library as built on the first, and this project's own tests in each, compiled there (`sh
+scripts/distros.sh`):
+
+{systems}
+"""]
+    return "\n".join(text)
+
+
+COLOURS = {"passes": "#2f7d4f", "hangs": "#b3372f", "crashes": "#b3372f", "fails": "#b3372f",
+           "not run": "#8a8a8a"}
+ROW, COLUMN, CELL, COLUMNS = 17, 400, 52, 3
+
+
+def picture(groups):
+    """The cases as rows of two coloured cells, in columns of about the same height."""
+    lines = []
+    for group, entries in groups.items():
+        lines.append((group, None))
+        lines += [(case.name, result) for case, result in entries]
+    height = -(-len(lines) // COLUMNS) + 1
+    parts = []
+    for index, (label, result) in enumerate(lines):
+        x, y = 10 + index // height * COLUMN, 40 + index % height * ROW
+        if (label, result) == (label, None) and label in groups:
+            parts.append(f'<text x="{x}" y="{y + 13}" class="group">{escape(label)}</text>')
+            continue
+        parts.append(f'<text x="{x}" y="{y + 13}">{escape(label)}</text>')
+        for i, side in enumerate(("without", "with")):
+            word = result[side]["outcome"] if result else "not run"
+            left = x + COLUMN - 2 * (CELL + 4) - 20 + i * (CELL + 4)
+            parts.append(f'<rect x="{left}" y="{y + 1}" width="{CELL}" height="{ROW - 3}" rx="2" '
+                         f'fill="{COLOURS[word]}"/>')
+            parts.append(f'<text x="{left + CELL // 2}" y="{y + 12}" class="cell">{word}</text>')
+    for column in range(COLUMNS):
+        for i, side in enumerate(("without", "with")):
+            middle = 10 + column * COLUMN + COLUMN - 2 * (CELL + 4) - 20 + i * (CELL + 4) + CELL // 2
+            parts.append(f'<text x="{middle}" y="30" class="head">{side}</text>')
+    width = 10 + COLUMNS * COLUMN
+    return f"""<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{50 + height * ROW}" \
+viewBox="0 0 {width} {50 + height * ROW}">
+<style>
+text {{ font: 12px sans-serif; fill: #222 }}
+.group {{ font-weight: bold }}
+.cell {{ font-size: 10px; fill: #fff; text-anchor: middle }}
+.head {{ font-weight: bold; text-anchor: middle }}
+</style>
+<rect width="100%" height="100%" fill="#fff"/>
+""" + "\n".join(parts) + "\n</svg>\n"
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--build", type=Path, required=True)
+    build = parser.parse_args().build
+    groups, suites = load(build)
+
+    docs = ROOT / "docs"
+    docs.mkdir(exist_ok=True)
+    (docs / "compatibility.md").write_text(compatibility(groups, suites, build))
+    (docs / "compatibility.svg").write_text(picture(groups))
+    readme = ROOT / "README.md"
+    before, _, rest = readme.read_text().partition(BEGIN)
+    after = rest.partition(END)[2]
+    readme.write_text(f"{before}{BEGIN}\n{summary_table(groups)}\n{END}{after}")
+
+
+if __name__ == "__main__":
+    main()
