@@ -269,11 +269,15 @@ void find_behaviour(ThreadRuntime* r) {
   }
   if (r->threading == Threading::kNone) return;
   const bool known = r->object->address_of("blas_cpu_number").has_value();
+  const int version = openblas_number(r->version);
   if (r->threading == Threading::kOpenMp) {
     if (gnu && !one_thread) r->idle = kChildHangs;
     r->in_flight = kChildHangs;
+    // LLVM's and Intel's OpenMP forget their locks at a fork; OpenBLAS has some from 0.3.27 on.
+    if (r->openmp != nullptr && !gnu && !one_thread && version >= 327) {
+      r->idle = {false, "child crashes", "a child that computes crashes"};
+    }
   } else {
-    const int version = openblas_number(r->version);
     if (!one_thread) {
       r->idle = {true, "pool lost", "children compute on, but the parent's pool is torn down"};
       r->in_flight = {false, "hangs", "the parent, its children or both hang"};
@@ -286,7 +290,9 @@ void find_behaviour(ThreadRuntime* r) {
     }
     // They count the free processors where only .symtab says.
     if (version >= 327 && version <= 329 && !r->object->has_symbol_table()) {
-      r->in_flight_guarded = {true, "one thread", "children compute on, with one thread"};
+      r->in_flight_guarded = {true, "safe",
+                              "parent and children compute on; children with one thread where "
+                              "many others could be inside calls"};
     }
   }
   if (!known) {
