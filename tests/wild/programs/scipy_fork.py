@@ -27,5 +27,5 @@ work = {
     "solve": lambda: linalg.solve(a, a[0]),
 }[sys.argv[1]]
 
-with wild.in_flight(lu if work is lu else qr, threads=2):
+with wild.in_flight(lu if work is lu else qr, threads=3):
     wild.fork_and_compare(work)
