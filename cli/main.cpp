@@ -139,7 +139,7 @@ int wrapper(const Words& words) {
             "  forksafe python app.py\n"
             "  forksafe --child-threads 1 gunicorn app:app");
   form.add_value("--child-threads", "N", &child_threads,
-                 "threads in children: a number or 'inherit'");
+                 "threads in children: a number, 'inherit' or 'auto'");
   form.add_value("--wait-ms", "MS", &wait_ms, "the longest that a fork waits for calls in flight");
   form.add_value("--pool", "keep|drop", &pool, "keep OpenBLAS's threads at a fork, or drop them");
   form.add_value("--log", "stderr|PATH", &log, "write what was found and done there");

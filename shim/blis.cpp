@@ -9,10 +9,12 @@
 //
 // BLIS registers no handler, so a copy that was dlopened is found at the next fork. A thread may
 // hold one of its mutexes from before its doors were put in; that fork gives it time to come out.
+#include "fork_tree.h"
 #include "loaded_objects.h"
 #include "module.h"
 #include "options.h"
 #include "runtime.h"
+#include "setters.h"
 
 namespace forksafe {
 namespace {
@@ -25,6 +27,11 @@ constexpr int64_t kSettleNs = 5 * 1000000;
 struct Copy {
   Module* module;
   void (*set_num_threads)(long);  ///< bli_thread_set_num_threads
+  long (*get_num_threads)();      ///< bli_thread_get_num_threads
+
+  // Under FORKSAFE_CHILD_THREADS=auto.
+  int most_threads;   ///< what a child starts with
+  int given_threads;  ///< what we have set last
 };
 
 Copy copies[kMaxModules];
@@ -55,6 +62,26 @@ void see(const ElfImage& image, size_t, const ElfW(Phdr) *) {
   if (!known && candidate_count < kMaxModules) candidates[candidate_count++] = image;
 }
 
+// A computation takes a mutex on its way in (bli_rntm.c, bli_pba.c). Where that is its first one,
+// the public functions, which take one themselves, can be called.
+int adapt(Module* module) {
+  Copy* copy = copies;
+  while (copy->module != module) ++copy;
+  if (*module->brief_depth() != 0 || module->adapting.exchange(true)) return 0;
+  const int share = thread_share();
+  const int wanted = share < copy->most_threads ? share : copy->most_threads;
+  if (copy->get_num_threads() != copy->given_threads) {
+    module->adapt = nullptr;  // the program has set a number of its own
+  } else if (wanted != copy->given_threads) {
+    copy->given_threads = wanted;
+    copy->set_num_threads(wanted);
+  }
+  module->adapting.store(false);
+  return 0;
+}
+
+void set_by_program(int index) { copies[index].module->adapt = nullptr; }
+
 void seen_all() {
   bool adopted = false;
   for (int i = 0; i < candidate_count; ++i) {
@@ -66,7 +93,11 @@ void seen_all() {
     Module* module = adopt(image, "BLIS", kDoors, prepare_module, nullptr);
     if (module == nullptr) continue;
     copies[copy_count++] = {
-        module, reinterpret_cast<void (*)(long)>(image.find("bli_thread_set_num_threads").address)};
+        module, reinterpret_cast<void (*)(long)>(image.find("bli_thread_set_num_threads").address),
+        reinterpret_cast<long (*)()>(image.find("bli_thread_get_num_threads").address), 0, 0};
+    if (options().child_threads == Options::kAuto) {
+      watch_setter(image, image.find("bli_thread_set_num_threads"), set_by_program, copy_count - 1);
+    }
     adopted = true;
   }
   if (!adopted || !this_thread_forks()) return;
@@ -88,11 +119,25 @@ void child() {
   each([](Copy* copy) { reset_module_in_child(copy->module); });
 }
 
+void start_to_adapt(Copy* copy) {
+  if (copy->set_num_threads == nullptr || copy->get_num_threads == nullptr) return;
+  const int threads = static_cast<int>(copy->get_num_threads());
+  if (threads < 1) return;  // nobody has set it: BLIS computes with one thread
+  if (copy->module->adapt == nullptr && copy->most_threads == 0) {
+    copy->most_threads = copy->given_threads = threads;
+    copy->module->adapt = adapt;
+  }
+}
+
+// After other libraries' handlers: these functions may allocate.
 void child_last() {
   const int threads = options().child_threads;
-  if (threads == 0) return;
   each([threads](Copy* copy) {
-    if (copy->set_num_threads != nullptr) copy->set_num_threads(threads);
+    if (threads == Options::kAuto) {
+      if (thread_share() != 0) start_to_adapt(copy);
+    } else if (threads != 0 && copy->set_num_threads != nullptr) {
+      copy->set_num_threads(threads);
+    }
   });
 }
 

@@ -2,13 +2,12 @@
 #include "doors.h"
 
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include <cstring>
 #include <utility>
 
-#include "loaded_objects.h"
 #include "options.h"
+#include "slots.h"
 
 namespace forksafe {
 namespace {
@@ -67,6 +66,7 @@ struct Doors {
   static int mutex_lock(pthread_mutex_t* mutex) {
     Module* m = self();
     if (m->shut) return 0;
+    if (m->adapt != nullptr) m->adapt(m);
     note(m, &m->mutexes, mutex);
     if (is_brief(m, mutex, __builtin_return_address(0))) enter_brief(m);
     return m->behind_door<int (*)(pthread_mutex_t*)>(Door::kMutexLock)(mutex);
@@ -154,6 +154,7 @@ struct Doors {
 
   static void* memory_alloc(int position) {
     Module* m = self();
+    if (m->adapt != nullptr) m->adapt(m);
     enter_brief(m);
     void* result = m->behind_door<void* (*)(int)>(Door::kMemoryAlloc)(position);
     leave_brief(m);
@@ -195,7 +196,8 @@ struct Doors {
 
   static int omp_get_max_threads() {
     Module* m = self();
-    return m->one_thread ? 1 : m->behind_door<int (*)()>(Door::kOmpMaxThreads)();
+    if (m->one_thread) return 1;
+    return m->adapt != nullptr ? m->adapt(m) : m->behind_door<int (*)()>(Door::kOmpMaxThreads)();
   }
 
   static void gomp_parallel(void (*body)(void*), void* data, unsigned threads, unsigned flags) {
@@ -252,12 +254,19 @@ Door wanted_door(const Module& module, const char* name) {
   return Door::kCount;
 }
 
-// What `slot` leads to now, or will at its first call. A lazily bound slot still holds the address
-// of the module's own PLT.
-void* function_behind(const ElfImage& image, const char* name, void* const* slot) {
-  void* bound = *slot;
-  if (bound == nullptr || !image.span().contains(bound)) return bound;
-  return image.find(name).address == bound ? bound : resolve(image, name);
+template <typename Accept>
+bool install(Module* module, const ElfImage& object, Accept accept) {
+  return redirect_slots(
+      object,
+      [module](const char* name) {
+        const Door door = wanted_door(*module, name);
+        return door == Door::kCount ? -1 : static_cast<int>(door);
+      },
+      [&](int door, void* behind) -> void* {
+        if (!accept(door, behind)) return nullptr;
+        return door_function(module->slot, static_cast<size_t>(door),
+                             std::make_integer_sequence<int, kMaxModules>());
+      });
 }
 
 }  // namespace
@@ -265,41 +274,15 @@ void* function_behind(const ElfImage& image, const char* name, void* const* slot
 const char* door_name(Door door) { return kNames[static_cast<size_t>(door)]; }
 
 bool install_doors(Module* module) {
-  const ElfImage& image = module->image;
+  return install(module, module->image, [module](int door, void* behind) {
+    module->behind[door] = behind;
+    return true;
+  });
+}
 
-  // The pages of all slots that RELRO has closed. glibc closes whole pages only: the last one
-  // stays open where the range ends within it.
-  Range closed;
-  const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
-  const Range relro = {image.relro().begin & ~(page - 1), image.relro().end & ~(page - 1)};
-  image.each_slot([&](const char* name, void** slot) {
-    const Door door = wanted_door(*module, name);
-    if (door == Door::kCount) return;
-    void* behind = function_behind(image, name, slot);
-    if (behind == nullptr) return;  // a weak reference that nobody answers
-    module->behind[static_cast<size_t>(door)] = behind;
-    const auto address = reinterpret_cast<uintptr_t>(slot);
-    if (!relro.contains(address)) return;
-    const uintptr_t begin = address & ~(page - 1);
-    if (closed.end == 0 || begin < closed.begin) closed.begin = begin;
-    if (begin + page > closed.end) closed.end = begin + page;
-  });
-  const KeepErrno keep;
-  if (closed.end != 0 && mprotect(reinterpret_cast<void*>(closed.begin), closed.end - closed.begin,
-                                  PROT_READ | PROT_WRITE) != 0) {
-    return false;
-  }
-  image.each_slot([&](const char* name, void** slot) {
-    const Door door = wanted_door(*module, name);
-    if (door == Door::kCount || module->behind[static_cast<size_t>(door)] == nullptr) return;
-    void* function = door_function(module->slot, static_cast<size_t>(door),
-                                   std::make_integer_sequence<int, kMaxModules>());
-    __atomic_store_n(slot, function, __ATOMIC_RELEASE);
-  });
-  if (closed.end != 0) {
-    mprotect(reinterpret_cast<void*>(closed.begin), closed.end - closed.begin, PROT_READ);
-  }
-  return true;
+bool install_doors_beside(Module* module, const ElfImage& object) {
+  return install(module, object,
+                 [module](int door, void* behind) { return behind == module->behind[door]; });
 }
 
 }  // namespace forksafe

@@ -15,6 +15,9 @@ namespace forksafe {
 /// writable: then nothing was changed.
 bool install_doors(Module* module);
 
+/// Does the same with the slots of another object by which it calls what the module's own lead to.
+bool install_doors_beside(Module* module, const ElfImage& object);
+
 /// The name that `door` goes by in an object's imports.
 const char* door_name(Door door);
 

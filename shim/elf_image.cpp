@@ -227,6 +227,13 @@ bool ElfImage::imports(const char* name) const {
   return found;
 }
 
+bool ElfImage::needs(const ElfImage& other) const {
+  bool found = false;
+  if (other.soname_ == nullptr) return false;
+  each_needed([&](const char* name) { found = found || strcmp(name, other.soname_) == 0; });
+  return found;
+}
+
 bool ElfImage::slot_at(const Relocations& table, size_t index, const char** name,
                        void*** slot) const {
   // The fields that we use stand first in Rela as in Rel.

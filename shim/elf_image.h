@@ -31,6 +31,7 @@ struct Range {
 struct Symbol {
   void* address = nullptr;
   size_t size = 0;
+  const ElfW(Sym) * entry = nullptr;  ///< in .dynsym
 };
 
 class ElfImage {
@@ -53,11 +54,21 @@ class ElfImage {
   /// (STT_GNU_IFUNC) don't count.
   Symbol find(const char* name) const;
 
+  /// The name of a symbol of its own.
+  const char* name_of(const Symbol& symbol) const { return strings_ + symbol.entry->st_name; }
+
   /// Whether it refers to `name`, which another object may define.
   bool imports(const char* name) const;
 
+  /// Whether `address` lies in a segment with machine code.
+  bool executable(const void* address) const { return fits(address, 1, PF_X); }
+  bool writable(const void* address) const { return fits(address, 1, PF_W); }
+
   /// The name in DT_SONAME, or null.
   const char* soname() const { return soname_; }
+
+  /// Whether it names `other` in DT_NEEDED.
+  bool needs(const ElfImage& other) const;
 
   /// Calls `visit(name, slot)` for each JUMP_SLOT and GLOB_DAT relocation.
   template <typename Visit>
@@ -114,7 +125,7 @@ class ElfImage {
   bool matches(const ElfW(Sym) & symbol, size_t index, const char* name) const;
   bool slot_at(const Relocations& table, size_t index, const char** name, void*** slot) const;
   Symbol to_symbol(const ElfW(Sym) & symbol) const {
-    return {reinterpret_cast<void*>(base_ + symbol.st_value), symbol.st_size};
+    return {reinterpret_cast<void*>(base_ + symbol.st_value), symbol.st_size, &symbol};
   }
 
   const char* path_ = nullptr;

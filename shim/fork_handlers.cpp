@@ -14,6 +14,7 @@
 
 #include <sys/mman.h>
 
+#include "fork_tree.h"
 #include "module.h"
 #include "runtime.h"
 
@@ -31,6 +32,7 @@ void begin() {
   fork_page.fork_lock.lock();  // two threads may fork at once
   fork_page.forker.store(&thread_state, std::memory_order_relaxed);
   fork_page.tails = 0;
+  prepare_fork_tree();
   look_at_loaded_objects();
   run_step(&Runtime::prepare_first);
 }
@@ -66,6 +68,7 @@ void head_child() {
   fork_page.adoption_lock.reset();
   fork_page.fork_lock.reset();
   fork_page.forker.store(nullptr, std::memory_order_relaxed);
+  enter_fork_tree();
   run_step(&Runtime::child_first);
   if (tails_to_come == 0) finish_child();
 }

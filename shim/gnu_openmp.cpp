@@ -13,8 +13,12 @@
 //
 // A copy is an object that exports GOMP_parallel. LLVM's OpenMP may do so too, and may call itself
 // libgomp.so.1; it cares for fork by itself and is left alone: it exports __kmpc_fork_call.
+#include "gnu_openmp.h"
+
 #include <cstring>
 
+#include "fork_tree.h"
+#include "gnu_openmp_callers.h"
 #include "loaded_objects.h"
 #include "module.h"
 #include "options.h"
@@ -23,8 +27,6 @@
 
 namespace forksafe {
 namespace {
-
-constexpr int kMaxCopies = 16;
 
 // The internal control variables that live in the thread: OpenMP 5.1, section 2.4.
 struct ControlVariables {
@@ -46,10 +48,7 @@ struct ControlVariables {
 };
 
 // The public functions; null where a copy is too old to have one.
-struct Functions {
-  int (*get_level)();
-  int (*get_max_threads)();
-  void (*set_num_threads)(int);
+struct Functions : ThreadNumbers {
   int (*get_dynamic)();
   void (*set_dynamic)(int);
   void (*get_schedule)(int*, int*);
@@ -79,7 +78,7 @@ struct Copy {
   ControlVariables before;
 };
 
-Copy copies[kMaxCopies];
+Copy copies[kMaxOpenMpCopies];
 int copy_count = 0;
 bool overflow = false;
 
@@ -156,7 +155,7 @@ void each(Step step) {
   for (int i = 0; i < copy_count; ++i) step(&copies[i]);
 }
 
-Copy found[kMaxCopies];
+Copy found[kMaxOpenMpCopies];
 int found_count = 0;
 
 void forget() {
@@ -169,7 +168,7 @@ void see(const ElfImage& image, size_t tls_module, const ElfW(Phdr) * tls) {
   if (image.find("__kmpc_fork_call").address != nullptr) return;
   Copy copy = {};
   if (!find_functions(image, &copy.omp)) return;
-  if (found_count == kMaxCopies) {
+  if (found_count == kMaxOpenMpCopies) {
     overflow = true;
     return;
   }
@@ -202,6 +201,9 @@ void seen_all() {
   }
   memcpy(copies, found, sizeof(Copy) * static_cast<size_t>(copy_count));
   if (overflow) report("no room for one more GNU OpenMP, left as it is");
+  if (options().child_threads == Options::kAuto) {
+    each([](Copy* copy) { watch_callers(copy->image, copy->omp); });
+  }
 }
 
 // __tls_get_addr may allocate for a library that was dlopened: so before other handlers.
@@ -238,8 +240,12 @@ void child_first() {
 void child_last() {
   const int threads = options().child_threads;
   each([threads](Copy* copy) {
+    const int fresh = copy->omp.get_max_threads();
     if (copy->block != nullptr) write_variables(copy->omp, copy->before);
-    if (threads != 0 && copy->omp.get_level() == 0) copy->omp.set_num_threads(threads);
+    if (threads > 0 && copy->omp.get_level() == 0) copy->omp.set_num_threads(threads);
+    if (thread_share() != 0) {
+      start_to_adapt_callers(copy->image, fresh, copy->omp.get_max_threads());
+    }
   });
 }
 

@@ -17,12 +17,6 @@ bool is_ours(const ElfImage& image) {
   return image.span().contains(reinterpret_cast<const void*>(&is_ours));
 }
 
-bool needs(const ElfImage& image, const char* soname) {
-  bool found = false;
-  image.each_needed([&](const char* name) { found = found || strcmp(name, soname) == 0; });
-  return found;
-}
-
 // The first definition of `name` among the objects that `accept(object, index)` takes.
 template <typename Accept>
 void* find_among(const char* name, Accept accept) {
@@ -78,9 +72,7 @@ void* resolve(const ElfImage& image, const char* name) {
   void* result = find_among(name, [](const ElfImage&, size_t i) { return i < startup_objects; });
   if (result == nullptr) result = image.find(name).address;
   if (result == nullptr) {
-    result = find_among(name, [&](const ElfImage& object, size_t) {
-      return object.soname() != nullptr && needs(image, object.soname());
-    });
+    result = find_among(name, [&](const ElfImage& object, size_t) { return image.needs(object); });
   }
   return result != nullptr ? result : find_function(name);
 }

@@ -69,6 +69,7 @@ void reset_module_in_child(Module* module) {
   module->mutexes.each([](void* m) { reset_object<pthread_mutex_t>(m); });
   module->conditions.each([](void* c) { reset_object<pthread_cond_t>(c); });
   module->workers.store(0, std::memory_order_relaxed);
+  if (module->adapting.load()) module->adapting.store(false);
 }
 
 }  // namespace forksafe

@@ -11,6 +11,7 @@
 
 #include "elf_image.h"
 #include "gate.h"
+#include "gnu_openmp.h"
 #include "state.h"
 
 namespace forksafe {
@@ -122,11 +123,19 @@ struct FreshBuffer {
   uint8_t unlocks;  ///< how often the thread has given back the allocator's lock since
 };
 
+/// The number of threads of a copy of GNU OpenMP, which each thread has for itself, in a child
+/// under FORKSAFE_CHILD_THREADS=auto.
+struct OpenMpThread {
+  uint16_t most;   ///< what the thread started with; 0: not known yet
+  uint16_t given;  ///< what we have set last
+};
+
 /// What the library keeps for each thread.
 struct ThreadState {
   uint8_t calls_depth[kMaxModules];
   uint8_t brief_depth[kMaxModules];
   FreshBuffer fresh_buffer[kMaxModules];
+  OpenMpThread openmp[kMaxOpenMpCopies];
 };
 extern __thread ThreadState thread_state __attribute__((tls_model("initial-exec")));
 
@@ -171,6 +180,11 @@ struct Module {
   /// In a child that could not be made whole: the doors tell an OpenMP build that one thread is
   /// all there is.
   bool one_thread = false;
+  /// In a child under FORKSAFE_CHILD_THREADS=auto: brings the number of threads that the module
+  /// computes with to this process's share (fork_tree.h), and returns it. Called at the doors that
+  /// a computation passes on its way in. Null where the number stays as it is.
+  int (*adapt)(Module* module) = nullptr;
+  std::atomic<bool> adapting{false};  ///< a thread is in `adapt`, where that must be one at a time
 
   Gates& gates() const { return fork_page.gates[slot]; }
   uint8_t* calls_depth() const { return &thread_state.calls_depth[slot]; }

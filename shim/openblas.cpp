@@ -5,8 +5,12 @@
 #include <cstring>
 
 #include "elf_file.h"
+#include "fork_tree.h"
 #include "loaded_objects.h"
+#include "options.h"
 #include "report.h"
+#include "runtime.h"
+#include "setters.h"
 
 namespace forksafe {
 namespace {
@@ -53,6 +57,19 @@ void read_config(const char* config, OpenBlas* blas) {
     blas->max_threads = static_cast<int>(strtol(threads + strlen("MAX_THREADS="), nullptr, 10));
   }
 }
+
+// What an OpenBLAS that is loaded now takes from the environment (driver/others/openblas_env.c);
+// an OpenMP build's runtime looks at the last one.
+long threads_in_environment() {
+  for (const char* name : {"OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS"}) {
+    const char* text = getenv(name);
+    const long threads = text != nullptr ? strtol(text, nullptr, 10) : 0;
+    if (threads > 0) return threads;
+  }
+  return 0;
+}
+
+long threads_at_start = 0;
 
 // What is read of a copy before it is adopted.
 struct Findings {
@@ -105,6 +122,13 @@ void read_symbols(Findings* found) {
       found);
   // Another file may stand at that path by now.
   if (!walked || !found->shutdown_agrees) *found = from_memory;
+}
+
+void set_by_program(int index) {
+  OpenBlas* blas = &openblas_copies[index];
+  if (blas->module->adapt == nullptr) return;
+  blas->module->adapt = nullptr;
+  blas->program_chose = true;
 }
 
 void prepare_module(Module* module, const void* context) {
@@ -164,7 +188,33 @@ bool adopt_openblas(void (*prepare)()) {
   const int index = openblas_count.load(std::memory_order_relaxed);
   openblas_copies[index] = found.blas;
   openblas_count.store(index + 1, std::memory_order_release);
+  // Objects that need it were loaded and bound before its constructor runs.
+  if (found.blas.openmp) {
+    each_loaded_object([](const ElfImage& object, size_t tls_module, const ElfW(Phdr) * tls) {
+      openblas_openmp.see(object, tls_module, tls);
+      return true;
+    });
+  }
+  if (options().child_threads == Options::kAuto) {
+    image.any_symbol([&](const char* name, const Symbol& symbol) {
+      if (strstr(name, "openblas_set_num_threads") != nullptr) {
+        watch_setter(image, symbol, set_by_program, index);
+      }
+      return false;
+    });
+  }
+  // In a child that has set a number before it loads the copy, that is its choice.
+  openblas_copies[index].program_chose = threads_in_environment() != threads_at_start;
+  start_to_adapt(&openblas_copies[index]);
   return true;
+}
+
+void remember_environment() { threads_at_start = threads_in_environment(); }
+
+void start_to_adapt(OpenBlas* blas) {
+  if (thread_share() == 0 || blas->program_chose) return;
+  blas->module->adapt = blas->openmp ? adapt_openblas_openmp : adapt_openblas_threads;
+  blas->module->adapt(blas->module);
 }
 
 void rest_allocator(OpenBlas* blas) {

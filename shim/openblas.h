@@ -33,6 +33,12 @@ struct OpenBlas {
   int cpu_lost;
   int cpu_lost_next;
 
+  // Under FORKSAFE_CHILD_THREADS=auto.
+  int most_threads;    ///< what a child starts with: its share is never more; 0: not known yet
+  int given_threads;   ///< what we have put into blas_cpu_number last
+  int room;            ///< an OpenMP build's: how many threads it has buffers for
+  bool program_chose;  ///< the program has set a number of its own in a child: it stays
+
   bool rested;  ///< for the fork under way: nothing is in flight that the child can't undo
 
   /// Sets `rested`. It hardly ever changes, and a write would be a page fault at every fork.
@@ -55,11 +61,30 @@ void rest_allocator(OpenBlas* blas);
 /// In a child: lets the copy mark its pool as gone. Its doors answer at once meanwhile.
 void shut_down_in_child(OpenBlas* blas);
 
+/// The copy that `module` is.
+OpenBlas* openblas_of(const Module* module);
+
+/// Module::adapt of the two builds.
+int adapt_openblas_threads(Module* module);
+int adapt_openblas_openmp(Module* module);
+
+/// In a child: has the copy adapt from here on, under FORKSAFE_CHILD_THREADS=auto.
+void start_to_adapt(OpenBlas* blas);
+
+/// Remembers what the environment says about threads, before the program can change it.
+void remember_environment();
+
 /// Notes, and tells the log, that a fork could not be made whole.
 void report_degraded(const Module& module, const char* why);
 
 extern OpenBlas openblas_copies[kMaxModules];
 extern std::atomic<int> openblas_count;
+
+inline OpenBlas* openblas_of(const Module* module) {
+  OpenBlas* blas = openblas_copies;
+  while (blas->module != module) ++blas;
+  return blas;
+}
 
 template <typename Step>
 void each_openblas(bool openmp, Step step) {

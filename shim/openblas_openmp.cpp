@@ -13,7 +13,11 @@
 // on in the parent; the child is told at the doors that it is inside a parallel region, so that
 // OpenBLAS computes with one thread there and takes none of the stale locks (common_thread.h,
 // num_cpu_avail), whatever the program sets later.
+#include "doors.h"
+#include "fork_tree.h"
+#include "loaded_objects.h"
 #include "openblas.h"
+#include "options.h"
 #include "runtime.h"
 
 namespace forksafe {
@@ -24,12 +28,39 @@ void each(Step step) {
   each_openblas(true, step);
 }
 
+// Debian's libblas.so.3 and liblapack.so.3 have OpenBLAS's interface in them, and call the rest of
+// it in libopenblas.so.0: what a computation passes first there stands in their own slots.
+void see(const ElfImage& image, size_t, const ElfW(Phdr) *) {
+  each([&](OpenBlas* blas) {
+    if (image.needs(blas->module->image) && image.imports("blas_memory_alloc")) {
+      install_doors_beside(blas->module, image);
+    }
+  });
+}
+
+int runtime_threads(const Module* module) {
+  const auto get = module->behind_door<int (*)()>(Door::kOmpMaxThreads);
+  return get != nullptr ? get() : 0;
+}
+
+constexpr int kUnknown = -1;
+
+// What the forking thread has. Each is hardly ever another than before.
+void note_threads(OpenBlas* blas) {
+  const int threads = runtime_threads(blas->module);
+  if (blas->most_threads != threads) blas->most_threads = threads;
+  const int now = *blas->cpu_number;
+  if (blas->given_threads != now) blas->given_threads = now;
+  if (blas->room < now) blas->room = now;
+}
+
 // Before other libraries' handlers: a call that has passed our gate needs malloc, which an
 // allocator preloaded beside us locks in its own prepare handler, and the locks that LLVM's and
 // Intel's OpenMP take in theirs (kmp_runtime.cpp, __kmp_atfork_prepare).
 void rest_calls() {
   each([](OpenBlas* blas) {
     Module* module = blas->module;
+    if (options().child_threads == Options::kAuto) note_threads(blas);
     blas->set_rested(*module->calls_depth() == 0 && *module->brief_depth() == 0);
     module->gates().calls.close();
     if (!blas->rested) {
@@ -76,17 +107,48 @@ void child() {
       // Marks the pool as gone: blas_server_avail = 0, buffers given back.
       shut_down_in_child(blas);
       module->one_thread = true;
+      module->adapt = nullptr;
       forksafe_state.modules[module->slot].one_thread = 1;
       *blas->cpu_number = 1;
+    } else if (options().child_threads == Options::kAuto) {
+      start_to_adapt(blas);
     }
   });
 }
 
 }  // namespace
 
+// OpenBLAS asks its runtime before each computation how many threads there are, and where that is
+// another number than its own, sets its own to it (num_cpu_avail, common_thread.h). Both get the
+// same answer here, so the runtime's own number, which is the program's too, stays. Some versions
+// do not ask, or not while their number is 1 (0.3.10 and before, 0.3.22 and 0.3.23): hence the door
+// of the buffers, which a computation passes first.
+int adapt_openblas_openmp(Module* module) {
+  OpenBlas* blas = openblas_of(module);
+  const int threads = runtime_threads(module);
+  const int now = __atomic_load_n(blas->cpu_number, __ATOMIC_RELAXED);
+  if (now == 0 || module->adapting.exchange(true)) return threads;  // 0: the copy is being loaded
+  if (blas->most_threads == 0) note_threads(blas);                  // loaded in this child
+  int wanted = threads;
+  if (blas->given_threads != kUnknown && now != blas->given_threads) {
+    blas->program_chose = true;  // by openblas_set_num_threads
+    module->adapt = nullptr;
+  } else {
+    // Another number than at the fork was set by omp_set_num_threads, in this thread.
+    const int share = thread_share();
+    if (threads == blas->most_threads && share < threads) wanted = share;
+    // More than it has buffers for it is to learn from its runtime.
+    blas->given_threads = wanted <= blas->room ? wanted : kUnknown;
+    if (wanted <= blas->room && wanted != now) {
+      __atomic_store_n(blas->cpu_number, wanted, __ATOMIC_RELAXED);
+    }
+  }
+  module->adapting.store(false);
+  return wanted;
+}
+
 const Runtime openblas_openmp = {
-    "OpenBLAS, OpenMP", nullptr, nullptr, nullptr, rest_calls,
-    rest_allocators,    parent,  child,   nullptr,
+    "OpenBLAS, OpenMP", nullptr, see, nullptr, rest_calls, rest_allocators, parent, child, nullptr,
 };
 
 }  // namespace forksafe

@@ -27,6 +27,7 @@
 #include <fcntl.h>
 #include <linux/stat.h>
 
+#include "fork_tree.h"
 #include "openblas.h"
 #include "options.h"
 #include "runtime.h"
@@ -56,8 +57,8 @@ int count_other_threads() {
 }
 
 // 0.3.27 to 0.3.29 without names: whether the counters that a child inherits may be too low for its
-// calls. They start at the number of threads that the build was made for, and each thread other than
-// the workers may be inside one level-3 call, which counts at most the whole pool down.
+// calls. They start at the number of threads that the build was made for, and each thread other
+// than the workers may be inside one level-3 call, which counts at most the whole pool down.
 bool may_lack_cpus(OpenBlas* blas) {
   const bool counts = blas->version >= 327 && blas->version <= 329;
   if (!counts || blas->cpu_available_count != 0) return false;
@@ -120,6 +121,10 @@ void parent() {
   });
 }
 
+// The interface reads blas_cpu_number when it divides a computation, after it has taken a buffer
+// and with it alloc_lock (interface/gemm.c, lapack/getrf.c; the level-1 and level-2 interfaces take
+// theirs later: they see it one call later). The pool keeps the size that the parent's had, so that
+// any number up to that can be used at once.
 void child() {
   each([](OpenBlas* blas) {
     reset_module_in_child(blas->module);
@@ -134,15 +139,42 @@ void child() {
     if (threads > blas->max_threads && blas->max_threads != 0) threads = blas->max_threads;
     if (!blas->rested) {
       threads = 1;
+      blas->module->adapt = nullptr;
       forksafe_state.modules[blas->module->slot].one_thread = 1;
+    } else if (threads == Options::kAuto) {
+      start_to_adapt(blas);
     }
-    if (threads == 0) return;
+    if (threads <= 0) return;
     *blas->cpu_number = threads;
     if (blas->num_threads != nullptr) *blas->num_threads = threads;
   });
 }
 
 }  // namespace
+
+// The interface reads blas_cpu_number when it divides a computation, after it has taken a buffer
+// and with it alloc_lock (interface/gemm.c, interface/lapack/getrf.c; a level-1 or level-2 routine
+// comes by a lock later, and computes with the new number from its next call on). The pool keeps
+// the size that the parent's had, so that any number up to that can be used at once.
+int adapt_openblas_threads(Module* module) {
+  OpenBlas* blas = openblas_of(module);
+  if (module->adapting.exchange(true)) return blas->given_threads;
+  const int now = __atomic_load_n(blas->cpu_number, __ATOMIC_RELAXED);
+  if (blas->most_threads == 0) blas->most_threads = blas->given_threads = now;
+  if (now != blas->given_threads) {  // openblas_set_num_threads, or threadpoolctl by it
+    blas->program_chose = true;
+    module->adapt = nullptr;
+  } else if (now != 0) {  // 0: the copy is being loaded
+    const int share = thread_share();
+    const int wanted = share < blas->most_threads ? share : blas->most_threads;
+    if (wanted != now) {
+      blas->given_threads = wanted;
+      __atomic_store_n(blas->cpu_number, wanted, __ATOMIC_RELAXED);
+    }
+  }
+  module->adapting.store(false);
+  return blas->given_threads;
+}
 
 const Runtime openblas_threads = {
     "OpenBLAS, own threads", nullptr, nullptr, nullptr, rest_calls,

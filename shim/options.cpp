@@ -42,8 +42,8 @@ bool read_pool(const char* text, Options* o) {
 }
 
 bool read_child_threads(const char* text, Options* o) {
-  if (strcmp(text, "inherit") == 0) {
-    o->child_threads = 0;
+  if (strcmp(text, "inherit") == 0 || strcmp(text, "auto") == 0) {
+    o->child_threads = *text == 'a' ? Options::kAuto : Options::kInherit;
     return true;
   }
   return read_number(text, 1, kMaxThreads, &o->child_threads);
@@ -65,7 +65,8 @@ constexpr Option kOptions[] = {
     {"FORKSAFE", read_enabled, "0 or 1", "1"},
     {"FORKSAFE_WAIT_MS", read_wait, "milliseconds from 0 to 3600000", "1000"},
     {"FORKSAFE_POOL", read_pool, "keep or drop", "keep"},
-    {"FORKSAFE_CHILD_THREADS", read_child_threads, "inherit or a number from 1 to 4096", "inherit"},
+    {"FORKSAFE_CHILD_THREADS", read_child_threads, "inherit, auto or a number from 1 to 4096",
+     "inherit"},
     {"FORKSAFE_LOG", read_log, "stderr or a path", "no log"},
 };
 

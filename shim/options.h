@@ -13,8 +13,11 @@ struct Options {
   int wait_ms = 1000;
   /// FORKSAFE_POOL=drop: tear OpenBLAS's pool down at each fork, as it does by itself.
   bool drop_pool = false;
-  /// FORKSAFE_CHILD_THREADS: threads of BLAS and OpenMP in children; 0 means as in the parent.
-  int child_threads = 0;
+  /// FORKSAFE_CHILD_THREADS: threads of BLAS and OpenMP in children; kInherit means as in the
+  /// parent, kAuto what fork_tree.h says.
+  static constexpr int kInherit = 0;
+  static constexpr int kAuto = -1;
+  int child_threads = kInherit;
   /// FORKSAFE_LOG: "stderr" or a path; null means no log.
   const char* log = nullptr;
 };

@@ -13,6 +13,7 @@
 #include <cerrno>
 
 #include "fork_handlers.h"
+#include "fork_tree.h"
 #include "loaded_objects.h"
 #include "openblas.h"
 #include "options.h"
@@ -44,6 +45,8 @@ void start() {
   if (!active) return;
   forksafe_state.enabled = 1;
   remember_startup_objects();
+  remember_environment();
+  if (options().child_threads == Options::kAuto) start_fork_tree();
   register_head(next_register_atfork);
 }
 

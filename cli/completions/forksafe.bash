@@ -45,7 +45,7 @@ _forksafe_command() {
 
 _forksafe_value() {
   case $1 in
-    --child-threads) _forksafe_words inherit ;;
+    --child-threads) _forksafe_words 'inherit auto' ;;
     --pool) _forksafe_words 'keep drop' ;;
     --log)
       _forksafe_names

@@ -183,7 +183,7 @@ class Completion:
         self.assert_offers("forksafe --pool ", "keep", "drop")
         self.assert_offers("forksafe --pool=", "keep", "drop")
         self.assert_offers("forksafe --pool=d", "drop")
-        self.assert_offers("forksafe --child-threads ", "inherit")
+        self.assert_offers("forksafe --child-threads ", "inherit", "auto")
         self.assert_offers("forksafe --child-threads in", "inherit")
         self.assert_offers("forksafe --wait-ms ")
         self.assert_offers("forksafe check --timeout ")

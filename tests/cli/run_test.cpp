@@ -263,6 +263,7 @@ TEST_CASE("each option is a variable of the command's environment", "[options]")
   } cases[] = {
       {{"--child-threads", "3"}, "FORKSAFE_CHILD_THREADS", "3"},
       {{"--child-threads=inherit"}, "FORKSAFE_CHILD_THREADS", "inherit"},
+      {{"--child-threads", "auto"}, "FORKSAFE_CHILD_THREADS", "auto"},
       {{"--wait-ms", "250"}, "FORKSAFE_WAIT_MS", "250"},
       {{"--pool", "drop"}, "FORKSAFE_POOL", "drop"},
       {{"--log", "stderr"}, "FORKSAFE_LOG", "stderr"},
@@ -312,8 +313,8 @@ TEST_CASE("a bad value names the option and what it takes, and nothing runs", "[
       {"--wait-ms", "-1", "give milliseconds from 0 to 3600000"},
       {"--wait-ms", "99999999999999999999", "give milliseconds from 0 to 3600000"},
       {"--pool", "lose", "give keep or drop"},
-      {"--child-threads", "0", "give inherit or a number from 1 to 4096"},
-      {"--child-threads", "two", "give inherit or a number from 1 to 4096"},
+      {"--child-threads", "0", "give inherit, auto or a number from 1 to 4096"},
+      {"--child-threads", "two", "give inherit, auto or a number from 1 to 4096"},
       {"--log", "", "the value is empty"},
       {"--log", "/no such folder/log", "it can't be written: No such file or directory"},
       {"--log", "/tmp", "it can't be written: Is a directory"},

@@ -30,6 +30,7 @@ struct Build {
 constexpr Build kBuilds[] = {
     {"debian", "lib:openblas-pthread/libopenblas.so.0", "", "", false},
     {"debian-openmp", "lib:openblas-openmp/libopenblas.so.0", "", "", true},
+    {"debian-openmp-libblas", "lib:openblas-openmp/libblas.so.3", "", "", true},
     {"numpy-1.26", "numpy-1.26/numpy.libs/libopenblas*.so", "", "64_", false},
     {"numpy-2.2", "numpy-2.2/numpy.libs/lib*openblas*.so", "scipy_", "64_", false},
     {"numpy-2.4", "numpy-2.4/numpy.libs/lib*openblas*.so", "scipy_", "64_", false},

@@ -54,8 +54,8 @@ TEST_CASE("eatmydata preloaded beside the library") { prove_beside(installed("li
 TEST_CASE("jemalloc preloaded beside the library") { prove_beside(installed("libjemalloc.so.2")); }
 
 TEST_CASE("two copies of the library preloaded") {
-  const std::string folder = std::filesystem::temp_directory_path() /
-                             ("forksafe-copy-" + std::to_string(getpid()));
+  const std::string folder =
+      std::filesystem::temp_directory_path() / ("forksafe-copy-" + std::to_string(getpid()));
   std::filesystem::create_directory(folder);
   const std::string copy = folder + "/libforksafe.so";
   std::filesystem::copy_file(library_path(), copy);

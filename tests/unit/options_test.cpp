@@ -73,7 +73,8 @@ TEST_CASE("good values are read without a complaint", "[options]") {
   CHECK_FALSE(read({{"FORKSAFE_POOL", "keep"}}).drop_pool);
   CHECK(complaints.empty());
 
-  CHECK(read({{"FORKSAFE_CHILD_THREADS", "inherit"}}).child_threads == 0);
+  CHECK(read({{"FORKSAFE_CHILD_THREADS", "inherit"}}).child_threads == Options::kInherit);
+  CHECK(read({{"FORKSAFE_CHILD_THREADS", "auto"}}).child_threads == Options::kAuto);
   CHECK(complaints.empty());
   CHECK(read({{"FORKSAFE_CHILD_THREADS", "1"}}).child_threads == 1);
   CHECK(complaints.empty());
@@ -102,7 +103,8 @@ TEST_CASE("a value that can't be read gets one line with variable, value and def
       {"FORKSAFE_POOL", "keep", {"Drop", "dropped", "k", "0", "keep "}},
       {"FORKSAFE_CHILD_THREADS",
        "inherit",
-       {"0", "-2", "4097", "two", "2x", "Inherit", "4294967298", "18446744073709551617"}},
+       {"0", "-2", "4097", "two", "2x", "Inherit", "Auto", "automatic", "-1", "4294967298",
+        "18446744073709551617"}},
   };
   for (const Bad& bad : all) {
     for (const std::string& value : bad.values) {

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+// What children know of each other is the kernel's own account of their CPU time
+// (clock_getcpuclockid): nobody must say that it has finished, and of a child that was killed
+// nothing is left. No descriptor, no signal, no thread is needed for it.
+#include "fork_tree.h"
+
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <atomic>
+
+#include "futex.h"
+#include "options.h"
+#include "processors.h"
+
+namespace forksafe {
+namespace {
+
+struct Child {
+  static constexpr int kFree = 0;
+  static constexpr int kTaken = -1;  // by a process that is writing itself down
+  std::atomic<int> pid;
+  std::atomic<int64_t> busy_ms;  // when it was last seen to compute
+  std::atomic<int64_t> cpu_ns;   // its CPU time at the last look
+};
+
+// As it is all zero from the kernel. A child that finds no place is not counted: with so many
+// there is one thread for each anyway.
+struct Tree {
+  static constexpr int kCapacity = 1000;
+  std::atomic<uint32_t> computing;  // how many children do
+  std::atomic<int64_t> looked_ms;
+  std::atomic<int> used;  // no place behind these was ever taken
+  Child children[kCapacity];
+};
+
+Tree* tree = nullptr;
+int tree_processors = 0;  // for all of it together
+
+// Of this process.
+bool in_child = false;
+enum : uint32_t { kOutside, kEntering, kInside };
+std::atomic<uint32_t> place{kOutside};
+Child* own = nullptr;  // valid when place is kInside; null where there was no room
+std::atomic<int> own_processors{0};
+std::atomic<int64_t> own_processors_ms{0};
+
+// A clock that is read in some nanoseconds, and moves every 1 to 10 ms (CONFIG_HZ).
+int64_t now_ms() {
+  timespec t;
+  clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
+  return int64_t{t.tv_sec} * 1000 + t.tv_nsec / 1000000;
+}
+
+// The CPU time of a process, or -1 where there is no such process.
+int64_t cpu_ns(int pid) {
+  const KeepErrno keep;
+  clockid_t clock;
+  timespec t;
+  if (clock_getcpuclockid(pid, &clock) != 0 || clock_gettime(clock, &t) != 0) return -1;
+  return int64_t{t.tv_sec} * 1000000000 + t.tv_nsec;
+}
+
+template <typename Visit>
+void each_child(Visit visit) {
+  const int used = tree->used.load();
+  for (int i = 0; i < used; ++i) {
+    const int pid = tree->children[i].pid.load();
+    if (pid > 0) visit(&tree->children[i], pid);
+  }
+}
+
+void free_place(Child* child, int pid) { child->pid.compare_exchange_strong(pid, Child::kFree); }
+
+// One process does it at a time: it has moved looked_ms.
+void look(int64_t now, int64_t before) {
+  uint32_t computing = 0;
+  each_child([&](Child* child, int pid) {
+    const int64_t cpu = cpu_ns(pid);
+    if (cpu < 0) {
+      free_place(child, pid);
+      return;
+    }
+    const int64_t used = cpu - child->cpu_ns.exchange(cpu);
+    if (used * 8 >= (now - before) * 1000000) child->busy_ms.store(now);
+    if (now - child->busy_ms.load() < kIdleMs) ++computing;
+  });
+  tree->computing.store(computing);
+}
+
+void look_if_due(int64_t now) {
+  int64_t before = tree->looked_ms.load(std::memory_order_relaxed);
+  if (now - before < kLookMs) return;
+  if (tree->looked_ms.compare_exchange_strong(before, now)) look(now, before);
+}
+
+Child* take_place() {
+  for (int i = 0; i < Tree::kCapacity; ++i) {
+    int expected = Child::kFree;
+    if (!tree->children[i].pid.compare_exchange_strong(expected, Child::kTaken)) continue;
+    int used = tree->used.load();
+    while (used <= i && !tree->used.compare_exchange_weak(used, i + 1)) {
+    }
+    return &tree->children[i];
+  }
+  return nullptr;
+}
+
+// Writes this process down, as one that computes.
+void enter(int64_t now) {
+  const int pid = getpid();
+  // An earlier process of the same number has not been missed yet.
+  each_child([pid](Child* child, int other) {
+    if (other == pid) free_place(child, pid);
+  });
+  own = take_place();
+  if (own == nullptr) {
+    look(now, tree->looked_ms.load());  // frees the places of those that are gone
+    own = take_place();
+  }
+  if (own == nullptr) return;
+  own->busy_ms.store(now);
+  own->cpu_ns.store(cpu_ns(pid));
+  tree->computing.fetch_add(1);
+  own->pid.store(pid);
+}
+
+// At once, not at the next look: the siblings' next calls are to know it.
+void compute_again(int64_t now) {
+  const int64_t idle_ms = now - own->busy_ms.load(std::memory_order_relaxed);
+  if (idle_ms < kIdleMs / 2 || own->busy_ms.exchange(now) == now) return;
+  if (idle_ms >= kIdleMs) tree->computing.fetch_add(1);
+}
+
+// A program may pin its workers: looked at as often as the siblings are.
+int find_own_processors(int64_t now) {
+  if (own_processors.load() == 0 || now - own_processors_ms.load() >= kLookMs) {
+    own_processors_ms.store(now);
+    own_processors.store(affinity_processors());
+  }
+  return own_processors.load();
+}
+
+}  // namespace
+
+void start_fork_tree() {
+  const KeepErrno keep;
+  void* pages =
+      mmap(nullptr, sizeof(Tree), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  if (pages != MAP_FAILED) tree = static_cast<Tree*>(pages);
+}
+
+void prepare_fork_tree() {
+  if (tree == nullptr || tree_processors != 0) return;
+  tree_processors = affinity_processors();
+  const int quota = quota_processors();
+  if (quota != 0 && quota < tree_processors) tree_processors = quota;
+}
+
+void enter_fork_tree() {
+  if (tree == nullptr) return;
+  in_child = true;
+  own_processors.store(0);
+  place.store(kOutside);
+}
+
+int thread_share() {
+  if (!in_child) return 0;
+  const int64_t now = now_ms();
+  uint32_t expected = kOutside;
+  if (place.load(std::memory_order_acquire) == kOutside &&
+      place.compare_exchange_strong(expected, kEntering)) {
+    enter(now);
+    place.store(kInside, std::memory_order_release);
+  }
+  if (place.load(std::memory_order_acquire) == kInside && own != nullptr) compute_again(now);
+  look_if_due(now);
+  const uint32_t computing = tree->computing.load(std::memory_order_relaxed);
+  int share = tree_processors / static_cast<int>(computing > 1 ? computing : 1);
+  const int most = find_own_processors(now);
+  if (share > most) share = most;
+  return share > 1 ? share : 1;
+}
+
+}  // namespace forksafe

@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+// Children that share the processors. Where a test waits for what others notice, it waits long:
+// on a busy machine a process that computes may not run for a while.
+#include "fork_tree.h"
+
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <catch2/catch.hpp>
+#include <chrono>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "processors.h"
+#include "support.h"
+
+using forksafe::thread_share;
+
+namespace {
+
+double seconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+void compute(double duration) {
+  const double end = seconds() + duration;
+  while (seconds() < end) {
+  }
+}
+
+// The share of each of so many children that compute.
+int of(int children) { return std::max(1, forksafe::affinity_processors() / children); }
+
+std::string comes_to(int share, double limit = 15) {
+  const double end = seconds() + limit;
+  while (thread_share() != share) {
+    if (seconds() > end) return "share: " + std::to_string(thread_share());
+    compute(0.001);
+  }
+  return "";
+}
+
+// Siblings, each in a process that ends with this object.
+class Siblings {
+ public:
+  Siblings() {
+    forksafe::start_fork_tree();
+    forksafe::prepare_fork_tree();
+    void* page = mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    rests_ = static_cast<std::atomic<bool>*>(page);
+  }
+  ~Siblings() {
+    for (const pid_t pid : pids_) kill(pid, SIGKILL);
+    for (const pid_t pid : pids_) waitpid(pid, nullptr, 0);
+    munmap(rests_, 4096);
+  }
+  // One that computes, and asks for its share as a runtime does.
+  pid_t start() {
+    const pid_t pid = fork();
+    if (pid == 0) {
+      forksafe::enter_fork_tree();
+      for (;;) {
+        if (rests_->load()) {
+          usleep(1000);
+        } else {
+          compute(0.001);
+          thread_share();
+        }
+      }
+    }
+    pids_.push_back(pid);
+    return pid;
+  }
+  void rest(bool value) { rests_->store(value); }
+
+ private:
+  std::vector<pid_t> pids_;
+  std::atomic<bool>* rests_;
+};
+
+std::string in_child(const std::function<std::string()>& body) {
+  return run_in_child(
+      [&] {
+        forksafe::enter_fork_tree();
+        return body();
+      },
+      60000);
+}
+
+}  // namespace
+
+TEST_CASE("the parent has no share", "[fork_tree]") {
+  const Siblings none;
+  CHECK(thread_share() == 0);
+}
+
+TEST_CASE("a child that is alone has all processors, at its first question", "[fork_tree]") {
+  const Siblings none;
+  CHECK(in_child([] { return comes_to(of(1), 0); }) == "");
+}
+
+TEST_CASE("siblings that compute have equal shares, and one at least", "[fork_tree]") {
+  for (const int others : {1, 2, 7, 30}) {
+    CAPTURE(others);
+    Siblings siblings;
+    for (int i = 0; i < others; ++i) siblings.start();
+    CHECK(in_child([&] { return comes_to(of(others + 1)); }) == "");
+  }
+}
+
+TEST_CASE("a sibling that rests leaves its share, and has it again when it computes",
+          "[fork_tree]") {
+  Siblings siblings;
+  siblings.start();
+  CHECK(in_child([&]() -> std::string {
+          std::string wrong = comes_to(of(2));
+          siblings.rest(true);
+          wrong += comes_to(of(1));
+          siblings.rest(false);
+          return wrong + comes_to(of(2));
+        }) == "");
+}
+
+TEST_CASE("a sibling that computes without asking counts all the same", "[fork_tree]") {
+  Siblings siblings;
+  CHECK(in_child([&]() -> std::string {
+          const pid_t sibling = fork();
+          if (sibling == 0) {
+            forksafe::enter_fork_tree();
+            thread_share();
+            compute(60);  // one long call
+            _exit(0);
+          }
+          compute(1);  // longer than a new child is taken to compute
+          const std::string wrong = comes_to(of(2));
+          kill(sibling, SIGKILL);
+          return wrong;
+        }) == "");
+}
+
+TEST_CASE("a killed sibling leaves its share, reaped or not", "[fork_tree]") {
+  for (const bool reaped : {true, false}) {
+    CAPTURE(reaped);
+    Siblings siblings;
+    CHECK(in_child([&]() -> std::string {
+            const pid_t sibling = fork();
+            if (sibling == 0) {
+              forksafe::enter_fork_tree();
+              for (;;) thread_share();
+            }
+            std::string wrong = comes_to(of(2));
+            kill(sibling, SIGKILL);
+            if (reaped) waitpid(sibling, nullptr, 0);
+            wrong += comes_to(of(1));
+            return wrong;
+          }) == "");
+  }
+}
+
+TEST_CASE("more children than there is room for, one after another", "[fork_tree]") {
+  const Siblings none;
+  for (int i = 0; i < 2500; ++i) {
+    const pid_t pid = fork();
+    if (pid == 0) {
+      forksafe::enter_fork_tree();
+      _exit(thread_share() == 0 ? 1 : 0);
+    }
+    int status = 0;
+    REQUIRE(waitpid(pid, &status, 0) == pid);
+    REQUIRE(status == 0);
+  }
+  usleep(2 * forksafe::kIdleMs * 1000);
+  CHECK(in_child([] { return comes_to(of(1)); }) == "");
+}
+
+TEST_CASE("threads of one child may ask at once", "[fork_tree]") {
+  const Siblings none;
+  CHECK(in_child([]() -> std::string {
+          std::atomic<bool> wrong{false};
+          pthread_t threads[8];
+          const auto ask = [](void* result) -> void* {
+            for (int i = 0; i < 20000; ++i) {
+              // Another thread may be writing the process down.
+              if (thread_share() < 1) *static_cast<std::atomic<bool>*>(result) = true;
+            }
+            return nullptr;
+          };
+          for (pthread_t& thread : threads) pthread_create(&thread, nullptr, ask, &wrong);
+          for (const pthread_t thread : threads) pthread_join(thread, nullptr);
+          return wrong ? "no share" : comes_to(of(1));
+        }) == "");
+}
