@@ -3,6 +3,7 @@
 // skipped with its reason.
 #define CATCH_CONFIG_RUNNER
 #include <catch2/catch.hpp>
+#include <csignal>
 #include <cstdlib>
 
 int main(int argc, char** argv) {
@@ -11,5 +12,8 @@ int main(int argc, char** argv) {
                            "FORKSAFE_POOL", "FORKSAFE_WAIT_MS"}) {
     unsetenv(name);
   }
+  // A shell ignores them in what it starts with &.
+  signal(SIGINT, SIG_DFL);
+  signal(SIGQUIT, SIG_DFL);
   return Catch::Session().run(argc, argv);
 }
