@@ -37,6 +37,7 @@ struct Runtime {
 extern const Runtime openblas_openmp;
 extern const Runtime openblas_threads;
 extern const Runtime blis;
+extern const Runtime mkl;
 extern const Runtime gnu_openmp;
 
 /// Looks at the loaded objects if their set changed since the last call.

@@ -11,6 +11,7 @@ const Runtime* const kRuntimes[] = {
     &openblas_openmp,
     &openblas_threads,
     &blis,
+    &mkl,
     &gnu_openmp,
 };
 

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+// Intel MKL on an OpenMP runtime (libmkl_intel_thread, libmkl_gnu_thread; 2019 to 2026).
+//
+// It has no threads of its own: what a fork does to it is what it does to the runtime below it, and
+// is cured there. Under FORKSAFE_CHILD_THREADS=auto it is told a child's share. Its threading layer
+// asks the runtime at each computation how many threads there are, unless the program has called
+// MKL_Set_Num_Threads, so the answer in the layer's own slot is what has to change. It keeps
+// nothing that is sized by it from one call to the next, as a program may: it may change at any
+// time.
+#include <cstring>
+
+#include "fork_tree.h"
+#include "options.h"
+#include "runtime.h"
+#include "slots.h"
+
+namespace forksafe {
+namespace {
+
+// One process has one layer, as a rule; a program that bundles MKL may have its own beside it.
+constexpr int kMaxLayers = 4;
+
+struct Layer {
+  uintptr_t base;
+  int (*get_max_threads)();  // the runtime's
+};
+
+Layer layers[kMaxLayers];
+int layer_count = 0;
+
+template <int Index>
+int get_max_threads() {
+  const int threads = layers[Index].get_max_threads();
+  const int share = thread_share();
+  return share != 0 && share < threads ? share : threads;
+}
+
+constexpr int (*kFunctions[kMaxLayers])() = {
+    get_max_threads<0>,
+    get_max_threads<1>,
+    get_max_threads<2>,
+    get_max_threads<3>,
+};
+
+void see(const ElfImage& image, size_t, const ElfW(Phdr) *) {
+  if (options().child_threads != Options::kAuto || layer_count == kMaxLayers) return;
+  if (image.find("mkl_serv_domain_get_max_threads").address == nullptr) return;
+  for (int i = 0; i < layer_count; ++i) {
+    if (layers[i].base == image.base()) return;
+  }
+  const int index = layer_count;
+  redirect_slots(
+      image, [](const char* name) { return strcmp(name, "omp_get_max_threads") == 0 ? 0 : -1; },
+      [&](int, void* behind) {
+        layers[index] = {image.base(), reinterpret_cast<int (*)()>(behind)};
+        layer_count = index + 1;
+        return reinterpret_cast<void*>(kFunctions[index]);
+      });
+}
+
+}  // namespace
+
+const Runtime mkl = {
+    "Intel MKL", nullptr, see, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr,
+};
+
+}  // namespace forksafe
