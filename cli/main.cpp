@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The command line: `forksafe [OPTION...] [--] COMMAND [ARG...]` and three subcommands.
+#include <fmt/format.h>
+
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cerrno>
@@ -24,17 +26,23 @@ namespace {
 
 using Words = std::vector<std::string>;
 
-/// What stays of CLI11's help: the options. The usage line is ours.
-class Help : public CLI::Formatter {
+/// The help, laid out here: CLI11's own layout is another one in 2.3, in 2.4 and in 2.6.
+class Help : public CLI::FormatterBase {
  public:
-  explicit Help(std::string usage) : usage_(std::move(usage)) { column_width(26); }
-  std::string make_usage(const CLI::App*, std::string) const override { return usage_; }
-  std::string make_option_name(const CLI::Option* option, bool is_positional) const override {
-    if (option->check_sname("h")) return "-h, --help";
-    return CLI::Formatter::make_option_name(option, is_positional);
+  explicit Help(std::string usage) : usage_(std::move(usage)) {}
+  std::string make_help(const CLI::App* app, std::string, CLI::AppFormatMode) const override {
+    std::string text = app->get_description() + "\n" + usage_ + "\nOptions:\n";
+    for (const CLI::Option* option : app->get_options()) text += line_of(*option);
+    return text + "\n" + app->get_footer() + "\n";
   }
 
  private:
+  static std::string line_of(const CLI::Option& option) {
+    const std::string name =
+        option.check_sname("h") ? "-h, --help" : option.get_name() + " " + option.get_type_name();
+    return fmt::format("  {:<24}{}\n", name, option.get_description());
+  }
+
   std::string usage_;
 };
 
