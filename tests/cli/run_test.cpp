@@ -520,7 +520,8 @@ TEST_CASE("a chain of interpreters, as long as the kernel allows", "[script]") {
   }
 }
 
-TEST_CASE("scripts that can't run end as in bash", "[script]") {
+// As env does it: of an interpreter that is not there, bash 5.3 says 126, up to 5.2 it said 127.
+TEST_CASE("scripts that can't run end as under env", "[script]") {
   const TemporaryDirectory folder;
   const auto file = [&](const std::string& name) { return folder.file(name); };
   fs::create_directory(file("folder"));
@@ -541,7 +542,7 @@ TEST_CASE("scripts that can't run end as in bash", "[script]") {
   };
   for (const auto& c : cases) {
     write_file(file(c.name), "#!" + c.interpreter + "\necho ran\n", 0755);
-    CHECK(ended(run_words({"bash", "-c", "\"$0\"; exit", file(c.name)}), c.status));
+    CHECK(ended(run_words({"env", file(c.name)}), c.status));
     check_refused(run_forksafe({file(c.name)}), c.status, {file(c.name), c.part});
     // The kernel has the last word.
     check_refused(run_forksafe({"--force", file(c.name)}), c.status, {file(c.name)});
