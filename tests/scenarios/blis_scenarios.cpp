@@ -6,6 +6,24 @@
 
 using namespace forksafe_test;
 
+namespace {
+
+// Small products, each with one thread: what hangs is a mutex that is held for microseconds, often.
+// Without the library about one fork in 100 finds it held; where the machine is busy, one in 1000.
+void prove_in_flight(Command command) {
+  for (const char* option : {"--threads=1", "--flight=3", "--n=64", "--flight-n=16"}) {
+    command.arguments.push_back(option);
+  }
+  command.environment["BLIS_NUM_THREADS"] = "1";
+  command.environment["OMP_NUM_THREADS"] = "1";
+  Command with = command;
+  command.arguments.push_back("--forks=10000");
+  with.arguments.push_back("--forks=2000");
+  prove(command, with, 2000);
+}
+
+}  // namespace
+
 TEST_CASE("BLIS idle") {
   const Blas blas = blas_under_test();
   const Command command = forker(blas, {"--forks=300"});
@@ -14,16 +32,21 @@ TEST_CASE("BLIS idle") {
   expect_success(command, 300);
 }
 
-TEST_CASE("BLIS in flight") {
-  // Small products: what hangs is a mutex that is held for microseconds, often.
-  const Command command =
-      forker(blas_under_test(), {"--flight=3", "--n=64", "--flight-n=32", "--forks=2000"});
-  prove(command, command, 2000);
-}
+TEST_CASE("BLIS in flight") { prove_in_flight(forker(blas_under_test(), {})); }
 
 TEST_CASE("BLIS loaded at start, in flight") {
   const Blas blas = blas_under_test();
-  Command command = forker(blas, {"--blas=", "--flight=3", "--n=64", "--forks=1000"});
+  Command command = forker(blas, {"--blas="});
   command.environment["LD_PRELOAD"] = blas.path;
-  prove(command, command, 1000);
+  prove_in_flight(command);
+}
+
+TEST_CASE("BLIS in flight, two threads a call") {
+  const Blas blas = blas_under_test();
+  // Its threads spin at barriers and never yield. With more of them than cores each barrier may
+  // cost a time slice, and a child half a second (0.8.0 on a processor that it doesn't know; 1.1;
+  // 2.1).
+  const Command command = forker(blas, {"--flight=3", "--n=64", "--flight-n=32", "--forks=50"});
+  if (blas.openmp) expect_trouble(command);
+  expect_success(command, 50);
 }
