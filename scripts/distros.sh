@@ -3,7 +3,7 @@
 # sh scripts/distros.sh [SUITE...]: the test suite on other systems, Debian's bullseye, trixie and
 # sid unless named otherwise. As root: it makes a tree of each with debootstrap in the build folder.
 #
-# The library is built once, on the oldest, and that binary is tested in each tree; the tests and
+# The library is built once, on bullseye, and that binary is tested in each tree; the tests and
 # the command are built by the tree's own compiler. What is done in a tree is done in a mount and
 # process namespace of its own: its mounts and processes go with it, however this script ends.
 . "$(dirname "$0")/common.sh"
@@ -138,18 +138,19 @@ done <<END
 3.14 numpy==2.4.0
 END
 
-for suite in "$@"; do
+# What was built on an older glibc runs on a newer one, never the other way round.
+oldest=bullseye
+case " $* " in
+  *" $oldest "*) trees=$* ;;
+  *) trees="$oldest $*" ;;
+esac
+for suite in $trees; do
   make_tree "$suite" || {
     tail -n 15 "$distros/$suite.log" >&2
     fail "no tree of $suite can be made (all of it: $distros/$suite.log)"
   }
 done
 
-oldest=$1
-for suite in "$@"; do
-  # What was built on an older glibc runs on a newer one, never the other way round.
-  case $suite in bullseye) oldest=$suite ;; trixie) [ "$oldest" = sid ] && oldest=$suite ;; esac
-done
 say "$oldest: building the library"
 inside "$distros/$oldest" sh /forksafe/source/scripts/distros/inside.sh build-library \
   >>"$distros/$oldest.log" 2>&1 || {
@@ -162,7 +163,8 @@ cp "$distros/$oldest/forksafe/library/shim/libforksafe.so" "$library"
 for suite in "$@"; do
   tree=$distros/$suite
   cp "$library" "$tree/forksafe/libforksafe.so"
-  rm -f "$tree/forksafe/versions" "$tree/forksafe/build/meson-logs/testlog.json"
+  rm -f "$tree/forksafe/versions" "$tree/forksafe/ended" \
+    "$tree/forksafe/build/meson-logs/testlog.json"
   inside "$tree" sh /forksafe/source/scripts/distros/inside.sh versions >"$tree/forksafe/versions"
   say "$suite: $(tr '\n' ' ' <"$tree/forksafe/versions" | tr '=' ' ')"
   inside "$tree" sh /forksafe/source/scripts/distros/inside.sh test >>"$distros/$suite.log" 2>&1

@@ -9,11 +9,14 @@ import re
 import sys
 
 PASSED = ('OK', 'EXPECTEDFAIL')
+ORDER = ('bullseye', 'trixie', 'sid')
 
 
 def read_suite(tree):
     versions = dict(line.split('=', 1) for line in (tree / 'versions').read_text().splitlines())
     result = {'versions': versions, 'passed': 0, 'failed': [], 'skipped': []}
+    if not (tree / 'ended').exists():
+        result['failed'].append({'name': 'the run did not come to its end', 'result': 'FAIL'})
     log = tree / 'build/meson-logs/testlog.json'
     for line in log.read_text().splitlines() if log.exists() else []:
         test = json.loads(line)
@@ -47,5 +50,6 @@ for suite in sys.argv[2:]:
     if not result['passed']:
         print('  no test was run')
     well = well and result['passed'] and not result['failed']
+results = {suite: results[suite] for suite in ORDER if suite in results}
 results_file.write_text(json.dumps(results, indent=2) + '\n')
 sys.exit(0 if well else 1)

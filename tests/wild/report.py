@@ -122,7 +122,7 @@ def system_table(build):
         version = result["versions"]
         rows.append([f"Debian {suite}", version["glibc"], version["libgomp"], version["OpenBLAS"],
                      version["BLIS"], version["Python"], result["passed"],
-                     "; ".join(result["failed"]) or "none", len(result["skipped"])])
+                     "; ".join(test["name"] for test in result["failed"]) or "none", len(result["skipped"])])
     return table(["system", "glibc", "libgomp", "OpenBLAS", "BLIS", "Python", "tests passed",
                   "failed", "skipped"], rows)
 
