@@ -8,4 +8,4 @@ import wild
 a = np.random.default_rng(1).standard_normal((300, 300))
 
 with wild.in_flight(lambda: a @ a):
-    wild.fork_and_compare(lambda: OLS(a[:, 0], a[:, 1:40]).fit().params)
+    wild.fork_and_compare(lambda: OLS(a[:200, 0], a[:200, 1:40]).fit().params)
