@@ -157,7 +157,7 @@ void watch_callers(const ElfImage& copy, const ThreadNumbers& numbers) {
     ++watched_count;
   }
   each_loaded_object([&](const ElfImage& object, size_t, const ElfW(Phdr)*) {
-    if (object.base() == copy.base()) return true;
+    if (!object.needs(copy)) return true;
     redirect_slots(
         object,
         [](const char* name) { return *name == 'G' || *name == 'o' ? entry_number(name) : -1; },

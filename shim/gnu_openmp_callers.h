@@ -8,8 +8,9 @@
 
 namespace forksafe {
 
-/// Has all loaded objects come by us when they start a parallel region of that copy, or ask it how
-/// many threads one would have. Not while the linker's lock is held, nor in a child.
+/// Has all loaded objects that are linked with that copy come by us when they start a parallel
+/// region of that copy, or ask it how many threads one would have. Not while the linker's lock is
+/// held, nor in a child.
 void watch_callers(const ElfImage& copy, const ThreadNumbers& numbers);
 
 /// In a child, in its only thread: what its threads start with. `fresh` is what a new thread has,

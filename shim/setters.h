@@ -10,8 +10,9 @@
 namespace forksafe {
 
 /// Has `set_by_program(index)` called before each call of `setter`, a function of `image` that
-/// takes one argument. Callers that are loaded already are led by us through their own slots;
-/// others, and dlsym (ctypes, and with it threadpoolctl), find us by the symbol. Not in a child.
+/// takes one argument. Objects that are linked with `image` and loaded already are led by us
+/// through their own slots; others, and dlsym (ctypes, and with it threadpoolctl), find us by the
+/// symbol. Not in a handler of a child.
 void watch_setter(const ElfImage& image, const Symbol& setter, void (*set_by_program)(int index),
                   int index);
 
