@@ -138,10 +138,11 @@ fetch_wheel() {
   return $fetched
 }
 
-# The wheels whose libraries are tested.
+# fetch_test_wheels [NAME...]: the wheels whose libraries are tested, or these of them.
 fetch_test_wheels() {
   missing=
   while read -r name requirement; do
+    case " $* " in "  " | *" $name "*) ;; *) continue ;; esac
     fetch_wheel "$name" "$requirement" || missing="$missing $requirement"
   done <<END
 numpy-1.26 numpy==1.26.4
