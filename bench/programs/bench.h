@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -75,25 +76,38 @@ inline std::string summary(const std::vector<double>& values) {
   return text;
 }
 
+/// Loads that many copies of a library: each is a file of its own in the folder, as the dynamic
+/// linker takes two names of one file for one object.
+inline std::vector<void*> load_copies(const std::string& file, const std::string& folder,
+                                      int count) {
+  std::vector<void*> handles;
+  for (int i = 0; i < count; ++i) {
+    const std::string copy =
+        folder + "/" + std::to_string(i) + std::filesystem::path(file).filename().string();
+    std::filesystem::copy_file(file, copy);
+    handles.push_back(dlopen(copy.c_str(), RTLD_NOW | RTLD_LOCAL));
+    if (handles.back() == nullptr) fail(dlerror());
+  }
+  return handles;
+}
+
 /// An OpenBLAS by its path. --prefix and --suffix are what a wheel's build has around its names.
 class Blas {
  public:
-  explicit Blas(const Options& options)
-      : prefix_(options.text("prefix", "")), suffix_(options.text("suffix", "")) {
+  explicit Blas(const Options& options) : Blas(options, open(options.text("blas", ""))) {}
+
+  /// A copy of --blas that is loaded already.
+  Blas(const Options& options, void* handle)
+      : prefix_(options.text("prefix", "")), suffix_(options.text("suffix", "")), handle_(handle) {
     // Builds with such a suffix have 64-bit integers.
     wide_ = suffix_.find("64") != std::string::npos;
-    const std::string path = options.text("blas", "");
-    handle_ = dlopen(path.c_str(), RTLD_NOW);
-    if (path.empty() || handle_ == nullptr) fail("--blas=PATH: " + std::string(dlerror()));
     dgemm_ = find("dgemm_");
   }
 
   void set_threads(int threads) const {
     reinterpret_cast<void (*)(int)>(find("openblas_set_num_threads"))(threads);
   }
-  int threads() const {
-    return reinterpret_cast<int (*)()>(find("openblas_get_num_threads"))();
-  }
+  int threads() const { return reinterpret_cast<int (*)()>(find("openblas_get_num_threads"))(); }
 
   /// c = a * b, all of order n.
   void multiply(int n, const double* a, const double* b, double* c) const {
@@ -105,6 +119,12 @@ class Blas {
   }
 
  private:
+  static void* open(const std::string& path) {
+    void* handle = dlopen(path.c_str(), RTLD_NOW);
+    if (path.empty() || handle == nullptr) fail("--blas=PATH: " + std::string(dlerror()));
+    return handle;
+  }
+
   void* find(const std::string& name) const {
     // Fortran names end in an underscore, which scipy_openblas64's build has once: dgemm_64_.
     void* address = dlsym(handle_, (prefix_ + name + suffix_).c_str());
@@ -133,10 +153,7 @@ class Blas {
 /// Two factors and room for their product.
 struct Matrices {
   explicit Matrices(int order)
-      : n(order),
-        a(static_cast<size_t>(order) * static_cast<size_t>(order), 1.0),
-        b(a),
-        c(a) {}
+      : n(order), a(static_cast<size_t>(order) * static_cast<size_t>(order), 1.0), b(a), c(a) {}
   void multiply(const Blas& blas) { blas.multiply(n, a.data(), b.data(), c.data()); }
 
   int n;

@@ -10,7 +10,6 @@
 #include <unistd.h>
 
 #include <atomic>
-#include <filesystem>
 #include <thread>
 
 #include "bench.h"
@@ -33,13 +32,9 @@ void descend(int depth) {
 
 int main(int argc, char** argv) {
   const bench::Options options(argc, argv);
-  const std::string folder = options.text("folder", "");
   const int threads = options.number("threads", 200);
-  for (int i = 0; i < options.number("objects", 300); ++i) {
-    const std::string copy = folder + "/object" + std::to_string(i) + ".so";
-    std::filesystem::copy_file(options.text("object", ""), copy);
-    void* library = dlopen(copy.c_str(), RTLD_NOW | RTLD_LOCAL);
-    if (library == nullptr) bench::fail(dlerror());
+  for (void* library : bench::load_copies(options.text("object", ""), options.text("folder", ""),
+                                          options.number("objects", 300))) {
     objects.push_back(reinterpret_cast<CallBack>(dlsym(library, "call_back")));
   }
   void* gomp = dlopen("libgomp.so.1", RTLD_NOW | RTLD_LOCAL);

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command: what `forksafe` adds to a start, and how long `list` and `diagnose` take for a large
+process."""
+import json
+import shutil
+import statistics
+import subprocess
+import tempfile
+
+from measure import run_process
+
+
+def hyperfine(bench, *commands, runs):
+    """The times of each run of each command, in ms; status 1 is an answer of diagnose."""
+    with tempfile.NamedTemporaryFile("r", encoding="utf-8") as results:
+        run_process(["hyperfine", "-N", "--warmup=1", f"--runs={runs}", "--ignore-failure",
+                     "--style=none", "--export-json", results.name, *commands],
+                    bench.environment("stock"))
+        return [[1000 * time for time in result["times"]]
+                for result in json.load(results)["results"]]
+
+
+def wrapper(bench):
+    what = "forksafe true, more than env LD_PRELOAD=... true"
+    with bench.cell(what):
+        # In short turns: what else runs on the machine falls on both.
+        rounds, runs = (3, 10) if bench.quick else (20, 50)
+        more = []
+        for _ in range(rounds):
+            ours, plain = hyperfine(bench, f"{bench.command} true",
+                                    f"env LD_PRELOAD={bench.library} true", runs=runs)
+            more.append(statistics.median(ours) - statistics.median(plain))
+        bench.add_ms(what, more, 2, subcommand="run")
+
+
+def crowd(bench, subcommand):
+    what = f"forksafe {subcommand}: 200 threads, 300 objects"
+    with bench.cell(what), tempfile.TemporaryDirectory() as folder:
+        process = subprocess.Popen(
+            [bench.programs / "crowd", f"--folder={folder}",
+             f"--object={bench.preload('loaded_object')}"], stdout=subprocess.PIPE, text=True)
+        try:
+            if process.stdout.readline() != "ready\n":
+                raise OSError("crowd did not start")
+            times, = hyperfine(bench, f"{bench.command} {subcommand} {process.pid}",
+                               runs=5 if bench.quick else 20)
+        finally:
+            process.kill()
+            process.communicate()
+        bench.add_ms(what, times, 1000, subcommand=subcommand)
+
+
+def measure(bench):
+    if not shutil.which("hyperfine"):
+        bench.skip("the command", "no hyperfine: apt-get install hyperfine")
+        return
+    wrapper(bench)
+    for subcommand in ("list", "diagnose"):
+        crowd(bench, subcommand)

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""fork() against _Fork(), which runs no handlers, in one process: the pool asleep, the pool spinning
+after a call, calls in flight, 2 GB resident."""
+import statistics
+
+from measure import openblas_builds, spread
+
+
+def add_row(bench, what, results, **more):
+    """Where things lie in memory, and so what shares a page, differs from process to process: the
+    ratio of each process is the median of its pairs."""
+    median_of = lambda key: statistics.median(r[key]["median"] for r in results)
+    bench.add(what, spread([r["ratio"]["median"] for r in results]), median_of("fork_us"),
+              median_of("bare_us"), more_us=spread([r["more_us"]["median"] for r in results]),
+              first_us=spread([r["first_fork_us"] for r in results]),
+              slowest_us=max(r["slowest_fork_us"] for r in results),
+              fork_faults=median_of("fork_faults"), bare_faults=median_of("bare_faults"), **more)
+
+
+def has_memory_for(megabytes):
+    with open("/proc/meminfo", encoding="ascii") as file:
+        available = next(int(line.split()[1]) for line in file if line.startswith("MemAvailable"))
+    return available / 1024 > 2 * megabytes
+
+
+SITUATIONS = (  # name, options, variant, bar, pairs a process
+    ("sleeping pool", [], "forksafe", 1.15, 100),
+    ("sleeping pool, no handlers at all", [], "no handlers", None, 100),
+    ("spinning pool", ["--after-call=1"], "forksafe", None, 100),
+    # No bar: fork() waits for calls that _Fork() tears apart.
+    ("1 call in flight", ["--flight=1"], "forksafe", None, 30),
+    ("3 calls in flight", ["--flight=3"], "forksafe", None, 30),
+    ("sleeping pool, 2 GB", ["--resident-mb=2048"], "forksafe", 1.15, 12),
+)
+
+
+def measure(bench):
+    for label, blas in openblas_builds(bench):
+        for situation, options, variant, bar, pairs in SITUATIONS:
+            what = f"{label}: fork / _Fork, {situation}"
+            if "2 GB" in situation and not has_memory_for(2048):
+                bench.skip(what, "not enough memory")
+                continue
+            with bench.cell(what):
+                rounds = 2 if bench.quick else 9 if bar and pairs > 50 else 3
+                pairs = max(6, pairs // 5) if bench.quick else pairs
+                add_row(bench, what,
+                        [bench.program("fork_cost", *blas, *options, f"--pairs={pairs}",
+                                       variant=variant) for _ in range(rounds)],
+                        bar=bar, build=label, situation=situation, variant=variant)

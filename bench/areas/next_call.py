@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A fork and the BLAS call that comes next, by the number of threads in the pool: in the parent,
+where stock has to make a new pool, and in the child, where everybody has to. The pool is idle at the
+fork: stock would hang with calls in flight."""
+import statistics
+
+from measure import Hung, in_turns, openblas_builds, ratios
+
+THREADS = (2, 4, 8, 16, 32, 60)
+
+
+def bar_of(label, threads):
+    """In the parent; in the child, both make a new pool."""
+    if label == "0.3.34 wheel":
+        return {"bar": 0.1}
+    if threads >= 32:
+        return {"bar": 0.6, "below": True}
+    return {"bar": 1.0} if threads == 2 else {}
+
+
+def run_once(bench, blas, who, threads, variant):
+    found = bench.program("next_call", *blas, f"--who={who}", f"--threads={threads}",
+                          f"--forks={4 if bench.quick else 20}", variant=variant)
+    return found["us"]["median"]
+
+
+def compare(bench, label, blas, who, threads):
+    what = f"{label}: fork and the {who}'s next call, {threads} threads: forksafe / stock"
+    more = {"build": label, "who": who, "threads": threads}
+    with bench.cell(what):
+        try:
+            run_once(bench, blas, who, threads, "stock")  # also into the page cache
+        except Hung as why:
+            ours = run_once(bench, blas, who, threads, "forksafe")
+            bench.hangs(f"{label}: fork and the {who}'s next call, {threads} threads: stock",
+                        why, measured=ours, unit="us", **more)
+            return
+        ours, stock = in_turns(1 if bench.quick else 3,
+                               lambda: run_once(bench, blas, who, threads, "forksafe"),
+                               lambda: run_once(bench, blas, who, threads, "stock"))
+        bench.add(what, ratios(ours, stock), statistics.median(ours), statistics.median(stock),
+                  **(bar_of(label, threads) if who == "parent" else {}), **more)
+
+
+def measure(bench):
+    for label, blas in openblas_builds(bench, "Debian", "numpy 2.4 wheel", "0.3.34 wheel"):
+        for threads in THREADS[::2] if bench.quick else THREADS:
+            compare(bench, label, blas, "parent", threads)
+        for threads in THREADS[::3]:
+            compare(bench, label, blas, "child", threads)
+    for label, blas in openblas_builds(bench, "Debian OpenMP"):
+        compare(bench, label, blas, "parent", 2)
+        compare(bench, label, blas, "child", 2)

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whole programs with a pool of two workers: how long the pool takes, and how fast the parent
+computes afterwards, with the library and with what people use instead."""
+import statistics
+
+from measure import Failed, Hung, in_turns, ratios
+
+WORKS = {
+    "detrend": "50 detrend calls of obspy",
+    "products600": "40 products 600 x 600",
+    "products64": "100 x 100 products 64 x 64",
+    "lightgbm": "4 trainings of LightGBM",
+}
+# name: (what is set, how workers start)
+VARIANTS = {
+    "stock": ("stock", "fork"),
+    "NUM_THREADS=1": ("NUM_THREADS=1", "fork"),
+    "spawn": ("stock", "spawn"),
+    "forkserver": ("stock", "forkserver"),
+    "loky": ("stock", "loky"),
+    "libomp": ("libomp", "fork"),
+    "forksafe": ("forksafe", "fork"),
+    "forksafe auto": ("forksafe auto", "fork"),
+}
+# What has a bar, against what.
+POOL_BARS = {("detrend", "forksafe auto"): 1.05, ("products600", "forksafe auto"): 1.05}
+PARENT_BARS = {"forksafe": 1.02, "forksafe auto": 1.02}
+
+
+def run_all(bench, work):
+    """{variant: the result of each round}, and of variants that hang or fail why they do."""
+    variants = [v for v in VARIANTS if v != "libomp" or bench.libomp]
+    given_up = {}
+
+    def run(variant):
+        if variant in given_up:
+            return None
+        preload, method = VARIANTS[variant]
+        try:
+            return bench.workload("pool_work.py", work, method, 0.1 if bench.quick else 1,
+                                  variant=preload)
+        except Failed as why:  # once is enough
+            given_up[variant] = why
+            return None
+
+    rounds = in_turns(1 if bench.quick else 5, *[lambda v=variant: run(v) for variant in variants])
+    results = {v: found for v, found in zip(variants, rounds) if v not in given_up}
+    return results, given_up
+
+
+def add_rows(bench, work, part, variant, values, other, others, unit, bar, complaint):
+    bench.add(f"{work}: {part}, {variant} / {other}", ratios(values, others),
+              statistics.median(values), statistics.median(others), unit, bar=bar, work=work,
+              variant=variant, part=part, times=values, complaint=complaint)
+
+
+def compare(bench, work):
+    results, given_up = run_all(bench, work)
+    for variant, why in given_up.items():
+        with bench.cell(f"{work}, {variant}"):
+            # It is no result but a failure where forksafe hangs.
+            if "forksafe" in variant or not isinstance(why, Hung):
+                raise why
+            bench.hangs(f"{work}, {variant}", why, work=work, variant=variant)
+
+    def column(variant, key):
+        return [result[key] for result in results[variant]]
+
+    with bench.cell(f"{work}, ratios"):
+        workaround = column("NUM_THREADS=1", "pool_s")
+        # Stock's speed after its pool, which it has to make anew; where it hangs, the
+        # speed of spawn's parent before its pool, which runs on stock libraries too.
+        stock = (column("stock", "after_ms") if "stock" in results else
+                 column("spawn", "before_ms"))
+        for variant in results:
+            complaint = results[variant][-1].get("complaint")
+            add_rows(bench, work, "pool", variant, column(variant, "pool_s"), "NUM_THREADS=1",
+                     workaround, "s", POOL_BARS.get((work, variant)), complaint)
+            add_rows(bench, work, "parent afterwards", variant, column(variant, "after_ms"),
+                     "stock", stock, "ms", PARENT_BARS.get(variant), complaint)
+
+
+def measure(bench):
+    if not bench.python:
+        bench.skip("pools", "no numpy wheel in BUILD/wild/science (sh bench/run.sh installs it)")
+        return
+    if not bench.libomp:
+        bench.skip("pools under libomp", "no libomp.so.5: apt-get install libomp5-14")
+    for work in WORKS:
+        compare(bench, work)

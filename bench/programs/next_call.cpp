@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+// A fork and the BLAS call that comes next, in the parent or in the child, after the pool had gone
+// to sleep.
+//
+//   next_call --blas=PATH [--prefix=scipy_] [--suffix=64_] [--threads=2] [--who=parent|child]
+//             [--forks=20] [--ms=1000] [--n=200]
+//
+// One line of JSON: the time from the fork's begin to the end of the call. With --who=parent the
+// child exits at once, with --who=child the parent waits. No more forks after so many ms: with more
+// threads than cores, some builds spin for hundreds of them in one call.
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "bench.h"
+
+namespace {
+
+// The workers spin for some 2^26 ticks after a call before they sleep (OpenBLAS's blas_server.c).
+constexpr long kToSleepUs = 60000;
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const bench::Options options(argc, argv);
+  const bench::Blas blas(options);
+  const std::string who = options.text("who", "parent");
+  if (who != "parent" && who != "child") bench::fail("--who=parent or --who=child");
+  bench::Matrices matrices(options.number("n", 200));
+  auto* end_of_child = static_cast<double*>(
+      mmap(nullptr, sizeof(double), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+  if (end_of_child == MAP_FAILED) bench::fail(std::string("mmap: ") + strerror(errno));
+
+  blas.set_threads(options.number("threads", 2));
+  matrices.multiply(blas);
+
+  std::vector<double> us;
+  const auto forks = static_cast<size_t>(options.number("forks", 20));
+  const double end = bench::now_us() + options.number("ms", 1000) * 1000.0;
+  while (us.size() <= forks && (us.size() <= 3 || bench::now_us() < end)) {
+    bench::sleep_us(kToSleepUs);
+    const double begin = bench::now_us();
+    const pid_t child = fork();
+    if (child < 0) bench::fail(std::string("fork: ") + strerror(errno));
+    if (child == 0) {
+      if (who == "child") {
+        matrices.multiply(blas);
+        *end_of_child = bench::now_us();
+      }
+      _exit(0);
+    }
+    if (who == "parent") {
+      matrices.multiply(blas);
+      us.push_back(bench::now_us() - begin);
+    }
+    int status;
+    if (waitpid(child, &status, 0) != child || status != 0) bench::fail("a child failed");
+    if (who == "child") {
+      us.push_back(*end_of_child - begin);
+      matrices.multiply(blas);  // stock's pool is back before the next fork
+    }
+  }
+  us.erase(us.begin());  // what a first fork pays once
+  printf("{\"us\": %s, \"pool\": %d}\n", bench::summary(us).c_str(), blas.threads());
+}
