@@ -165,8 +165,9 @@ class Bench:
         result = {}
         for line in output.splitlines():
             result.update(json.loads(line))
-        if "FORKSAFE_CHILD_THREADS" in complaint:
-            result["complaint"] = complaint.strip().splitlines()[0]
+        # Of a library that does not know an option.
+        said = re.search(r"^forksafe\[\d+\]: (.*FORKSAFE_CHILD_THREADS.*)", complaint, re.M)
+        result["complaint"] = said[1] if said else None
         return result
 
     # --- what is found

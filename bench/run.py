@@ -14,6 +14,7 @@ import json
 import os
 import platform
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -66,7 +67,7 @@ def machine(bench):
     return {
         "system": release["PRETTY_NAME"], "kernel": platform.release(),
         "libc": " ".join(platform.libc_ver()), "processor": cpu[1] if cpu else platform.machine(),
-        "cores": len(os.sched_getaffinity(0)), "load": os.getloadavg()[0],
+        "cores": len(os.sched_getaffinity(0)),
         "python": first_line(bench.python or sys.executable, "--version"),
         "packages": packages_of(bench.python), "environment": kept,
         "commit": first_line("git", "-C", Path(__file__).parent, "describe", "--always", "--dirty"),
@@ -76,6 +77,9 @@ def machine(bench):
 
 def main():
     arguments = parse_arguments()
+    # An end by SIGTERM or SIGHUP goes through `finally` too: nothing that is measured is left behind.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda received, _: sys.exit(128 + received))
     # Orphans of what is measured come to us, so that they can be reaped.
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     output = arguments.build / "bench.json"
@@ -89,12 +93,12 @@ def main():
         if arguments.only not in (None, name):
             continue
         print(f"--- {name}", flush=True)
-        begin = time.monotonic()
+        begin, load = time.monotonic(), os.getloadavg()[0]
         bench.rows = []
         importlib.import_module(f"areas.{name}").measure(bench)
         wrong = wrong or any("error" in row for row in bench.rows)
         found[name] = {"rows": bench.rows, "quick": arguments.quick, "machine": machine(bench),
-                       "seconds": round(time.monotonic() - begin, 1)}
+                       "load": load, "seconds": round(time.monotonic() - begin, 1)}
         output.write_text(json.dumps({"areas": found}, indent=1) + "\n")
         print(f"    {found[name]['seconds']:.0f} s", flush=True)
     print(f"written: {output}")

@@ -42,8 +42,8 @@ def measure(bench):
                 bench.skip(what, "not enough memory")
                 continue
             with bench.cell(what):
-                rounds = 2 if bench.quick else 9 if bar and pairs > 50 else 3
-                pairs = max(6, pairs // 5) if bench.quick else pairs
+                rounds = 1 if bench.quick else 9 if bar and pairs > 50 else 3
+                pairs = max(6, pairs // 10) if bench.quick else pairs
                 add_row(bench, what,
                         [bench.program("fork_cost", *blas, *options, f"--pairs={pairs}",
                                        variant=variant) for _ in range(rounds)],

@@ -48,12 +48,6 @@ def run_all(bench, work):
     return results, given_up
 
 
-def add_rows(bench, work, part, variant, values, other, others, unit, bar, complaint):
-    bench.add(f"{work}: {part}, {variant} / {other}", ratios(values, others),
-              statistics.median(values), statistics.median(others), unit, bar=bar, work=work,
-              variant=variant, part=part, times=values, complaint=complaint)
-
-
 def compare(bench, work):
     results, given_up = run_all(bench, work)
     for variant, why in given_up.items():
@@ -66,18 +60,22 @@ def compare(bench, work):
     def column(variant, key):
         return [result[key] for result in results[variant]]
 
+    def add(what, values, others, unit, bar, variant, part):
+        bench.add(f"{work}: {what}", ratios(values, others), statistics.median(values),
+                  statistics.median(others), unit, bar=bar, work=work, variant=variant, part=part,
+                  times=values, complaint=results[variant][-1]["complaint"])
+
     with bench.cell(f"{work}, ratios"):
         workaround = column("NUM_THREADS=1", "pool_s")
-        # Stock's speed after its pool, which it has to make anew; where it hangs, the
-        # speed of spawn's parent before its pool, which runs on stock libraries too.
+        # Stock's speed after its pool, which it has to make anew; where it hangs, the speed of
+        # spawn's parent before its pool, which runs on stock libraries too.
         stock = (column("stock", "after_ms") if "stock" in results else
                  column("spawn", "before_ms"))
         for variant in results:
-            complaint = results[variant][-1].get("complaint")
-            add_rows(bench, work, "pool", variant, column(variant, "pool_s"), "NUM_THREADS=1",
-                     workaround, "s", POOL_BARS.get((work, variant)), complaint)
-            add_rows(bench, work, "parent afterwards", variant, column(variant, "after_ms"),
-                     "stock", stock, "ms", PARENT_BARS.get(variant), complaint)
+            add(f"pool, {variant} / NUM_THREADS=1", column(variant, "pool_s"), workaround, "s",
+                POOL_BARS.get((work, variant)), variant, "pool")
+            add(f"parent afterwards, {variant} / stock", column(variant, "after_ms"), stock, "ms",
+                PARENT_BARS.get(variant), variant, "parent")
 
 
 def measure(bench):

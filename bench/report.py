@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writes what the last run of the benchmarks found: docs/performance.md, its pictures and the part of
+README.md between its markers.
+
+    report.py --build BUILD        (sh bench/run.sh --report)
+
+Every figure comes from BUILD/bench.json.
+"""
+import argparse
+import json
+from pathlib import Path
+
+import plots
+from areas.pools import WORKS
+from run import AREAS
+
+ROOT = Path(__file__).resolve().parents[1]
+BEGIN = "<!-- written by bench/report.py -->"
+END = "<!-- end -->"
+COMMAND = "sh bench/run.sh"
+
+# Of each area: its heading, what is compared, and its picture.
+SECTIONS = {
+    "pools": ("Whole programs with a pool", """A program computes, runs a `Pool` of two workers and
+computes again. *pool* is the time from the pool's start to its end, against
+`OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1`; *parent afterwards* is a product 1000 x 1000 in the
+parent once the pool has ended, against stock (where stock hangs, against the parent of spawn before
+its pool, which runs on stock libraries too). A variant *hangs* where `forksafe diagnose` says so.
+spawn, forkserver, loky run on stock libraries. *forksafe auto* is `FORKSAFE_CHILD_THREADS=auto`."""),
+    "shared_array": ("100 small tasks on a shared array", """From the pool's start to its end. A
+forked worker has the array of 32 MB already; spawn's and forkserver's get it from the initializer,
+loky's from joblib, which maps it into the workers."""),
+    "next_call": ("A fork and the next BLAS call", """From the fork's begin to the end of the next
+dgemm (n = 200), the pool asleep at the fork. In the parent stock has to make a new pool; in the
+child everybody has to."""),
+    "fork": ("fork() against _Fork()", """In one process with the library, in turns. `_Fork()` runs
+no handlers, and with calls in flight it copies what they have torn. *no handlers at all* is the same
+pair without the library and with every registration dropped: glibc's own part."""),
+    "growth": ("How the cost of a fork grows", """In one process with the library, `fork()` against
+`_Fork()`, whose own cost grows: the kernel copies more mappings and page tables. *that ratio* is
+that with the most against that with the fewest."""),
+    "dgemm": ("dgemm in the parent", """What the doors cost, by the size of the product and the number
+of calling threads, against stock; and what a program gives up that sets the number of threads to
+one."""),
+    "start_up": ("Start-up", """A program without BLAS, and one that imports numpy, against an empty
+preload."""),
+    "command": ("The command", """What `forksafe` adds to a start, and how long it looks at a large
+process."""),
+}
+
+
+def table(header, rows):
+    lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
+    lines += ["| " + " | ".join(map(str, row)) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def quartiles(found):
+    return f"{found['q1']:.3f} to {found['q3']:.3f}"
+
+
+def bar_of(row):
+    if row.get("bar") is None:
+        return ""
+    return f"{'<' if row.get('below') else '<='} {row['bar']:g}, {row['verdict']}"
+
+
+def row_cells(row):
+    """what, median, quartiles, measured, against, bar"""
+    if "error" in row:
+        return [row["what"], f"could not be measured: {row['error']}", "", "", "", ""]
+    if "skipped" in row:
+        return [row["what"], f"skipped: {row['skipped']}", "", "", "", ""]
+    if "hangs" in row:
+        ours = f"{row['measured']:.4g} {row['unit']}" if "measured" in row else ""
+        return [row["what"], "hangs", row["hangs"], ours, "", ""]
+    if "ms" in row:
+        return [row["what"], f"{row['ms']['median']:.2f} ms", quartiles(row["ms"]), "", "",
+                bar_of(row)]
+    # A ratio of two ratios has no unit.
+    unit = "" if row["unit"] == "x" else f" {row['unit']}"
+    return [row["what"], f"{row['ratio']['median']:.3f}", quartiles(row["ratio"]),
+            f"{row['measured']:.4g}{unit}", f"{row['against']:.4g}{unit}", bar_of(row)]
+
+
+def rows_table(rows):
+    return table(["", "ratio", "quartiles", "measured", "against", "bar"], map(row_cells, rows))
+
+
+def machine_text(area):
+    m = area["machine"]
+    packages = ", ".join(f"{name} {version}" for name, version in m["packages"].items())
+    kept = ", ".join(f"{k}={v}" for k, v in m["environment"].items()) or "none"
+    return (f"{m['system']}, {m['libc']}, Linux {m['kernel']}; {m['processor']}, {m['cores']} cores; "
+            f"{m['python']}; {packages}. Set in the environment: {kept}.")
+
+
+def warnings(areas):
+    """What the reader has to know before the figures."""
+    text = []
+    quick = [name for name, area in areas.items() if area["quick"]]
+    if quick:
+        text.append(f"**From a quick run with few repetitions, which tells no ratio: "
+                    f"{', '.join(quick)}.**")
+    complaints = {row["complaint"] for area in areas.values() for row in area["rows"]
+                  if row.get("complaint")}
+    if complaints:
+        text.append(f"**The library that was measured said: {'; '.join(sorted(complaints))}**")
+    return "".join(f"{line}\n\n" for line in text)
+
+
+def bars_table(areas):
+    rows = [row for area in areas.values() for row in area["rows"] if row.get("bar") is not None]
+    return rows_table(sorted(rows, key=lambda row: row["verdict"] == "ok"))
+
+
+def document(areas):
+    machines = {}
+    for name, area in areas.items():
+        machines.setdefault(machine_text(area), []).append(name)
+    some = next(iter(areas.values()))["machine"]
+    text = [f"""<!-- Written by bench/report.py from the results of the last run: not to be edited by hand. -->
+# Performance
+
+{warnings(areas)}Made by `{COMMAND} && {COMMAND} --report`, in parts by `{COMMAND} --only=AREA`. Library of commit
+{some['commit']}.
+
+## Method
+
+- Ratios within one run. What is compared takes turns, in another order each round, so that what else
+  the machine does falls on both sides. The ratio is the median over the rounds, with its quartiles.
+- *measured* and *against* are medians of absolute times, of this machine.
+- Stock runs with an empty preload, so that the cost of a preload itself is on both sides.
+- `LD_PRELOAD`, `*_NUM_THREADS`, `OMP_*` and the like of the caller are taken away; what chooses
+  OpenBLAS's kernels stays, and is named below.
+- dgemm is timed by Google Benchmark, whole commands by hyperfine; `fork()` and `_Fork()` in pairs
+  within one process, as what lies where in memory differs from process to process.
+- A bar is a goal for the ratio. *OVER*: missed; *OVER (spread)*: missed by the median, but not by a
+  quarter of the rounds.
+
+## The machine
+"""]
+    for machine, names in machines.items():
+        which = "" if len(machines) == 1 else f"{', '.join(names)}: "
+        text.append(f"{which}{machine}\n")
+    loads = ", ".join(f"{name} {area['load']:.1f}" for name, area in areas.items())
+    seconds = sum(area["seconds"] for area in areas.values())
+    text.append(f"Load when each area began, which the one before has raised: {loads}. All took "
+                f"{seconds / 60:.0f} minutes.\n")
+    text.append(f"## Goals\n\n{bars_table(areas)}\n")
+    for name, (heading, what) in SECTIONS.items():
+        text.append(f"## {heading}\n\n{what}\n\n`{COMMAND} --only={name}`\n")
+        if name not in areas:
+            text.append("Not measured in the last run.\n")
+            continue
+        if picture_file(name).exists():
+            text.append(f"![{heading}]({picture_file(name).name})\n")
+        text.append(rows_table(areas[name]["rows"]) + "\n")
+    text.append("""## What the figures do not say
+
+- They are of one machine with few cores. With pools of more threads than cores, most of a call's time
+  is OpenBLAS's own threads spinning for each other, with the library as without.
+- A fork right after a call, or with calls in flight, competes with spinning threads for the cores: its
+  spread is that of the scheduler.
+- With the pool alive, a fork copies the mappings of the threads' stacks too. Stock has thrown them
+  away by then. A program that forks all the time, with a large pool that it uses no more, pays for
+  that, and saves nothing.
+- Memory is not measured: a child's private pages, or the pages that the parent copies on its next
+  writes.
+- What a pool takes depends on its tasks. With tasks of seconds, the start of its workers does not
+  matter, nor what starts them.
+- Two workers fill two cores. With fewer workers than cores, one thread for each leaves cores idle,
+  which no pool here shows.
+- spawn, forkserver and loky import the packages again in each worker: the time of that depends on the
+  disk and its cache.
+- No figure here says that a result is right, or that nothing hangs: the tests do
+  ([compatibility.md](compatibility.md)).
+""")
+    return "\n".join(text)
+
+
+def picture_file(name):
+    return ROOT / "docs" / f"performance-{name.replace('_', '-')}.svg"
+
+
+def draw(areas):
+    """The picture of each area that has one."""
+    for name, area in areas.items():
+        rows = [row for row in area["rows"] if "ratio" in row or "hangs" in row]
+        draw_one = getattr(plots, name, None)
+        if draw_one is None or not any("ratio" in row for row in rows):
+            continue
+        if name == "pools":
+            draw_one(rows, WORKS, picture_file(name))
+        else:
+            draw_one(rows, picture_file(name))
+
+
+def find(area, **wanted):
+    """The first row with these values, or None."""
+    return next((row for row in (area or {"rows": []})["rows"]
+                 if all(row.get(key) == value for key, value in wanted.items())), None)
+
+
+README_VARIANTS = {
+    "stock": "stock",
+    "NUM_THREADS=1": "`OPENBLAS_NUM_THREADS=1`",
+    "spawn": "spawn",
+    "loky": "loky",
+    "forksafe": "**forksafe**",
+    "forksafe auto": "**forksafe, `FORKSAFE_CHILD_THREADS=auto`**",
+}
+
+
+def readme_cell(area, work, variant, part, form):
+    row = find(area, work=work, variant=variant, part=part)
+    if row:
+        return form.format(row["measured"])
+    row = find(area, work=work, variant=variant)
+    return "hangs" if row and "hangs" in row else ""
+
+
+def readme_part(areas):
+    pools = areas.get("pools")
+    rows = [[name, readme_cell(pools, "detrend", variant, "pool", "{:.2f} s"),
+             readme_cell(pools, "products600", variant, "pool", "{:.2f} s"),
+             readme_cell(pools, "lightgbm", variant, "pool", "{:.2f} s"),
+             readme_cell(pools, "detrend", variant, "parent", "{:.1f} ms")]
+            for variant, name in README_VARIANTS.items()]
+    some = next(iter(areas.values()))["machine"]
+    text = [f"""{warnings(areas)}![A pool, and the parent afterwards](docs/performance-in-short.svg)
+""", table(["", f"Pool(2): {WORKS['detrend']}", WORKS["products600"], WORKS["lightgbm"],
+            "then in the parent: a product 1000 x 1000"], rows), f"""
+{some['cores']} cores, {some['system']}. `{COMMAND} --only=pools` measures it; `{COMMAND} && {COMMAND}
+--report` measures all of [docs/performance.md](docs/performance.md), and writes that and this.
+"""]
+    facts = []
+    shared = [find(areas.get("shared_array"), variant=v) for v in ("spawn", "forkserver", "loky")]
+    if all(row and "ratio" in row for row in shared):
+        times = [f"{1 / row['ratio']['median']:.0f}" for row in shared]
+        facts.append(f"100 small tasks on an array of 32 MB: {times[0]}, {times[1]} and {times[2]} "
+                     "times as fast as with spawn, forkserver and loky.")
+    start = find(areas.get("start_up"), program="/bin/true", variant="forksafe")
+    if start:
+        facts.append(f"The start of `/bin/true`: {start['ratio']['median']:.2f} times that with an "
+                     "empty preload.")
+    fork = find(areas.get("fork"), build="Debian", situation="sleeping pool")
+    if fork:
+        facts.append(f"`fork()`: {fork['ratio']['median']:.2f} times `_Fork()` "
+                     f"({quartiles(fork['ratio'])}).")
+    own, openmp = (find(areas.get("fork"), build=build, situation="3 calls in flight")
+                   for build in ("Debian", "Debian OpenMP"))
+    if own and openmp:
+        facts.append(f"A fork with three calls in flight waits for nothing in a build on its own "
+                     f"threads ({own['ratio']['median']:.2f} times `_Fork()`). In an OpenMP build it "
+                     f"waits for the calls that are inside ({openmp['measured'] / 1000:.0f} ms).")
+    small = find(areas.get("dgemm"), build="Debian", n=64, callers=1)
+    if small:
+        facts.append(f"dgemm n = 64: {small['ratio']['median']:.3f} times stock "
+                     f"({quartiles(small['ratio'])}).")
+    command = [find(areas.get("command"), subcommand=c) for c in ("run", "list", "diagnose")]
+    if all(row and "ms" in row for row in command):
+        more, listed, diagnosed = (row["ms"]["median"] for row in command)
+        facts.append(f"`forksafe true` takes {more:.1f} ms more than `env LD_PRELOAD=... true`; "
+                     f"`forksafe list` and `forksafe diagnose` of a process with 200 threads and 300 "
+                     f"loaded objects take {listed:.0f} and {diagnosed:.0f} ms.")
+    if some["text_bytes"]:
+        facts.append(f"The library is {some['text_bytes'] / 1000:.0f} kB of code and constants.")
+    return "\n".join(text + [f"- {fact}" for fact in facts])
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--build", type=Path, required=True)
+    found = json.loads((parser.parse_args().build / "bench.json").read_text())["areas"]
+    areas = {name: found[name] for name in AREAS if name in found}
+    draw(areas)
+    if "pools" in areas:
+        plots.in_short([row for row in areas["pools"]["rows"] if "work" in row], WORKS["detrend"],
+                       ROOT / "docs/performance-in-short.svg")
+    (ROOT / "docs/performance.md").write_text(document(areas))
+    readme = ROOT / "README.md"
+    before, _, rest = readme.read_text().partition(BEGIN)
+    after = rest.partition(END)[2]
+    readme.write_text(f"{before}{BEGIN}\n{readme_part(areas)}\n{END}{after}")
+
+
+if __name__ == "__main__":
+    main()
