@@ -149,6 +149,7 @@ class Bench:
         environment = {name: value for name, value in os.environ.items()
                        if not re.match("(FORKSAFE|OMP_|GOMP_|KMP_|LD_|MALLOC_|PYTHON|VIRTUAL_ENV)",
                                        name) and not name.endswith("_NUM_THREADS")}
+        environment["PYTHONDONTWRITEBYTECODE"] = "1"  # loky's workers take no -B
         environment.update({name: str(value) for name, value in self.variables(variant).items()})
         return environment
 

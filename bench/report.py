@@ -31,7 +31,7 @@ spawn, forkserver, loky run on stock libraries. *forksafe auto* is `FORKSAFE_CHI
 forked worker has the array of 32 MB already; spawn's and forkserver's get it from the initializer,
 loky's from joblib, which maps it into the workers."""),
     "next_call": ("A fork and the next BLAS call", """From the fork's begin to the end of the next
-dgemm (n = 200), the pool asleep at the fork. In the parent stock has to make a new pool; in the
+dgemm, about the smallest that the pool still computes; the pool asleep at the fork. In the parent stock has to make a new pool; in the
 child everybody has to."""),
     "fork": ("fork() against _Fork()", """In one process with the library, in turns. `_Fork()` runs
 no handlers, and with calls in flight it copies what they have torn. *no handlers at all* is the same

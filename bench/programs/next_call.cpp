@@ -3,11 +3,12 @@
 // to sleep.
 //
 //   next_call --blas=PATH [--prefix=scipy_] [--suffix=64_] [--threads=2] [--who=parent|child]
-//             [--forks=20] [--ms=1000] [--n=200]
+//             [--forks=20] [--ms=1000] [--n=120]
 //
 // One line of JSON: the time from the fork's begin to the end of the call. With --who=parent the
 // child exits at once, with --who=child the parent waits. No more forks after so many ms: with more
-// threads than cores, some builds spin for hundreds of them in one call.
+// threads than cores, some builds spin for hundreds of them in one call. n is about the smallest
+// that the pool still computes, so that the pool's own part shows.
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -29,7 +30,7 @@ int main(int argc, char** argv) {
   const bench::Blas blas(options);
   const std::string who = options.text("who", "parent");
   if (who != "parent" && who != "child") bench::fail("--who=parent or --who=child");
-  bench::Matrices matrices(options.number("n", 200));
+  bench::Matrices matrices(options.number("n", 120));
   auto* end_of_child = static_cast<double*>(
       mmap(nullptr, sizeof(double), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
   if (end_of_child == MAP_FAILED) bench::fail(std::string("mmap: ") + strerror(errno));
