@@ -209,6 +209,10 @@ class Bench:
         print(f"{what:<72} {found['median']:7.2f} ms  [{found['q1']:.2f} {found['q3']:.2f}]"
               f"  <= {bar:g} ms {word}", flush=True)
 
+    def add_count(self, what, count, of):
+        self.rows.append({"what": what, "count": count, "of": of})
+        print(f"{what:<72} {count} of {of}", flush=True)
+
 
 def verdict(found, bar, below=False):
     if bar is None:

@@ -27,6 +27,12 @@ computes again. *pool* is the time from the pool's start to its end, against
 parent once the pool has ended, against stock (where stock hangs, against the parent of spawn before
 its pool, which runs on stock libraries too). A variant *hangs* where `forksafe diagnose` says so.
 spawn, forkserver, loky run on stock libraries. *forksafe auto* is `FORKSAFE_CHILD_THREADS=auto`."""),
+    "repeat": ("Whether results repeat, and why `auto` is not the default", """OpenBLAS divides some
+computations by the number of threads, and then their last bits depend on it. Under `auto` the number
+depends on what the siblings do at the moment, so the same program may give other bits the next time.
+With one thread for each child, or with the parent's number, it gives the same. A preload that a
+distribution or a cluster sets for everybody must not change results from run to run: so `inherit` is
+the default, and `auto` is for who wants its speed (above)."""),
     "shared_array": ("100 small tasks on a shared array", """From the pool's start to its end. A
 forked worker has the array of 32 MB already; spawn's and forkserver's get it from the initializer,
 loky's from joblib, which maps it into the workers."""),
@@ -74,6 +80,8 @@ def row_cells(row):
     if "hangs" in row:
         ours = f"{row['measured']:.4g} {row['unit']}" if "measured" in row else ""
         return [row["what"], "hangs", row["hangs"], ours, "", ""]
+    if "count" in row:
+        return [row["what"], f"{row['count']} of {row['of']}", "", "", "", ""]
     if "ms" in row:
         return [row["what"], f"{row['ms']['median']:.2f} ms", quartiles(row["ms"]), "", "",
                 bar_of(row)]

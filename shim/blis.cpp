@@ -51,8 +51,11 @@ void forget() { candidate_count = 0; }
 // other BLAS imports together.
 bool is_blis(const ElfImage& image) {
   if (image.find("bli_info_get_version_str").address != nullptr) return true;
-  return image.find("dgemm_").address != nullptr && image.imports("pthread_barrier_wait") &&
-         image.imports("pthread_mutex_trylock") && image.imports("pthread_once");
+  // To ask what it imports is to walk its relocations: not of every OpenBLAS at every look.
+  return image.find("dgemm_").address != nullptr &&
+         image.find("openblas_get_config").address == nullptr &&
+         image.imports("pthread_barrier_wait") && image.imports("pthread_mutex_trylock") &&
+         image.imports("pthread_once");
 }
 
 void see(const ElfImage& image, size_t, const ElfW(Phdr) *) {
