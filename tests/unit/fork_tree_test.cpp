@@ -164,7 +164,7 @@ TEST_CASE("a killed sibling leaves its share, reaped or not", "[fork_tree]") {
 
 TEST_CASE("more children than there is room for, one after another", "[fork_tree]") {
   const Siblings none;
-  for (int i = 0; i < 2500; ++i) {
+  for (int i = 0; i < 1200; ++i) {
     const pid_t pid = fork();
     if (pid == 0) {
       forksafe::enter_fork_tree();
