@@ -30,22 +30,22 @@ Command siblings(const Blas& blas, const std::string& runtime) {
 }  // namespace
 
 TEST_CASE("children share the processors") {
-  prove_sharing(siblings(blas_under_test(), "openblas"), 22);
+  prove_sharing(siblings(blas_under_test(), "openblas"), 23);
 }
 
 TEST_CASE("children share the processors: a library that they load themselves") {
   Command command = siblings(blas_by_name("debian"), "openblas");
   command.arguments.emplace_back("--load-in-child=yes");
-  prove_sharing(command, 23);
+  prove_sharing(command, 24);
 }
 
 TEST_CASE("children share the processors: BLIS") {
   Command command = siblings(blas_by_name("blis-openmp"), "blis");
-  prove_sharing(command, 22);
+  prove_sharing(command, 23);
 }
 
 TEST_CASE("children share the processors: regions of GNU OpenMP") {
   Command command;
   command.arguments = {"", "--runtime=openmp"};
-  prove_sharing(command, 25);
+  prove_sharing(command, 26);
 }
