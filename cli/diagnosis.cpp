@@ -149,6 +149,22 @@ bool is_behind_system_call(const Frame& frame) {
 #endif
 }
 
+// Whether the innermost frame is a stub of its object's PLT, on the way to another object: a jump
+// through the GOT. One that yields in a loop is met there once in some ten thousand times.
+bool is_in_plt(const Frame& frame) {
+#if defined(__x86_64__)
+  const auto is_at = [&](const char* code, size_t size, size_t offset) {
+    const void* found = frame.object->constant(frame.address + offset, size);
+    return found != nullptr && memcmp(found, code, size) == 0;
+  };
+  const size_t jump = is_at("\xf3\x0f\x1e\xfa", 4, 0) ? 4 : 0;  // endbr64
+  return is_at("\xff\x25", 2, jump) || is_at("\xf2\xff\x25", 3, jump);
+#else
+  (void)frame;
+  return false;
+#endif
+}
+
 // Whether a thread that does not sleep spins at one place, or gives the processor away there. A
 // thread that calls the runtime again and again, and may be met at the same place twice, leaves it
 // in between.
@@ -160,8 +176,9 @@ bool spins(const Look& look, const Wait& wait) {
   int samples = 0;  // between which it ran
   bool stays = true;
   sample_stack(look.process, look.objects, wait.tid, 8, [&](const std::vector<Frame>& frames) {
-    const auto frame = std::find_if(frames.begin(), frames.end(), [](const Frame& f) {
-      return f.object == nullptr || !is_c_library(*f.object);
+    const auto* const innermost = frames.data();
+    const auto frame = std::find_if(frames.begin(), frames.end(), [&](const Frame& f) {
+      return f.object == nullptr || !(is_c_library(*f.object) || (&f == innermost && is_in_plt(f)));
     });
     stays = frame != frames.end() && runtime_of(look, frame->object) == wait.runtime &&
             !is_behind_system_call(*frame);
@@ -458,6 +475,8 @@ FirstLook look_at(pid_t pid) {
 void apply_rules(const FirstLook& first, Diagnosis* result) {
   const Look& look = *result->look;
   const std::vector<Wait> waits = find_waits(look);
+  // Looked at once for all rules, or a thread that seems to move for once would get a later one.
+  std::map<pid_t, bool> moves;
   for (const Rule& rule : kRules) {
     for (const Wait& wait : waits) {
       const bool stayed =
@@ -466,8 +485,10 @@ void apply_rules(const FirstLook& first, Diagnosis* result) {
                    earlier.runtime->object->base() == wait.runtime->object->base();
           });
       if (!stayed) continue;
-      const bool asleep = first.sleeps.at(wait.tid).asleep;
-      if (!rule.holds({look, wait, first.sleeps}) || !(asleep || spins(look, wait))) continue;
+      if (!rule.holds({look, wait, first.sleeps})) continue;
+      const auto [known, is_new] = moves.try_emplace(wait.tid, false);
+      if (is_new) known->second = !first.sleeps.at(wait.tid).asleep && !spins(look, wait);
+      if (known->second) continue;
       result->stuck = true;
       result->code = rule.code;
       result->what = describe(look, wait, rule);
