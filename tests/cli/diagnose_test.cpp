@@ -73,18 +73,14 @@ struct Expected {
   std::string text;   ///< a part of the sentence
 };
 
-/// Fails unless the specimen's child gets stuck as expected, and is described so. Where it depends on
-/// the moment of the fork in what it gets stuck, there are more `attempts` than one.
-Verdict check_stuck(const Command& command, const Expected& expected, int attempts = 1) {
+/// Fails unless the specimen's child gets stuck as expected, and is described so.
+Verdict check_stuck(const Command& command, const Expected& expected) {
   std::string line = "forksafe";
   for (const std::string& word : command.arguments) line += " " + (word.empty() ? "''" : word);
   INFO(line);
   Background background(command);
   const pid_t child = background.ready();
   const Verdict verdict = diagnose_when_stuck(child);
-  if (attempts > 1 && verdict.status == 1 && verdict.at("code") != expected.code) {
-    return check_stuck(command, expected, attempts - 1);
-  }
   INFO(verdict.process.dump(1));
   CHECK(verdict.status == 1);
   CHECK(verdict.process["stuck"] == true);
@@ -138,8 +134,7 @@ void check_own_threads(const char* build, const Expected& level3, const Expected
   const Blas blas = blas_by_name(build);
   check_stuck(specimen(blas, {"workers"}), {"openblas-workers", "exec_blas", kWorkers});
   check_stuck(specimen(blas, {"in-flight"}), level3);
-  // Between two products the queue is free, and the child waits for its workers instead.
-  check_stuck(specimen(blas, {"queue"}), queue, 5);
+  check_stuck(specimen(blas, {"queue"}), queue);
   Command locked = specimen(blas, {"locked"});
   locked.environment["OPENBLAS_NUM_THREADS"] = "1";
   check_stuck(locked, {"openblas-memory-lock", "blas_memory_alloc", kMemory});
