@@ -38,7 +38,9 @@ forked worker has the array of 32 MB already; spawn's and forkserver's get it fr
 loky's from joblib, which maps it into the workers."""),
     "next_call": ("A fork and the next BLAS call", """From the fork's begin to the end of the next
 dgemm, about the smallest that the pool still computes; the pool asleep at the fork. In the parent stock has to make a new pool; in the
-child everybody has to."""),
+child everybody has to. *The call alone* is what that call takes when there was no fork: what is left is
+the fork, the pages that are copied after it, and threads that wake up while the child still runs. Where
+it is nearly all, no library can make the fork cheaper."""),
     "fork": ("fork() against _Fork()", """In one process with the library, in turns. `_Fork()` runs
 no handlers, and with calls in flight it copies what they have torn. *no handlers at all* is the same
 pair without the library and with every registration dropped: glibc's own part."""),

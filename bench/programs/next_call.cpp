@@ -2,13 +2,15 @@
 // A fork and the BLAS call that comes next, in the parent or in the child, after the pool had gone
 // to sleep.
 //
-//   next_call --blas=PATH [--prefix=scipy_] [--suffix=64_] [--threads=2] [--who=parent|child]
+//   next_call --blas=PATH [--prefix=scipy_] [--suffix=64_] [--threads=2]
+//             [--who=parent|child|nobody]
 //             [--forks=20] [--ms=1000] [--n=120]
 //
 // One line of JSON: the time from the fork's begin to the end of the call. With --who=parent the
-// child exits at once, with --who=child the parent waits. No more forks after so many ms: with more
-// threads than cores, some builds spin for hundreds of them in one call. n is about the smallest
-// that the pool still computes, so that the pool's own part shows.
+// child exits at once, with --who=child the parent waits; with --who=nobody there is no fork, just
+// the call. No more forks after so many ms: with more threads than cores, some builds spin for
+// hundreds of them in one call. n is about the smallest that the pool still computes, so that the
+// pool's own part shows.
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -29,7 +31,9 @@ int main(int argc, char** argv) {
   const bench::Options options(argc, argv);
   const bench::Blas blas(options);
   const std::string who = options.text("who", "parent");
-  if (who != "parent" && who != "child") bench::fail("--who=parent or --who=child");
+  if (who != "parent" && who != "child" && who != "nobody") {
+    bench::fail("--who=parent, --who=child or --who=nobody");
+  }
   bench::Matrices matrices(options.number("n", 120));
   auto* end_of_child = static_cast<double*>(
       mmap(nullptr, sizeof(double), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
@@ -44,6 +48,11 @@ int main(int argc, char** argv) {
   while (us.size() <= forks && (us.size() <= 3 || bench::now_us() < end)) {
     bench::sleep_us(kToSleepUs);
     const double begin = bench::now_us();
+    if (who == "nobody") {
+      matrices.multiply(blas);
+      us.push_back(bench::now_us() - begin);
+      continue;
+    }
     const pid_t child = fork();
     if (child < 0) bench::fail(std::string("fork: ") + strerror(errno));
     if (child == 0) {
