@@ -61,8 +61,8 @@ def in_short(rows, title, file):
     """The README's: one pool, and its parent afterwards."""
     figure, axes = plt.subplots(1, 2, figsize=(9, 2.6))
     variants = ["stock", "NUM_THREADS=1", "spawn", "loky", "forksafe", "forksafe auto"]
-    pool_panel(axes[0], rows, "detrend", "pool", variants, f"Pool(2): {title}", "seconds")
-    pool_panel(axes[1], rows, "detrend", "parent", variants,
+    pool_panel(axes[0], rows, "products600", "pool", variants, f"Pool(2): {title}", "seconds")
+    pool_panel(axes[1], rows, "products600", "parent", variants,
                "then, in the parent: one product", "ms")
     save(figure, file)
 

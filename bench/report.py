@@ -39,8 +39,10 @@ loky's from joblib, which maps it into the workers."""),
     "next_call": ("A fork and the next BLAS call", """From the fork's begin to the end of the next
 dgemm, about the smallest that the pool still computes; the pool asleep at the fork. In the parent stock has to make a new pool; in the
 child everybody has to. *The call alone* is what that call takes when there was no fork: what is left is
-the fork, the pages that are copied after it, and threads that wake up while the child still runs. Where
-it is nearly all, no library can make the fork cheaper."""),
+the fork, and the page faults after it, by which the parent gets its matrices and buffers back from
+copy-on-write: with a small pool they are most of the time, with stock as with the library, and to wake
+a worker takes about as long as to make one. With more threads than cores the call alone is nearly all
+of it: then no library can make the two cheaper."""),
     "fork": ("fork() against _Fork()", """In one process with the library, in turns. `_Fork()` runs
 no handlers, and with calls in flight it copies what they have torn. *no handlers at all* is the same
 pair without the library and with every registration dropped: glibc's own part."""),
@@ -235,7 +237,7 @@ def readme_part(areas):
     rows = [[name, readme_cell(pools, "detrend", variant, "pool", "{:.2f} s"),
              readme_cell(pools, "products600", variant, "pool", "{:.2f} s"),
              readme_cell(pools, "lightgbm", variant, "pool", "{:.2f} s"),
-             readme_cell(pools, "detrend", variant, "parent", "{:.1f} ms")]
+             readme_cell(pools, "products600", variant, "parent", "{:.1f} ms")]
             for variant, name in README_VARIANTS.items()]
     some = next(iter(areas.values()))["machine"]
     text = [f"""{warnings(areas)}![A pool, and the parent afterwards](docs/performance-in-short.svg)
@@ -286,7 +288,7 @@ def main():
     areas = {name: found[name] for name in AREAS if name in found}
     draw(areas)
     if "pools" in areas:
-        plots.in_short([row for row in areas["pools"]["rows"] if "work" in row], WORKS["detrend"],
+        plots.in_short([row for row in areas["pools"]["rows"] if "work" in row], WORKS["products600"],
                        ROOT / "docs/performance-in-short.svg")
     (ROOT / "docs/performance.md").write_text(document(areas))
     readme = ROOT / "README.md"
