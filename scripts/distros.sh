@@ -27,7 +27,7 @@ flock --nonblock 9 || fail "another run is at work in $distros"
 # Debian's mirror that this system uses.
 mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Label: Debian' \
   2>/dev/null | head -n 1)
-mirror=${mirror:-http://deb.debian.org/debian}
+[ -n "$mirror" ] || fail "apt has no source with Debian's label (apt-get indextargets): which mirror?"
 
 tree_packages="$build_packages binutils mandoc zsh bash-completion python3-numpy
   python3-threadpoolctl libcap2-bin make procps libopenblas0-pthread libopenblas0-openmp libomp5
