@@ -66,7 +66,7 @@ struct Doors {
   static int mutex_lock(pthread_mutex_t* mutex) {
     Module* m = self();
     if (m->shut) return 0;
-    if (m->adapt != nullptr) m->adapt(m);
+    if (const auto adapt = m->adapt.load(std::memory_order_relaxed)) adapt(m);
     note(m, &m->mutexes, mutex);
     if (is_brief(m, mutex, __builtin_return_address(0))) enter_brief(m);
     return m->behind_door<int (*)(pthread_mutex_t*)>(Door::kMutexLock)(mutex);
@@ -154,7 +154,7 @@ struct Doors {
 
   static void* memory_alloc(int position) {
     Module* m = self();
-    if (m->adapt != nullptr) m->adapt(m);
+    if (const auto adapt = m->adapt.load(std::memory_order_relaxed)) adapt(m);
     enter_brief(m);
     void* result = m->behind_door<void* (*)(int)>(Door::kMemoryAlloc)(position);
     leave_brief(m);
@@ -197,7 +197,8 @@ struct Doors {
   static int omp_get_max_threads() {
     Module* m = self();
     if (m->one_thread) return 1;
-    return m->adapt != nullptr ? m->adapt(m) : m->behind_door<int (*)()>(Door::kOmpMaxThreads)();
+    const auto adapt = m->adapt.load(std::memory_order_relaxed);
+    return adapt != nullptr ? adapt(m) : m->behind_door<int (*)()>(Door::kOmpMaxThreads)();
   }
 
   static void gomp_parallel(void (*body)(void*), void* data, unsigned threads, unsigned flags) {

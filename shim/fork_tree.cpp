@@ -11,7 +11,6 @@
 #include <atomic>
 
 #include "futex.h"
-#include "options.h"
 #include "processors.h"
 
 namespace forksafe {

@@ -183,7 +183,7 @@ struct Module {
   /// In a child under FORKSAFE_CHILD_THREADS=auto: brings the number of threads that the module
   /// computes with to this process's share (fork_tree.h), and returns it. Called at the doors that
   /// a computation passes on its way in. Null where the number stays as it is.
-  int (*adapt)(Module* module) = nullptr;
+  std::atomic<int (*)(Module* module)> adapt{nullptr};  ///< any thread may set it to null
   std::atomic<bool> adapting{false};  ///< a thread is in `adapt`, where that must be one at a time
 
   Gates& gates() const { return fork_page.gates[slot]; }
