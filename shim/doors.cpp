@@ -3,6 +3,7 @@
 
 #include <sys/mman.h>
 
+#include <cerrno>
 #include <cstring>
 #include <utility>
 
@@ -46,6 +47,13 @@ void settle_fresh_buffer(Module* m) {
   if (fresh.address == nullptr || ++fresh.unlocks < 2) return;
   if (!m->buffers.insert(fresh.address)) m->overflowed.store(true);
   fresh.address = nullptr;
+}
+
+// Linux 4.14; where the kernel does not know it, a child shares the memory as before.
+void wipe_on_fork(void* address, size_t length) {
+  const int error = errno;
+  madvise(address, length, MADV_WIPEONFORK);
+  errno = error;
 }
 
 // Inside the calls gate: no fork finds another thread here.
@@ -132,7 +140,9 @@ struct Doors {
     using Mmap = void* (*)(void*, size_t, int, int, int, off_t);
     void* result =
         m->behind_door<Mmap>(Door::kMmap)(address, length, protection, flags, fd, offset);
-    if (result != MAP_FAILED && fd == -1) thread_state.fresh_buffer[m->slot] = {result, 0};
+    if (result == MAP_FAILED || fd != -1) return result;
+    if (m->notes_buffers) thread_state.fresh_buffer[m->slot] = {result, 0};
+    if (m->maps_scratch) wipe_on_fork(result, length);
     return result;
   }
 
@@ -282,8 +292,10 @@ bool install_doors(Module* module) {
 }
 
 bool install_doors_beside(Module* module, const ElfImage& object) {
-  return install(module, object,
-                 [module](int door, void* behind) { return behind == module->behind[door]; });
+  return install(module, object, [module](int door, void* behind) {
+    // What another object maps is its own.
+    return door != static_cast<int>(Door::kMmap) && behind == module->behind[door];
+  });
 }
 
 }  // namespace forksafe

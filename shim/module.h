@@ -162,6 +162,9 @@ struct Module {
   AddressSet mutexes;
   AddressSet conditions;
   AddressSet buffers;
+  bool notes_buffers = false;  ///< `buffers` is kept
+  /// What it maps holds nothing from one call to the next: a child is to have it empty.
+  bool maps_scratch = false;
   /// OpenMP locks that it initialised. A child does so again, at the first that it takes: LLVM's
   /// and Intel's OpenMP forget every lock at a fork, and crash at one from before it (OpenBLAS has
   /// such locks from 0.3.27 on).

@@ -15,17 +15,19 @@
 namespace forksafe {
 namespace {
 
-// The doors of a build on its own threads. mmap is among them up to 0.3.26 only, exec_blas_async
-// where exec_queue_lock has no name: see openblas_threads.cpp.
+// The doors of a build on its own threads; and exec_blas_async where exec_queue_lock has no name:
+// see openblas_threads.cpp.
 constexpr DoorSet kThreadDoors = {
-    Door::kMutexLock,  Door::kMutexUnlock, Door::kMutexDestroy, Door::kCondWait,
-    Door::kCondSignal, Door::kCondDestroy, Door::kThreadCreate, Door::kThreadJoin,
+    Door::kMutexLock,    Door::kMutexUnlock, Door::kMutexDestroy,
+    Door::kCondWait,     Door::kCondSignal,  Door::kCondDestroy,
+    Door::kThreadCreate, Door::kThreadJoin,  Door::kMmap,
 };
 
 constexpr DoorSet kOpenMpDoors = {
     Door::kMutexLock,    Door::kMutexUnlock,   Door::kMutexDestroy,  Door::kExecBlas,
     Door::kMemoryAlloc,  Door::kMemoryFree,    Door::kOmpInitLock,   Door::kOmpSetLock,
     Door::kOmpUnsetLock, Door::kOmpInParallel, Door::kOmpMaxThreads, Door::kGompParallel,
+    Door::kMmap,
 };
 
 // An object is an OpenBLAS if it exports *openblas_get_config*: the name has a prefix (scipy_) and
@@ -56,6 +58,8 @@ void read_config(const char* config, OpenBlas* blas) {
   if (threads != nullptr) {
     blas->max_threads = static_cast<int>(strtol(threads + strlen("MAX_THREADS="), nullptr, 10));
   }
+  // 0.3.1 to 0.3.3 were built so unless told otherwise.
+  blas->buffers_have_headers = blas->version < 304 || strstr(config, "USE_TLS") != nullptr;
 }
 
 // What an OpenBLAS that is loaded now takes from the environment (driver/others/openblas_env.c);
@@ -137,6 +141,11 @@ void prepare_module(Module* module, const void* context) {
   module->brief_mutex.store(found->alloc_lock);
   module->brief_function = {begin, begin + found->memory_alloc.size};
   module->all_mutexes_are_brief = false;
+  const OpenBlas& blas = found->blas;
+  module->notes_buffers = !blas.openmp && blas.version != 0 && blas.version <= 326;
+  // Its buffers hold packed parts of matrices during a call, and nothing between calls. Empty in a
+  // child, they cost a fork no page tables, and the parent's next call no copies of pages.
+  module->maps_scratch = !blas.buffers_have_headers;
 }
 
 }  // namespace
@@ -160,7 +169,6 @@ bool adopt_openblas(void (*prepare)()) {
 
   DoorSet doors = found.blas.openmp ? kOpenMpDoors : kThreadDoors;
   if (!found.blas.openmp) {
-    if (found.blas.version != 0 && found.blas.version <= 326) doors.add(Door::kMmap);
     if (!found.blas.exec_queue_is_named) doors.add(Door::kExecBlasAsync);
     if (found.blas.cpu_available_count != 0) {
       // The constructor registers the handler before any call is made: this is their first value.

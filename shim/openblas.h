@@ -14,6 +14,8 @@ struct OpenBlas {
   int version;
   /// blas_thread_shutdown_, which the build wanted to run in the parent at each fork.
   void (*shutdown)();
+  /// The allocator keeps a record of its own at the start of what it maps (memory.c, USE_TLS).
+  bool buffers_have_headers;
 
   // Null where no symbol table names them.
   void (*memory_free)(void* buffer);  ///< blas_memory_free

@@ -18,6 +18,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <map>
 #include <sstream>
 #include <string>
@@ -194,6 +195,28 @@ int count_threads() {
 }
 
 // An operation, and what it must give: with the threads that it has, or with one.
+// What this process has in memory of mappings as large as OpenBLAS's buffers (16 MB and more;
+// proc(5), smaps), in kB. A thread's stack is smaller.
+long resident_buffers_kb() {
+  std::ifstream smaps("/proc/self/smaps");
+  long total = 0;
+  bool counts = false;
+  for (std::string line; std::getline(smaps, line);) {
+    unsigned long begin, end, inode;
+    char protection[5];
+    long kb;
+    int length = 0;
+    if (sscanf(line.c_str(), "%lx-%lx %4s %*s %*s %lu%n", &begin, &end, protection, &inode,
+               &length) == 4) {
+      const bool named = line.find_first_not_of(' ', static_cast<size_t>(length)) != line.npos;
+      counts = end - begin >= 16U << 20 && strcmp(protection, "rw-p") == 0 && inode == 0 && !named;
+    } else if (counts && sscanf(line.c_str(), "Rss: %ld", &kb) == 1) {
+      total += kb;
+    }
+  }
+  return total;
+}
+
 struct Check {
   Operation operation;
   Matrix reference;
@@ -206,7 +229,7 @@ struct Check {
 
 struct Job {
   std::vector<Check> checks;
-  std::string child;         // what a child does: compute, exit, exec, nothing
+  std::string child;         // what a child does: compute, exit, exec, nothing; look: at buffers
   int child_threads_at_end;  // how many threads a child must have then; 0: not looked at
   bool errno_is_kept;        // by fork: Intel's OpenMP changes it
 };
@@ -217,6 +240,9 @@ struct Job {
     _exit(4);
   }
   if (job.child == "nothing") exit(0);
+  if (job.child == "look" && resident_buffers_kb() != 0) {
+    fail(6, "a child has " + std::to_string(resident_buffers_kb()) + " kB of its parent's buffers");
+  }
   for (int i = 0; i < 2; ++i) {
     for (const Check& check : job.checks) {
       if (!check.holds()) _exit(3);
@@ -339,6 +365,7 @@ int main(int argc, char** argv) {
   // Results that don't repeat without a fork would prove nothing.
   if (!in_parent.holds()) fail(2, "results do not repeat");
   if (arguments.text("close", "no") == "yes") blas.close();
+  if (job.child == "look" && resident_buffers_kb() == 0) fail(2, "no buffers to be seen");
 
   std::atomic<bool> stop{false};
   std::atomic<int> started{0};

@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -427,7 +428,10 @@ TEST_CASE_METHOD(Adoptions,
                  "a mapped buffer is noted when the allocator's lock was given back twice",
                  "[doors]") {
   const Fixture fixture("doors_relro");
-  Module* module = adopt(fixture, kAllDoors, prepare_all_brief);
+  Module* module = adopt(fixture, kAllDoors, [](Module* m, const void*) {
+    m->all_mutexes_are_brief = true;
+    m->notes_buffers = true;
+  });
   REQUIRE(module != nullptr);
   void* buffer = function_in<void* (*)(size_t)>(fixture.handle, "doors_map")(4096);
   REQUIRE(buffer != MAP_FAILED);
@@ -444,10 +448,32 @@ TEST_CASE_METHOD(Adoptions,
 
 TEST_CASE_METHOD(Adoptions, "a mapping that fails is not noted", "[doors]") {
   const Fixture fixture("doors_relro");
-  Module* module = adopt(fixture, kAllDoors, prepare_all_brief);
+  Module* module =
+      adopt(fixture, kAllDoors, [](Module* m, const void*) { m->notes_buffers = true; });
   REQUIRE(module != nullptr);
   CHECK(function_in<void* (*)(size_t)>(fixture.handle, "doors_map")(0) == MAP_FAILED);
   CHECK(forksafe::thread_state.fresh_buffer[module->slot].address == nullptr);
+}
+
+TEST_CASE_METHOD(Adoptions, "a child has what was mapped for scratch empty", "[doors]") {
+  const Fixture fixture("doors_relro");
+  Module* module = adopt(fixture);
+  REQUIRE(module != nullptr);
+  for (const bool scratch : {false, true}) {
+    module->maps_scratch = scratch;
+    auto* mapped = function_in<char* (*)(size_t)>(fixture.handle, "doors_map")(4096);
+    REQUIRE(mapped != MAP_FAILED);
+    *mapped = 'x';
+    const pid_t child = fork();
+    REQUIRE(child >= 0);
+    if (child == 0) _exit(*mapped);
+    int status = 0;
+    REQUIRE(waitpid(child, &status, 0) == child);
+    CHECK(WIFEXITED(status));
+    CHECK(WEXITSTATUS(status) == (scratch ? 0 : 'x'));
+    CHECK(*mapped == 'x');
+    munmap(mapped, 4096);
+  }
 }
 
 TEST_CASE_METHOD(Adoptions, "doors that are shut answer 0 at once", "[doors]") {
