@@ -38,11 +38,12 @@ forked worker has the array of 32 MB already; spawn's and forkserver's get it fr
 loky's from joblib, which maps it into the workers."""),
     "next_call": ("A fork and the next BLAS call", """From the fork's begin to the end of the next
 dgemm, about the smallest that the pool still computes; the pool asleep at the fork. In the parent stock has to make a new pool; in the
-child everybody has to. *The call alone* is what that call takes when there was no fork: what is left is
-the fork, and the page faults after it, by which the parent gets its matrices and buffers back from
-copy-on-write: with a small pool they are most of the time, with stock as with the library, and to wake
-a worker takes about as long as to make one. With more threads than cores the call alone is nearly all
-of it: then no library can make the two cheaper."""),
+child everybody has to. *The call alone* is what that call takes when there was no fork; the rest is the
+fork, and the page faults after it, by which the parent gets its pages back from copy-on-write. With the
+library OpenBLAS's buffers are no part of them, which are half. With many threads, each worker's stack
+and its share of the tables by which work is handed out are, asleep in a kept pool as newly made. With
+more threads than cores the wheels' call alone is nearly all of the time: then nothing can make the two
+cheaper."""),
     "fork": ("fork() against _Fork()", """In one process with the library, in turns. `_Fork()` runs
 no handlers, and with calls in flight it copies what they have torn. *no handlers at all* is the same
 pair without the library and with every registration dropped: glibc's own part."""),

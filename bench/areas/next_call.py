@@ -4,7 +4,7 @@ where stock has to make a new pool, and in the child, where everybody has to. Th
 fork: stock would hang with calls in flight."""
 import statistics
 
-from measure import Hung, in_turns, openblas_builds, ratios
+from measure import Hung, in_turns, openblas_builds, ratios, spread
 
 THREADS = (2, 8, 32, 60)
 
@@ -19,9 +19,29 @@ def bar_of(label, threads):
 
 
 def run_once(bench, blas, who, threads, variant):
-    found = bench.program("next_call", *blas, f"--who={who}", f"--threads={threads}",
-                          f"--forks={4 if bench.quick else 20}", variant=variant)
-    return found["us"]["median"]
+    return bench.program("next_call", *blas, f"--who={who}", f"--threads={threads}",
+                         f"--forks={4 if bench.quick else 20}", variant=variant)
+
+
+def us(runs):
+    return [run["us"]["median"] for run in runs]
+
+
+def median(runs, field):
+    return statistics.median(run[field] for run in runs)
+
+
+def profile(bench, label, threads, ours, stock, alone):
+    """What the time is made of."""
+    more = {"build": label, "who": "profile", "threads": threads}
+    bench.add(f"{label}: of that the call alone, no fork before it", ratios(us(alone), us(ours)),
+              statistics.median(us(alone)), statistics.median(us(ours)), **more)
+    shares = spread([run["fork_us"] / run["us"]["median"] for run in ours])
+    bench.add(f"{label}: of that the fork alone", shares, median(ours, "fork_us"),
+              statistics.median(us(ours)), **more)
+    faults = ratios([run["faults"] for run in ours], [run["faults"] for run in stock])
+    bench.add(f"{label}: page faults in the fork and the call: forksafe / stock", faults,
+              median(ours, "faults"), median(stock, "faults"), unit="faults", **more)
 
 
 def compare(bench, label, blas, who, threads):
@@ -33,18 +53,17 @@ def compare(bench, label, blas, who, threads):
         except Hung as why:
             ours = run_once(bench, blas, who, threads, "forksafe")
             bench.hangs(f"{label}: fork and the {who}'s next call, {threads} threads: stock",
-                        why, measured=ours, unit="us", **more)
+                        why, measured=ours["us"]["median"], unit="us", **more)
             return
         ours, stock, alone = in_turns(1 if bench.quick else 5,
                                       lambda: run_once(bench, blas, who, threads, "forksafe"),
                                       lambda: run_once(bench, blas, who, threads, "stock"),
                                       lambda: run_once(bench, blas, "nobody", threads, "forksafe"))
-        bench.add(what, ratios(ours, stock), statistics.median(ours), statistics.median(stock),
+        bench.add(what, ratios(us(ours), us(stock)), statistics.median(us(ours)),
+                  statistics.median(us(stock)),
                   **(bar_of(label, threads) if who == "parent" else {}), **more)
         if who == "parent":
-            bench.add(f"{label}: of that the call alone, no fork before it",
-                      ratios(alone, ours), statistics.median(alone), statistics.median(ours),
-                      build=label, who="nobody", threads=threads)
+            profile(bench, label, threads, ours, stock, alone)
 
 
 def measure(bench):

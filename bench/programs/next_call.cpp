@@ -6,12 +6,13 @@
 //             [--who=parent|child|nobody]
 //             [--forks=20] [--ms=1000] [--n=120]
 //
-// One line of JSON: the time from the fork's begin to the end of the call. With --who=parent the
-// child exits at once, with --who=child the parent waits; with --who=nobody there is no fork, just
-// the call. No more forks after so many ms: with more threads than cores, some builds spin for
-// hundreds of them in one call. n is about the smallest that the pool still computes, so that the
-// pool's own part shows.
+// One line of JSON: the time from the fork's begin to the end of the call, and of that the fork's
+// own; the parent's page faults meanwhile. With --who=parent the child exits at once, with
+// --who=child the parent waits; with --who=nobody there is no fork, just the call. No more forks
+// after so many ms: with more threads than cores, some builds spin for hundreds of them in one
+// call. n is about the smallest that the pool still computes, so that the pool's own part shows.
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -24,6 +25,12 @@ namespace {
 
 // The workers spin for some 2^26 ticks after a call before they sleep (OpenBLAS's blas_server.c).
 constexpr long kToSleepUs = 60000;
+
+double page_faults() {
+  rusage usage;
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<double>(usage.ru_minflt);
+}
 
 }  // namespace
 
@@ -42,11 +49,12 @@ int main(int argc, char** argv) {
   blas.set_threads(options.number("threads", 2));
   matrices.multiply(blas);
 
-  std::vector<double> us;
+  std::vector<double> us, fork_us, faults;
   const auto forks = static_cast<size_t>(options.number("forks", 20));
   const double end = bench::now_us() + options.number("ms", 1000) * 1000.0;
   while (us.size() <= forks && (us.size() <= 3 || bench::now_us() < end)) {
     bench::sleep_us(kToSleepUs);
+    const double faults_before = page_faults();
     const double begin = bench::now_us();
     if (who == "nobody") {
       matrices.multiply(blas);
@@ -54,6 +62,7 @@ int main(int argc, char** argv) {
       continue;
     }
     const pid_t child = fork();
+    const double forked = bench::now_us();
     if (child < 0) bench::fail(std::string("fork: ") + strerror(errno));
     if (child == 0) {
       if (who == "child") {
@@ -65,6 +74,8 @@ int main(int argc, char** argv) {
     if (who == "parent") {
       matrices.multiply(blas);
       us.push_back(bench::now_us() - begin);
+      fork_us.push_back(forked - begin);
+      faults.push_back(page_faults() - faults_before);
     }
     int status;
     if (waitpid(child, &status, 0) != child || status != 0) bench::fail("a child failed");
@@ -73,6 +84,11 @@ int main(int argc, char** argv) {
       matrices.multiply(blas);  // stock's pool is back before the next fork
     }
   }
-  us.erase(us.begin());  // what a first fork pays once
-  printf("{\"us\": %s, \"pool\": %d}\n", bench::summary(us).c_str(), blas.threads());
+  // What a first fork pays once.
+  for (auto* values : {&us, &fork_us, &faults}) {
+    if (!values->empty()) values->erase(values->begin());
+  }
+  printf("{\"us\": %s, \"fork_us\": %.1f, \"faults\": %.1f, \"pool\": %d}\n",
+         bench::summary(us).c_str(), bench::quantile(fork_us, 0.5), bench::quantile(faults, 0.5),
+         blas.threads());
 }
