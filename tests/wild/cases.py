@@ -11,6 +11,7 @@ A file's title is the heading that its cases stand under in docs/compatibility.m
                   none: Debian's Python
     packages      those whose versions count: without them the case is skipped
     debian        the same, of Debian's packages
+    sources       a source package of Debian's, which `run` calls {sources}
     runtime       a pattern for the file name of the runtime that must have started a thread
                   before the parent forks
     without       what may come without the library: hangs, crashes, fails, passes
@@ -44,6 +45,7 @@ class Case:
     environment: str = ""
     packages: list = dataclasses.field(default_factory=list)
     debian: list = dataclasses.field(default_factory=list)
+    sources: str = ""
     forks: int = 20
     seconds: int = 60
     variables: dict = dataclasses.field(default_factory=dict)

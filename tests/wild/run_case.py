@@ -214,7 +214,11 @@ def versions(case, folder):
 
 def command_of(case, build, environment_folder):
     """The command line of a case: its program's suffix says what runs it."""
-    program, *arguments = shlex.split(case.run)
+    sources = build / "wild" / "sources" / case.sources
+    if case.sources and not sources.exists():
+        raise Skipped(f"Debian's sources of {case.sources} are not in {sources} "
+                      "(sh scripts/test.sh --wild)")
+    program, *arguments = shlex.split(case.run.format(sources=sources.absolute()))
     source = Path(__file__).parent / "programs" / program
     python = environment_folder / "bin" / "python" if case.environment else "/usr/bin/python3"
     runners = {".py": [python], ".R": ["Rscript", "--vanilla"],
