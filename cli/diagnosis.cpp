@@ -295,8 +295,7 @@ constexpr Rule kRules[] = {
        return c.forked() && !c.wait.is_worker && c.openmp() != nullptr &&
               is_gnu_openmp(*c.openmp()) && c.workers_of(c.openmp()) == 0 &&
               (c.is(Kind::kGnuOpenMp) ||
-               (c.in("GOMP_parallel") &&
-                (c.yields() || c.locks() || !c.wait.in_c_library)));
+               (c.in("GOMP_parallel") && (c.yields() || c.locks() || !c.wait.in_c_library)));
      },
      kLostTeam},
     {"llvm-openmp-team",
@@ -453,9 +452,17 @@ namespace {
 struct FirstLook {
   std::unique_ptr<Look> look;
   std::vector<Wait> waits;        // of threads that are no workers
-  std::map<pid_t, Sleep> sleeps;  // of all threads in runtimes
+  std::map<pid_t, Sleep> sleeps;  // of all threads in runtimes, or in the C library alone
   std::string error;
 };
+
+// So is a thread that was not yet given a processor.
+bool is_in_c_library_alone(const ThreadStack& stack) {
+  return !stack.frames.empty() &&
+         std::all_of(stack.frames.begin(), stack.frames.end(), [](const Frame& frame) {
+           return frame.object != nullptr && is_c_library(*frame.object);
+         });
+}
 
 FirstLook look_at(pid_t pid) {
   FirstLook first;
@@ -466,6 +473,9 @@ FirstLook look_at(pid_t pid) {
       if (!wait.is_worker) first.waits.push_back(wait);
       first.sleeps[wait.tid] = {};
     }
+    for (const ThreadStack& stack : first.look->stacks) {
+      if (is_in_c_library_alone(stack)) first.sleeps[stack.tid] = {};
+    }
   } catch (const Error& e) {
     first.error = e.what();
   }
@@ -474,6 +484,12 @@ FirstLook look_at(pid_t pid) {
 
 void apply_rules(const FirstLook& first, Diagnosis* result) {
   const Look& look = *result->look;
+  // A new thread on a busy machine may be the worker that the others wait for.
+  for (const ThreadStack& stack : look.stacks) {
+    const auto sleep = first.sleeps.find(stack.tid);
+    const bool asleep = sleep != first.sleeps.end() && sleep->second.asleep;
+    if (!asleep && is_in_c_library_alone(stack)) return;
+  }
   const std::vector<Wait> waits = find_waits(look);
   // Looked at once for all rules, or a thread that seems to move for once would get a later one.
   std::map<pid_t, bool> moves;

@@ -537,6 +537,10 @@ TEST_CASE("a process that forks and computes all the time", "[diagnose fork loop
   check_not_stuck(with_library(specimen(blas_by_name("debian-openmp"), {"fork-loop", "110"})), 30);
 }
 
+TEST_CASE("a child whose new threads wait for a processor", "[diagnose unstarted]") {
+  check_not_stuck(specimen(blas_by_name("debian"), {"unstarted"}), 3);
+}
+
 // ---- unharmed
 
 TEST_CASE("a process goes on unharmed: signals, stops and results", "[diagnose unharmed]") {

@@ -27,7 +27,7 @@
 #include <thread>
 #include <vector>
 
-// ---- pthread_mutex_lock, in front of the C library's
+// ---- pthread_mutex_lock and pthread_create, in front of the C library's
 
 namespace {
 
@@ -35,6 +35,11 @@ using Lock = int (*)(pthread_mutex_t*);
 Lock real_lock;
 thread_local bool keep_next_lock = false;  // this thread takes one more lock, and stays there
 std::atomic<bool> lock_is_held{false};
+
+using Create = int (*)(pthread_t*, const pthread_attr_t*, void* (*)(void*), void*);
+Create real_create;
+pthread_spinlock_t held_lock;
+bool threads_get_nowhere = false;  // new ones run, but stay within the C library
 
 [[noreturn]] void stay() {
   for (;;) pause();
@@ -53,6 +58,18 @@ extern "C" __attribute__((optimize("O2"))) int pthread_mutex_lock(pthread_mutex_
     stay();
   }
   return real_lock(mutex);
+}
+
+extern "C" int pthread_create(pthread_t* thread, const pthread_attr_t* attributes,
+                              void* (*start)(void*), void* argument) {
+  if (real_create == nullptr) {
+    real_create = reinterpret_cast<Create>(dlsym(RTLD_NEXT, "pthread_create"));
+  }
+  if (threads_get_nowhere) {
+    start = reinterpret_cast<void* (*)(void*)>(reinterpret_cast<void*>(pthread_spin_lock));
+    argument = const_cast<int*>(&held_lock);
+  }
+  return real_create(thread, attributes, start, argument);
 }
 
 namespace {
@@ -276,6 +293,18 @@ void child_products() {
   with_child(fork, [] { for_ever([] { multiply(argument(0, 2500)); }); });
 }
 
+// unstarted N: in a child whose new threads were not yet given a processor, as far as can be seen.
+void unstarted() {
+  const int n = argument(0, 110);
+  multiply(n);
+  pthread_spin_init(&held_lock, PTHREAD_PROCESS_PRIVATE);
+  pthread_spin_lock(&held_lock);
+  with_child(fork, [n] {
+    threads_get_nowhere = true;
+    multiply(n);
+  });
+}
+
 // fork-loop N: a child, a product in both, for ever.
 void fork_loop() {
   const int n = argument(0, 300);
@@ -360,6 +389,7 @@ int main(int argc, char** argv) {
       {"locked", locked},
       {"products", products},
       {"child-products", child_products},
+      {"unstarted", unstarted},
       {"fork-loop", fork_loop},
       {"counted", counted},
       {"zombie", zombie},
