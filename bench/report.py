@@ -43,7 +43,8 @@ fork, and the page faults after it, by which the parent gets its pages back from
 library OpenBLAS's buffers are no part of them, which are half. With many threads, each worker's stack
 and its share of the tables by which work is handed out are, asleep in a kept pool as newly made. With
 more threads than cores the wheels' call alone is nearly all of the time: then nothing can make the two
-cheaper."""),
+cheaper. In the child, where the kernel starts the pool's new thread decides: on the core of the thread
+that makes it, it waits for milliseconds, as it does in a child that knows no BLAS."""),
     "fork": ("fork() against _Fork()", """In one process with the library, in turns. `_Fork()` runs
 no handlers, and with calls in flight it copies what they have torn. *no handlers at all* is the same
 pair without the library and with every registration dropped: glibc's own part."""),
@@ -160,7 +161,8 @@ def document(areas):
     seconds = sum(area["seconds"] for area in areas.values())
     text.append(f"Load when each area began, which the one before has raised: {loads}. All took "
                 f"{seconds / 60:.0f} minutes.\n")
-    text.append(f"## Goals\n\n{bars_table(areas)}\n")
+    text.append("## Goals\n\nWhy some are missed stands with their figures below.\n\n"
+                f"{bars_table(areas)}\n")
     for name, (heading, what) in SECTIONS.items():
         text.append(f"## {heading}\n\n{what}\n\n`{COMMAND} --only={name}`\n")
         if name not in areas:
