@@ -194,9 +194,9 @@ int count_threads() {
   return count;
 }
 
-// An operation, and what it must give: with the threads that it has, or with one.
 // What this process has in memory of mappings as large as OpenBLAS's buffers (16 MB and more;
-// proc(5), smaps), in kB. A thread's stack is smaller.
+// proc(5), smaps), in kB. A thread's stack is smaller, but the stacks of several may be one mapping
+// (glibc 2.43).
 long resident_buffers_kb() {
   std::ifstream smaps("/proc/self/smaps");
   long total = 0;
@@ -217,6 +217,7 @@ long resident_buffers_kb() {
   return total;
 }
 
+// An operation, and what it must give: with the threads that it has, or with one.
 struct Check {
   Operation operation;
   Matrix reference;
