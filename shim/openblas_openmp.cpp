@@ -112,6 +112,11 @@ void child() {
       *blas->cpu_number = 1;
     } else if (options().child_threads == Options::kAuto) {
       start_to_adapt(blas);
+    } else if (options().child_threads > 0 && options().child_threads < *blas->cpu_number) {
+      // The runtime gets that number too (gnu_openmp.cpp). In 0.3.34 it is not the one that counts
+      // once the program has called openblas_set_num_threads: a team smaller than that number then
+      // waits for ever for parts that nobody computes, forked or not.
+      *blas->cpu_number = options().child_threads;
     }
   });
 }
