@@ -39,9 +39,9 @@ loky's from joblib, which maps it into the workers."""),
     "next_call": ("A fork and the next BLAS call", """From the fork's begin to the end of the next
 dgemm, about the smallest that the pool still computes; the pool asleep at the fork. In the parent stock has to make a new pool; in the
 child everybody has to. *The call alone* is what that call takes when there was no fork; the rest is the
-fork, and the page faults after it, by which the parent gets its pages back from copy-on-write. With the
-library OpenBLAS's buffers are no part of them, which are half. With many threads, each worker's stack
-and its share of the tables by which work is handed out are, asleep in a kept pool as newly made. With
+fork, and the page faults after it, by which the parent gets its pages back from copy-on-write. Half of
+stock's are in OpenBLAS's buffers, and none of the library's. With many threads most of the rest are in
+the workers' stacks and in the table by which a call hands out its work, which no library can spare. With
 more threads than cores the wheels' call alone is nearly all of the time: then nothing can make the two
 cheaper. In the child, where the kernel starts the pool's new thread decides: on the core of the thread
 that makes it, it waits for milliseconds, as it does in a child that knows no BLAS."""),
