@@ -197,6 +197,11 @@ bool spins(const Look& look, const Wait& wait) {
   return stays && samples > 0;
 }
 
+bool slept(const std::map<pid_t, Sleep>& sleeps, pid_t tid) {
+  const auto found = sleeps.find(tid);
+  return found != sleeps.end() && found->second.asleep;
+}
+
 // A wait, and what else tells whether it can end.
 struct Case {
   const Look& look;
@@ -205,10 +210,7 @@ struct Case {
 
   // It did not wake up between two looks.
   bool asleep() const { return slept(wait.tid); }
-  bool slept(pid_t tid) const {
-    const auto found = sleeps.find(tid);
-    return found != sleeps.end() && found->second.asleep;
-  }
+  bool slept(pid_t tid) const { return cli::slept(sleeps, tid); }
   // Spins or sleeps for a thread of OpenBLAS's pool.
   bool waits_for_pool() const {
     return is(Kind::kOpenBlas) && own_threads() && !wait.is_worker && in("exec_blas") &&
@@ -486,9 +488,7 @@ void apply_rules(const FirstLook& first, Diagnosis* result) {
   const Look& look = *result->look;
   // A new thread on a busy machine may be the worker that the others wait for.
   for (const ThreadStack& stack : look.stacks) {
-    const auto sleep = first.sleeps.find(stack.tid);
-    const bool asleep = sleep != first.sleeps.end() && sleep->second.asleep;
-    if (!asleep && is_in_c_library_alone(stack)) return;
+    if (is_in_c_library_alone(stack) && !slept(first.sleeps, stack.tid)) return;
   }
   const std::vector<Wait> waits = find_waits(look);
   // Looked at once for all rules, or a thread that seems to move for once would get a later one.

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <dlfcn.h>
+#include <sys/resource.h>
 #include <time.h>
 
 #include <algorithm>
@@ -55,6 +56,13 @@ inline double now_us() { return clock_us(CLOCK_MONOTONIC); }
 inline void sleep_us(long us) {
   const timespec t = {us / 1000000, us % 1000000 * 1000};
   nanosleep(&t, nullptr);
+}
+
+/// The page faults without I/O so far, of RUSAGE_SELF or RUSAGE_THREAD.
+inline double page_faults(int who) {
+  rusage usage;
+  getrusage(who, &usage);
+  return static_cast<double>(usage.ru_minflt);
 }
 
 /// The value below which that share of the values lies.

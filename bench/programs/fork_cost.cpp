@@ -19,7 +19,6 @@
 // machine does falls on both. One line of JSON: the time within the call, the faults of the calling
 // thread around it, and the ratio and the difference of each pair. The ratio falls as the process
 // grows: copying its page tables is in both, the handlers' part is the same for all sizes.
-#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -41,22 +40,16 @@ struct Series {
   std::vector<double> faults;
 };
 
-long faults() {
-  rusage usage;
-  getrusage(RUSAGE_THREAD, &usage);
-  return usage.ru_minflt;
-}
-
 void measure(pid_t (*call)(), Series* series) {
-  const long faults_before = faults();
+  const double faults_before = bench::page_faults(RUSAGE_THREAD);
   const double begin = bench::now_us();
   const pid_t child = call();
   const double end = bench::now_us();
   if (child == 0) _exit(0);
-  const long faults_after = faults();
+  const double faults_after = bench::page_faults(RUSAGE_THREAD);
   if (child < 0) bench::fail(std::string("fork: ") + strerror(errno));
   series->us.push_back(end - begin);
-  series->faults.push_back(static_cast<double>(faults_after - faults_before));
+  series->faults.push_back(faults_after - faults_before);
   int status;
   if (waitpid(child, &status, 0) != child || status != 0) bench::fail("a child failed");
 }

@@ -12,7 +12,6 @@
 // after so many ms: with more threads than cores, some builds spin for hundreds of them in one
 // call. n is about the smallest that the pool still computes, so that the pool's own part shows.
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -25,12 +24,6 @@ namespace {
 
 // The workers spin for some 2^26 ticks after a call before they sleep (OpenBLAS's blas_server.c).
 constexpr long kToSleepUs = 60000;
-
-double page_faults() {
-  rusage usage;
-  getrusage(RUSAGE_SELF, &usage);
-  return static_cast<double>(usage.ru_minflt);
-}
 
 }  // namespace
 
@@ -54,7 +47,7 @@ int main(int argc, char** argv) {
   const double end = bench::now_us() + options.number("ms", 1000) * 1000.0;
   while (us.size() <= forks && (us.size() <= 3 || bench::now_us() < end)) {
     bench::sleep_us(kToSleepUs);
-    const double faults_before = page_faults();
+    const double faults_before = bench::page_faults(RUSAGE_SELF);
     const double begin = bench::now_us();
     if (who == "nobody") {
       matrices.multiply(blas);
@@ -75,7 +68,7 @@ int main(int argc, char** argv) {
       matrices.multiply(blas);
       us.push_back(bench::now_us() - begin);
       fork_us.push_back(forked - begin);
-      faults.push_back(page_faults() - faults_before);
+      faults.push_back(bench::page_faults(RUSAGE_SELF) - faults_before);
     }
     int status;
     if (waitpid(child, &status, 0) != child || status != 0) bench::fail("a child failed");

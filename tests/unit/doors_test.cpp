@@ -8,7 +8,6 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -464,13 +463,8 @@ TEST_CASE_METHOD(Adoptions, "a child has what was mapped for scratch empty", "[d
     auto* mapped = function_in<char* (*)(size_t)>(fixture.handle, "doors_map")(4096);
     REQUIRE(mapped != MAP_FAILED);
     *mapped = 'x';
-    const pid_t child = fork();
-    REQUIRE(child >= 0);
-    if (child == 0) _exit(*mapped);
-    int status = 0;
-    REQUIRE(waitpid(child, &status, 0) == child);
-    CHECK(WIFEXITED(status));
-    CHECK(WEXITSTATUS(status) == (scratch ? 0 : 'x'));
+    CHECK(run_in_child([&] { return *mapped == '\0' ? "empty" : std::string(mapped, 1); }) ==
+          (scratch ? "empty" : "x"));
     CHECK(*mapped == 'x');
     munmap(mapped, 4096);
   }
