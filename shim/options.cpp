@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "options.h"
 
+#include <sys/auxv.h>
+#include <unistd.h>
+
+#include <climits>
 #include <cstdlib>
 #include <cstring>
 
@@ -93,9 +97,40 @@ Options read_options(const char* (*get)(const char* name), Complain complain) {
 
 const Options& options() { return current; }
 
+namespace {
+
+// Programs write over the memory of their environment (setproctitle), and change their directory.
+char log_path[PATH_MAX];
+
+const char* absolute(const char* path) {
+  const size_t length = strlen(path);
+  size_t folder = 0;
+  if (*path != '/') {
+    if (getcwd(log_path, sizeof log_path) == nullptr) return nullptr;
+    folder = strlen(log_path);
+    log_path[folder++] = '/';
+  }
+  if (folder + length >= sizeof log_path) return nullptr;
+  memcpy(log_path + folder, path, length + 1);
+  return log_path;
+}
+
+}  // namespace
+
 void init_options() {
+  if (getauxval(AT_SECURE) != 0) {
+    current.opens_files = false;
+    return;
+  }
   current = read_options([](const char* name) -> const char* { return getenv(name); },
                          [](const char* line) { report_to_stderr(line); });
+  if (current.log == nullptr || strcmp(current.log, "stderr") == 0) return;
+  const char* const asked = current.log;
+  current.log = absolute(asked);
+  if (current.log != nullptr) return;
+  Line line;
+  line.add("FORKSAFE_LOG=").add_foreign(asked).add(" can't be used: give a path that is shorter");
+  report_to_stderr(line.add("; going on with no log").text());
 }
 
 }  // namespace forksafe

@@ -20,6 +20,8 @@ struct Options {
   int child_threads = kInherit;
   /// FORKSAFE_LOG: "stderr" or a path; null means no log.
   const char* log = nullptr;
+  /// Files may be opened: the log, and the objects whose .symtab names what .dynsym does not.
+  bool opens_files = true;
 };
 
 /// Where an option's message goes: one line without its newline.
@@ -29,7 +31,10 @@ using Complain = void (*)(const char* line);
 /// in one call of `complain`, and the default holds.
 Options read_options(const char* (*get)(const char* name), Complain complain);
 
-/// The options of this process; the defaults until init_options() has run.
+/// The options of this process; the defaults until init_options() has run. In secure execution
+/// (setuid, setgid, capabilities: AT_SECURE of getauxval(3)) no variable is honoured, no file is
+/// opened and nothing is printed: the user who set the variables is not the one who may do these
+/// things.
 const Options& options();
 void init_options();
 

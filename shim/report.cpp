@@ -2,6 +2,7 @@
 #include "report.h"
 
 #include <fcntl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cstring>
@@ -9,6 +10,8 @@
 #include "futex.h"
 #include "options.h"
 
+// The system calls themselves: open, write and close of libc are cancellation points, and fork is
+// none.
 namespace forksafe {
 namespace {
 
@@ -16,8 +19,7 @@ void write_line(int fd, const char* text) {
   Line line;
   line.add("forksafe[").add(static_cast<long>(getpid())).add("]: ").add(text).end();
   // A log that can't be written is not the program's trouble.
-  const ssize_t written = write(fd, line.text(), line.size());
-  (void)written;
+  syscall(SYS_write, fd, line.text(), line.size());
 }
 
 }  // namespace
@@ -68,10 +70,11 @@ void report(const char* line) {
     write_line(STDERR_FILENO, line);
     return;
   }
-  const int fd = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0666);
+  constexpr int kFlags = O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY;
+  const long fd = syscall(SYS_openat, AT_FDCWD, log, kFlags, 0666);
   if (fd < 0) return;
-  write_line(fd, line);
-  close(fd);
+  write_line(static_cast<int>(fd), line);
+  syscall(SYS_close, fd);
 }
 
 void report_to_stderr(const char* line) {
