@@ -7,8 +7,7 @@
 // 2.1), from 1.0 on also around what is done once (bli_pthread.c), all held for microseconds: a
 // child that finds one of them held waits for ever. They all stand under the brief gate.
 //
-// BLIS registers no handler, so a copy that was dlopened is found at the next fork. A thread may
-// hold one of its mutexes from before its doors were put in; that fork gives it time to come out.
+// BLIS registers no handler: a copy is found when it is loaded.
 #include "fork_tree.h"
 #include "loaded_objects.h"
 #include "module.h"
@@ -21,9 +20,6 @@ namespace {
 
 constexpr DoorSet kDoors = {Door::kMutexLock, Door::kMutexUnlock};
 
-// How long a first fork waits for critical sections that were entered before the doors were there.
-constexpr int64_t kSettleNs = 5 * 1000000;
-
 struct Copy {
   Module* module;
   void (*set_num_threads)(long);  ///< bli_thread_set_num_threads
@@ -34,17 +30,19 @@ struct Copy {
   int given_threads;  ///< what we have set last
 };
 
+// Only ever appended to, in the dynamic linker: a copy stays loaded.
 Copy copies[kMaxModules];
-int copy_count = 0;
+std::atomic<int> copy_count{0};
+
+// Those of the look under way.
 ElfImage candidates[kMaxModules];
 int candidate_count = 0;
 
 template <typename Step>
 void each(Step step) {
-  for (int i = 0; i < copy_count; ++i) step(&copies[i]);
+  const int count = copy_count.load(std::memory_order_acquire);
+  for (int i = 0; i < count; ++i) step(&copies[i]);
 }
-
-void forget() { candidate_count = 0; }
 
 // libblis exports its own names. The libblas.so.3 that Debian builds of the same code hides them:
 // it is known by dgemm_ and by what BLIS's wrappers for pthreads need (bli_pthread.c), which no
@@ -86,32 +84,39 @@ int adapt(Module* module) {
 void set_by_program(int index) { copies[index].module->adapt = nullptr; }
 
 void seen_all() {
-  bool adopted = false;
   for (int i = 0; i < candidate_count; ++i) {
     const ElfImage& image = candidates[i];
     if (!image.imports("pthread_mutex_lock") || !pin(image)) continue;
     const auto prepare_module = [](Module* module, const void*) {
       module->all_mutexes_are_brief = true;
+      module->rests_early = true;
     };
     Module* module = adopt(image, "BLIS", kDoors, prepare_module, nullptr);
     if (module == nullptr) continue;
-    copies[copy_count++] = {
+    const int count = copy_count.load();
+    copies[count] = {
         module, reinterpret_cast<void (*)(long)>(image.find("bli_thread_set_num_threads").address),
         reinterpret_cast<long (*)()>(image.find("bli_thread_get_num_threads").address), 0, 0};
+    copy_count.store(count + 1, std::memory_order_release);
     if (options().child_threads == Options::kAuto) {
-      watch_setter(image, image.find("bli_thread_set_num_threads"), set_by_program, copy_count - 1);
+      watch_setter(image, image.find("bli_thread_set_num_threads"), set_by_program, count);
     }
-    adopted = true;
   }
-  if (!adopted || !this_thread_forks()) return;
-  std::atomic<uint32_t> nobody{0};
-  futex_wait_until(&nobody, 0, monotonic_ns() + kSettleNs);
+  candidate_count = 0;
 }
 
-// Before other libraries' handlers: what BLIS does under these mutexes may need malloc.
+// What BLIS does under these mutexes may need malloc.
 void prepare_first() {
-  // Where it fails, the child's reset is all that can be done.
-  each([](Copy* copy) { rest_brief(copy->module); });
+  each([](Copy* copy) {
+    rest_early(copy->module, &copy->module->gates().brief, copy->module->brief_depth());
+  });
+}
+
+// Where it fails, the child's reset is all that can be done.
+void prepare_last() {
+  each([](Copy* copy) {
+    rest_late(copy->module, &copy->module->gates().brief, copy->module->brief_depth());
+  });
 }
 
 void parent() {
@@ -147,7 +152,7 @@ void child_last() {
 }  // namespace
 
 const Runtime blis = {
-    "BLIS", forget, see, seen_all, prepare_first, nullptr, parent, child, child_last,
+    "BLIS", see, seen_all, prepare_first, prepare_last, parent, child, child_last,
 };
 
 }  // namespace forksafe

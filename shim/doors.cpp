@@ -18,9 +18,24 @@ int64_t patience_ns() {
   return 2 * int64_t{options().wait_ms} * 1000000 + 100000000;
 }
 
-void enter_calls(Module* m) { m->gates().calls.enter(m->calls_depth(), patience_ns()); }
+// This thread goes through a gate that a fork has closed: the child must know. A fork copies the
+// page of `passed` at one moment and the runtime's pages at another, while other threads run on.
+// But it holds the lock of the memory map from the first page to the last, and so does munmap: past
+// it, either the copy was made, of a state before this thread came in, or it will have `passed`
+// set.
+void pass(Module* m) {
+  m->passed.store(true);
+  pass_memory_map();
+}
+
+void enter(Module* m, Gate* gate, uint8_t* depth) {
+  if (gate->enter(depth) || (this_thread_rests() && !gate->held())) return;
+  if (!gate->wait_outside(patience_ns())) pass(m);
+}
+
+void enter_calls(Module* m) { enter(m, &m->gates().calls, m->calls_depth()); }
 void leave_calls(Module* m) { m->gates().calls.leave(m->calls_depth()); }
-void enter_brief(Module* m) { m->gates().brief.enter(m->brief_depth(), patience_ns()); }
+void enter_brief(Module* m) { enter(m, &m->gates().brief, m->brief_depth()); }
 void leave_brief(Module* m) { m->gates().brief.leave(m->brief_depth()); }
 
 void note(Module* m, AddressSet* set, const void* object) {
@@ -36,6 +51,13 @@ bool is_brief(Module* m, const pthread_mutex_t* mutex, const void* caller) {
     known = mutex;
   }
   return mutex == known;
+}
+
+// Whether what the calling thread maps, from `caller`, is a buffer of the module's memory
+// allocator.
+bool is_buffer(Module* m, const void* caller) {
+  if ((thread_state.allocating & m->bit()) != 0) return true;
+  return m->map_functions[0].contains(caller) || m->map_functions[1].contains(caller);
 }
 
 // A buffer that blas_memory_alloc has mapped is in OpenBLAS's tables, so that blas_memory_free
@@ -140,7 +162,8 @@ struct Doors {
     using Mmap = void* (*)(void*, size_t, int, int, int, off_t);
     void* result =
         m->behind_door<Mmap>(Door::kMmap)(address, length, protection, flags, fd, offset);
-    if (result == MAP_FAILED || fd != -1) return result;
+    if (result == MAP_FAILED || fd != -1 || !is_buffer(m, __builtin_return_address(0)))
+      return result;
     if (m->notes_buffers) thread_state.fresh_buffer[m->slot] = {result, 0};
     if (m->maps_scratch) wipe_on_fork(result, length);
     return result;
@@ -166,7 +189,15 @@ struct Doors {
     Module* m = self();
     if (const auto adapt = m->adapt.load(std::memory_order_relaxed)) adapt(m);
     enter_brief(m);
+    thread_state.allocating |= m->bit();
     void* result = m->behind_door<void* (*)(int)>(Door::kMemoryAlloc)(position);
+    thread_state.allocating &= ~m->bit();
+    if (m->notes_taken && result != nullptr) {
+      // Position 2 is for the team's buffers, which it keeps (blas_server_omp.c,
+      // adjust_thread_buffers). Others belong to one call.
+      AddressSet* owner = position == 2 ? &m->team_buffers : &m->buffers;
+      if (!owner->insert(result)) m->overflowed.store(true);
+    }
     leave_brief(m);
     return result;
   }

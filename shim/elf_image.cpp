@@ -114,6 +114,7 @@ bool ElfImage::read_dynamic() {
       case DT_JMPREL: plt_relocations_.begin = at(*d); break;
       case DT_PLTRELSZ: plt_bytes = d->d_un.d_val; break;
       case DT_PLTREL: plt_is_rela = d->d_un.d_val == DT_RELA; break;
+      case DT_FLAGS: static_tls_ = (d->d_un.d_val & DF_STATIC_TLS) != 0; break;
       case DT_SONAME: soname_offset = d->d_un.d_val; break;
       default: break;
     }

@@ -64,6 +64,10 @@ class ElfImage {
   bool executable(const void* address) const { return fits(address, 1, PF_X); }
   bool writable(const void* address) const { return fits(address, 1, PF_W); }
 
+  /// Whether its thread-local storage lies at the same distance from the thread pointer in every
+  /// thread (DF_STATIC_TLS).
+  bool static_tls() const { return static_tls_; }
+
   /// The name in DT_SONAME, or null.
   const char* soname() const { return soname_; }
 
@@ -130,6 +134,7 @@ class ElfImage {
 
   const char* path_ = nullptr;
   const char* soname_ = nullptr;
+  bool static_tls_ = false;
   uintptr_t base_ = 0;
   const ElfW(Phdr) * headers_ = nullptr;
   size_t header_count_ = 0;

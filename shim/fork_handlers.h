@@ -1,17 +1,43 @@
 // SPDX-License-Identifier: Apache-2.0
-// Our handlers in glibc's list, and their order among other libraries' handlers.
+// What the library does around a fork, in order, and who runs in between:
+//
+//   before_fork()        in our fork(), before glibc's: what needs malloc, what waits for
+//   computations
+//     other libraries' prepare handlers
+//       the head's prepare   what is over in microseconds; signals are blocked from here
+//         glibc's own locks, the kernel's fork
+//       the head's parent    opens the gates          the head's child   resets the runtimes
+//     other libraries' parent handlers              other libraries' child handlers
+//   after_fork()                                  after_fork()   what may allocate
+//
+// The head is the oldest registration in glibc's list: its prepare runs last, its parent and child
+// run first. A fork that reaches glibc around our fork() (found by dlsym in libc itself, bound by
+// RTLD_DEEPBIND) has the head alone.
+//
+// Nothing here calls the dynamic linker, and no lock of ours is held while foreign code runs:
+// docs/locks.md.
 #pragma once
+
+#include <cstdint>
 
 namespace forksafe {
 
 using RegisterAtfork = int (*)(void (*prepare)(), void (*parent)(), void (*child)(), void* dso);
 
-/// Registers the head: the oldest handlers in the process, whose prepare runs last and whose
-/// parent and child run first.
+/// Registers the head. To be called before anybody else registers.
 int register_head(RegisterAtfork register_atfork);
 
-/// Registers a tail behind another library's handlers: its prepare runs before theirs, its child
-/// after theirs.
-void register_tail(RegisterAtfork register_atfork);
+/// Another library has registered a child handler: after the head's, malloc may be locked still.
+void note_child_handler();
+
+/// What before_fork() hands to after_fork(). One fork may lie within another, in a handler.
+struct OuterFork {
+  bool in_fork;         ///< there is one
+  uint32_t generation;  ///< how many forks this thread has come through as the child
+};
+
+/// Around glibc's fork. Any thread, any signal handler. Both keep errno.
+OuterFork before_fork();
+void after_fork(const OuterFork& outer);
 
 }  // namespace forksafe

@@ -4,11 +4,13 @@
 // nothing is left. No descriptor, no signal, no thread is needed for it.
 #include "fork_tree.h"
 
+#include <strings.h>
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <cstdlib>
 
 #include "futex.h"
 #include "processors.h"
@@ -35,7 +37,8 @@ struct Tree {
 };
 
 Tree* tree = nullptr;
-int tree_processors = 0;  // for all of it together
+int tree_processors = 1;  // for all of it together
+bool runtime_binds = false;
 
 // Of this process.
 bool in_child = false;
@@ -88,10 +91,12 @@ void look(int64_t now, int64_t before) {
   tree->computing.store(computing);
 }
 
-void look_if_due(int64_t now) {
+// False where the last look is too fresh, or another process looks.
+bool look_if_due(int64_t now) {
   int64_t before = tree->looked_ms.load(std::memory_order_relaxed);
-  if (now - before < kLookMs) return;
-  if (tree->looked_ms.compare_exchange_strong(before, now)) look(now, before);
+  if (now - before < kLookMs || !tree->looked_ms.compare_exchange_strong(before, now)) return false;
+  look(now, before);
+  return true;
 }
 
 Child* take_place() {
@@ -104,6 +109,21 @@ Child* take_place() {
     return &tree->children[i];
   }
   return nullptr;
+}
+
+// Counts those that compute, and frees the places of those that are gone: a sibling that has just
+// ended would make a child's first share too small, and the number of its OpenMP regions is given
+// once.
+void recount(int64_t now) {
+  uint32_t computing = 0;
+  each_child([&](Child* child, int pid) {
+    if (cpu_ns(pid) < 0) {
+      free_place(child, pid);
+    } else if (now - child->busy_ms.load() < kIdleMs) {
+      ++computing;
+    }
+  });
+  tree->computing.store(computing);
 }
 
 // Writes this process down, as one that computes.
@@ -121,8 +141,8 @@ void enter(int64_t now) {
   if (own == nullptr) return;
   own->busy_ms.store(now);
   own->cpu_ns.store(cpu_ns(pid));
-  tree->computing.fetch_add(1);
   own->pid.store(pid);
+  if (!look_if_due(now)) recount(now);
 }
 
 // At once, not at the next look: the siblings' next calls are to know it.
@@ -132,13 +152,22 @@ void compute_again(int64_t now) {
   if (idle_ms >= kIdleMs) tree->computing.fetch_add(1);
 }
 
-// A program may pin its workers: looked at as often as the siblings are.
+// A program may pin its workers: looked at as often as the siblings are. But where the OpenMP
+// runtime binds threads, a thread's processors are those of its place.
 int find_own_processors(int64_t now) {
+  if (runtime_binds) return tree_processors;
   if (own_processors.load() == 0 || now - own_processors_ms.load() >= kLookMs) {
     own_processors_ms.store(now);
     own_processors.store(affinity_processors());
   }
   return own_processors.load();
+}
+
+// What has GNU OpenMP bind its threads (libgomp's env.c, GCC 4.9 to 16).
+bool asks_to_bind() {
+  const char* bind = getenv("OMP_PROC_BIND");
+  if (bind != nullptr) return strcasecmp(bind, "false") != 0;
+  return getenv("OMP_PLACES") != nullptr || getenv("GOMP_CPU_AFFINITY") != nullptr;
 }
 
 }  // namespace
@@ -148,13 +177,10 @@ void start_fork_tree() {
   void* pages =
       mmap(nullptr, sizeof(Tree), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (pages != MAP_FAILED) tree = static_cast<Tree*>(pages);
-}
-
-void prepare_fork_tree() {
-  if (tree == nullptr || tree_processors != 0) return;
   tree_processors = affinity_processors();
   const int quota = quota_processors();
   if (quota != 0 && quota < tree_processors) tree_processors = quota;
+  runtime_binds = asks_to_bind();
 }
 
 void enter_fork_tree() {

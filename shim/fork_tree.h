@@ -13,11 +13,10 @@
 
 namespace forksafe {
 
-/// Makes the shared pages. Before any fork; without them `auto` means `inherit`.
+/// Makes the shared pages, and finds how many processors there are. At load: an OpenMP runtime that
+/// binds threads (OMP_PROC_BIND) has not bound the first one to one processor yet. Without the
+/// pages `auto` means `inherit`.
 void start_fork_tree();
-
-/// Before the first fork: finds how many processors there are for the tree.
-void prepare_fork_tree();
 
 /// In a child, first of all.
 void enter_fork_tree();

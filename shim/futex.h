@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // The two futex operations that the library waits with, and the clock for their bounds.
 //
+// What the threads of a process share at a fork goes through the few primitives here. A test
+// replaces them (FORKSAFE_PRIMITIVES), and so decides in which order the threads take their steps.
+//
 // Not pthread_mutex_t: a lock that a child finds held must be put back by a plain store, and the
 // functions that glibc before 2.34 keeps in libpthread must not be needed.
 #pragma once
 
 #include <linux/futex.h>
+#include <signal.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -15,8 +20,6 @@
 #include <cstdint>
 
 namespace forksafe {
-
-static_assert(sizeof(std::atomic<uint32_t>) == sizeof(uint32_t), "a futex is a plain word");
 
 /// Keeps errno as the caller of a handler or a door left it. It is written to only if it changed:
 /// after fork the first write to a page is a fault.
@@ -33,6 +36,19 @@ class KeepErrno {
   int saved_;
 };
 
+}  // namespace forksafe
+
+#ifdef FORKSAFE_PRIMITIVES
+#include FORKSAFE_PRIMITIVES
+#else
+
+namespace forksafe {
+
+template <typename T>
+using Atomic = std::atomic<T>;
+
+static_assert(sizeof(Atomic<uint32_t>) == sizeof(uint32_t), "a futex is a plain word");
+
 /// Nanoseconds of CLOCK_MONOTONIC.
 inline int64_t monotonic_ns() {
   timespec t;
@@ -41,7 +57,7 @@ inline int64_t monotonic_ns() {
 }
 
 /// Waits while `*word == value`, at most until `deadline` (monotonic_ns); may return early.
-inline void futex_wait_until(std::atomic<uint32_t>* word, uint32_t value, int64_t deadline) {
+inline void futex_wait_until(Atomic<uint32_t>* word, uint32_t value, int64_t deadline) {
   const KeepErrno keep;
   const int64_t left = deadline - monotonic_ns();
   if (left <= 0) return;
@@ -52,10 +68,30 @@ inline void futex_wait_until(std::atomic<uint32_t>* word, uint32_t value, int64_
 }
 
 /// Wakes every thread that waits on `word`.
-inline void futex_wake_all(std::atomic<uint32_t>* word) {
+inline void futex_wake_all(Atomic<uint32_t>* word) {
   const KeepErrno keep;
   syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT32_MAX, nullptr, nullptr, 0);
 }
+
+/// Sets the thread's signal mask, one bit for each of 64 signals. The system call: glibc's function
+/// leaves out its own signals, and cancellation is one of them.
+inline void set_signal_mask(uint64_t mask, uint64_t* old) {
+  syscall(SYS_rt_sigprocmask, SIG_SETMASK, &mask, old, sizeof mask);
+}
+
+/// Maps and unmaps a page: waits for the lock of the memory map, which a fork holds from the first
+/// page that it copies to the last.
+inline void pass_memory_map() {
+  const KeepErrno keep;
+  void* page = mmap(nullptr, 1, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (page != MAP_FAILED) munmap(page, 1);
+}
+
+}  // namespace forksafe
+
+#endif
+
+namespace forksafe {
 
 /// A lock for the library's own rare moments: a fork under way, an adoption. It lets the holder
 /// sleep-wait for whoever holds it; a child puts it back with reset().
@@ -75,7 +111,7 @@ class Lock {
 
  private:
   enum : uint32_t { kFree, kHeld, kWaitedFor };
-  std::atomic<uint32_t> word_{kFree};
+  Atomic<uint32_t> word_{kFree};
 };
 
 }  // namespace forksafe

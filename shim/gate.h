@@ -1,10 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // A gate counts the threads that are inside a part of a runtime that must not be torn by a fork,
-// and can be closed: who is inside goes on to the end, who comes waits outside.
+// and can be closed: threads that are inside go on to the end, newcomers wait outside.
 //
-// prepare closes the gates and waits until nobody is inside; parent opens them; child starts over.
 // That takes none of the runtime's own locks, so a fork writes to none of its pages, no order of
 // locks must be known, and threads that contend for the runtime can't starve the fork.
+//
+// A gate is closed in one of three ways (fork_handlers.cpp says when):
+// - shut: a fork waits for the threads inside, before other libraries' prepare handlers. Newcomers
+//   wait for long.
+// - lent: other libraries' prepare handlers run. A handler may wait for a thread that computes, so
+//   a newcomer waits for kLentPatienceNs and then opens the gate, for all. The fork closes it again
+//   for its last steps, and waits for those that came in.
+// - held: only our own last steps and the kernel's run until it opens. Newcomers wait for long. One
+//   fork at a time holds gates. Another one, which is not that far, can neither shut nor lend them.
 #pragma once
 
 #include "futex.h"
@@ -13,28 +21,94 @@ namespace forksafe {
 
 class Gate {
  public:
-  /// `depth` counts this thread's nested entries; only the outermost one can wait. It waits at
-  /// most `patience_ns`: a closed gate that is not opened in that time is passed (another
-  /// library's prepare handler may wait for a lock that this thread holds).
-  void enter(uint8_t* depth, int64_t patience_ns) {
-    if ((*depth)++ != 0) return;
+  /// How long a newcomer waits while other libraries' prepare handlers run. They take microseconds,
+  /// and may lose the processor for some milliseconds.
+  static constexpr int64_t kLentPatienceNs = 50 * 1000000;
+
+  /// `depth` counts this thread's nested entries; only the outermost one can find the gate closed.
+  /// False where it is: the thread counts as inside, and must call `wait_outside` before it goes
+  /// on, unless it is the one that forks.
+  bool enter(uint8_t* depth) {
+    if ((*depth)++ != 0) return true;
     inside_.fetch_add(1);
-    if (closed_.load() != 0) wait_outside(patience_ns);
+    return closed_.load() == kOpen;
+  }
+
+  /// Leaves, waits until the gate is open, and comes in again. False where the gate was shut or
+  /// held for longer than `patience_ns`: the thread is inside of a closed gate.
+  bool wait_outside(int64_t patience_ns) {
+    const int64_t deadline = monotonic_ns() + patience_ns;
+    for (;;) {
+      if (inside_.fetch_sub(1) == 1 && awaited_.load() != 0) futex_wake_all(&inside_);
+      waiting_.fetch_add(1);
+      const bool opened = wait_open(deadline);
+      waiting_.fetch_sub(1);
+      inside_.fetch_add(1);
+      if (closed_.load() == kOpen) return true;
+      if (!opened) return false;
+    }
   }
 
   /// A leave without an enter (the door was installed in between) does nothing.
   void leave(uint8_t* depth) {
     if (*depth == 0 || --*depth != 0) return;
-    if (inside_.fetch_sub(1) == 1 && closed_.load() != 0) futex_wake_all(&inside_);
+    if (inside_.fetch_sub(1) == 1 && awaited_.load() != 0) futex_wake_all(&inside_);
   }
 
-  /// From here on nobody comes in.
-  void close() { closed_.store(1); }
+  /// Does nothing where the gate is held.
+  void shut() {
+    uint32_t closed = closed_.load();
+    while (closed < kShut && !closed_.compare_exchange_strong(closed, kShut)) {
+    }
+  }
 
-  bool closed() const { return closed_.load(std::memory_order_relaxed) != 0; }
+  /// From shut to lent. Does nothing where another fork has opened the gate since, or holds it.
+  void lend() {
+    uint32_t closed = kShut;
+    if (closed_.compare_exchange_strong(closed, kLent) && waiting_.load() != 0) {
+      futex_wake_all(&closed_);
+    }
+  }
 
-  /// Waits until nobody is inside. False when `deadline` (monotonic_ns) passed first.
+  /// From lent to open. Does nothing where the gate is closed otherwise.
+  void take_back() {
+    uint32_t closed = kLent;
+    if (closed_.compare_exchange_strong(closed, kOpen) && waiting_.load() != 0) {
+      futex_wake_all(&closed_);
+    }
+  }
+
+  void hold() { closed_.store(kHeld); }
+  bool held() const { return closed_.load() == kHeld; }
+
+  void open() {
+    if (closed_.exchange(kOpen) != kOpen && waiting_.load() != 0) futex_wake_all(&closed_);
+  }
+
+  bool closed() const { return closed_.load(std::memory_order_relaxed) != kOpen; }
+
+  /// Waits until nobody is inside. False when `deadline` (monotonic_ns) passed first. The gate may
+  /// have been opened meanwhile, by another fork or one in a signal handler of this thread.
   bool wait_empty(int64_t deadline) {
+    if (inside_.load() == 0) return true;
+    awaited_.fetch_add(1);
+    const bool empty = wait_empty_awaited(deadline);
+    awaited_.fetch_sub(1);
+    return empty;
+  }
+
+  /// In a child: of all threads inside, the calling one is left, if it was inside at all.
+  void reset(uint8_t own_depth) {
+    inside_.store(own_depth != 0 ? 1 : 0, std::memory_order_relaxed);
+    waiting_.store(0, std::memory_order_relaxed);
+    awaited_.store(0, std::memory_order_relaxed);
+    closed_.store(kOpen, std::memory_order_relaxed);
+  }
+
+ private:
+  enum : uint32_t { kOpen, kLent, kShut, kHeld };
+
+  bool wait_empty_awaited(int64_t deadline) {
     for (;;) {
       const uint32_t inside = inside_.load();
       if (inside == 0) return true;
@@ -43,35 +117,39 @@ class Gate {
     }
   }
 
-  void open() {
-    closed_.store(0);
-    if (waiting_.load() != 0) futex_wake_all(&closed_);
-  }
-
-  /// In a child: of all threads inside, the calling one is left, if it was inside at all.
-  void reset(uint8_t own_depth) {
-    inside_.store(own_depth != 0 ? 1 : 0, std::memory_order_relaxed);
-    waiting_.store(0, std::memory_order_relaxed);
-    closed_.store(0, std::memory_order_relaxed);
-  }
-
- private:
-  void wait_outside(int64_t patience_ns) {
-    const int64_t deadline = monotonic_ns() + patience_ns;
-    do {
-      if (inside_.fetch_sub(1) == 1) futex_wake_all(&inside_);
-      waiting_.fetch_add(1);
-      while (closed_.load() != 0 && monotonic_ns() < deadline) {
-        futex_wait_until(&closed_, 1, deadline);
+  // False when the gate was still held at the deadline.
+  bool wait_open(int64_t deadline) {
+    int64_t lent_deadline = 0;
+    for (;;) {
+      uint32_t closed = closed_.load();
+      if (closed == kOpen) return true;
+      const int64_t now = monotonic_ns();
+      if (closed != kLent) {
+        if (now < deadline) {
+          futex_wait_until(&closed_, closed, deadline);
+        } else if (closed == kHeld) {
+          return false;
+        } else if (closed_.compare_exchange_strong(closed, kOpen)) {
+          // A fork waits half as long. This one has left by a longjmp out of a signal handler.
+          if (waiting_.load() > 1) futex_wake_all(&closed_);
+          return true;
+        }
+        continue;
       }
-      waiting_.fetch_sub(1);
-      inside_.fetch_add(1);
-    } while (closed_.load() != 0 && monotonic_ns() < deadline);
+      if (lent_deadline == 0) lent_deadline = now + kLentPatienceNs;
+      if (now < lent_deadline) {
+        futex_wait_until(&closed_, kLent, lent_deadline);
+      } else if (closed_.compare_exchange_strong(closed, kOpen)) {
+        if (waiting_.load() > 1) futex_wake_all(&closed_);
+        return true;
+      }
+    }
   }
 
-  std::atomic<uint32_t> inside_{0};
-  std::atomic<uint32_t> closed_{0};
-  std::atomic<uint32_t> waiting_{0};
+  Atomic<uint32_t> inside_{0};
+  Atomic<uint32_t> closed_{kOpen};
+  Atomic<uint32_t> waiting_{0};  // threads outside
+  Atomic<uint32_t> awaited_{0};  // forks that wait for those inside
 };
 
 }  // namespace forksafe

@@ -8,11 +8,12 @@
 // internal control variables that the thread had are read through the public functions before,
 // and set again after where they differ from a new thread's.
 //
-// Not in a thread that is inside a parallel region (omp_get_level() > 0): its child may exec or
+// Not in a thread that is inside a parallel region or another construct: its child may exec or
 // exit, as POSIX says, and can't use OpenMP.
 //
-// A copy is an object that exports GOMP_parallel. LLVM's OpenMP may do so too, and may call itself
-// libgomp.so.1; it cares for fork by itself and is left alone: it exports __kmpc_fork_call.
+// A copy is a library that exports GOMP_parallel, and is libgomp alone. LLVM's OpenMP may do so
+// too, and may call itself libgomp.so.1; it cares for fork by itself and is left alone: it exports
+// __kmpc_fork_call.
 #include "gnu_openmp.h"
 
 #include <cstring>
@@ -61,13 +62,14 @@ struct Functions : ThreadNumbers {
   void (*set_default_device)(int);
   uintptr_t (*get_default_allocator)();
   void (*set_default_allocator)(uintptr_t);
+  int (*get_num_teams)();
   void (*critical_end)();
   void (*atomic_end)();
 };
 
 struct Copy {
   ElfImage image;
-  size_t tls_module;
+  intptr_t tls_offset;  ///< of a thread's TLS block, from our own thread_state
   const void* tls_image;
   size_t tls_image_size;
   size_t tls_size;
@@ -76,14 +78,12 @@ struct Copy {
   // Of the fork under way.
   void* block;  ///< the forking thread's TLS block; null when it is not to be reset
   ControlVariables before;
+  ControlVariables fresh;  ///< in the child, before other libraries' child handlers
 };
 
-Copy copies[kMaxOpenMpCopies];
-int copy_count = 0;
-bool overflow = false;
-
-using TlsGetAddr = void* (*)(const size_t* module_and_offset);
-TlsGetAddr tls_get_addr = nullptr;
+// Only ever appended to, in the dynamic linker: a copy stays loaded.
+Copy copies[kMaxOpenMpCopies] = {};
+std::atomic<int> copy_count{0};
 
 template <typename Function>
 void find(const ElfImage& image, const char* name, Function* result) {
@@ -106,6 +106,7 @@ bool find_functions(const ElfImage& image, Functions* omp) {
   find(image, "omp_set_default_device", &omp->set_default_device);
   find(image, "omp_get_default_allocator", &omp->get_default_allocator);
   find(image, "omp_set_default_allocator", &omp->set_default_allocator);
+  find(image, "omp_get_num_teams", &omp->get_num_teams);
   find(image, "GOMP_critical_end", &omp->critical_end);
   find(image, "GOMP_atomic_end", &omp->atomic_end);
   // OpenMP 3.0 has all but the device and the allocator.
@@ -129,93 +130,196 @@ ControlVariables read_variables(const Functions& omp) {
   return v;
 }
 
-// Sets what differs. The first set in a new thread allocates.
-void write_variables(const Functions& omp, const ControlVariables& wanted) {
+// Sets the variables that nobody has changed since the child began: another library's child handler
+// may have chosen for itself. The first set in a new thread allocates.
+void write_variables(const Functions& omp, const ControlVariables& fresh,
+                     const ControlVariables& wanted) {
   const ControlVariables now = read_variables(omp);
-  if (now.max_threads != wanted.max_threads) omp.set_num_threads(wanted.max_threads);
-  if (now.dynamic != wanted.dynamic) omp.set_dynamic(wanted.dynamic);
-  if (now.schedule_kind != wanted.schedule_kind || now.schedule_chunk != wanted.schedule_chunk) {
+  if (now.max_threads == fresh.max_threads && now.max_threads != wanted.max_threads) {
+    omp.set_num_threads(wanted.max_threads);
+  }
+  if (now.dynamic == fresh.dynamic && now.dynamic != wanted.dynamic) {
+    omp.set_dynamic(wanted.dynamic);
+  }
+  const bool fresh_schedule =
+      now.schedule_kind == fresh.schedule_kind && now.schedule_chunk == fresh.schedule_chunk;
+  if (fresh_schedule &&
+      (now.schedule_kind != wanted.schedule_kind || now.schedule_chunk != wanted.schedule_chunk)) {
     omp.set_schedule(wanted.schedule_kind, wanted.schedule_chunk);
   }
-  if (now.max_active_levels != wanted.max_active_levels) {
+  const bool fresh_levels = now.max_active_levels == fresh.max_active_levels;
+  if (fresh_levels && now.max_active_levels != wanted.max_active_levels) {
     omp.set_max_active_levels(wanted.max_active_levels);
   }
   // Up to GCC 10 a variable of its own; later another view of max-active-levels.
-  if (omp.get_nested() != wanted.nested) omp.set_nested(wanted.nested);
-  if (now.default_device != wanted.default_device && omp.set_default_device != nullptr) {
+  if (fresh_levels && now.nested == fresh.nested && omp.get_nested() != wanted.nested) {
+    omp.set_nested(wanted.nested);
+  }
+  if (now.default_device == fresh.default_device && now.default_device != wanted.default_device &&
+      omp.set_default_device != nullptr) {
     omp.set_default_device(wanted.default_device);
   }
-  if (now.default_allocator != wanted.default_allocator && omp.set_default_allocator != nullptr) {
+  if (now.default_allocator == fresh.default_allocator &&
+      now.default_allocator != wanted.default_allocator && omp.set_default_allocator != nullptr) {
     omp.set_default_allocator(wanted.default_allocator);
   }
 }
 
 template <typename Step>
 void each(Step step) {
-  for (int i = 0; i < copy_count; ++i) step(&copies[i]);
+  const int count = copy_count.load(std::memory_order_acquire);
+  for (int i = 0; i < count; ++i) step(&copies[i]);
 }
 
-Copy found[kMaxOpenMpCopies];
-int found_count = 0;
+bool is_known(const ElfImage& image) {
+  bool known = false;
+  each([&](Copy* copy) { known = known || copy->image.base() == image.base(); });
+  return known;
+}
 
-void forget() {
-  found_count = 0;
-  overflow = false;
+// Whether all of the object's thread-local storage is libgomp's: it is a library that exports what
+// libgomp exports and nothing else (libgomp.map, GCC 4.9 to 16), and has no more than libgomp has,
+// all of it zero (0x78 to 0x88 bytes in every copy seen). A program or library that has libgomp.a
+// in it has thread_local variables of its own there.
+bool is_libgomp_alone(const ElfImage& image, const ElfW(Phdr) & tls) {
+  constexpr size_t kLargestTls = 256;
+  if (*image.path() == '\0' || tls.p_memsz > kLargestTls) return false;
+  const auto* initial = reinterpret_cast<const unsigned char*>(image.base() + tls.p_vaddr);
+  for (size_t i = 0; i < tls.p_filesz; ++i) {
+    if (initial[i] != 0) return false;
+  }
+  return !image.any_symbol([](const char* name, const Symbol&) {
+    for (const char* prefix :
+         {"GOMP_", "GOACC_", "OACC_", "OMP_", "omp_", "acc_", "gomp_", "goacc_", "ompd_", "OMPD_",
+          "_init", "_fini", "_edata", "_end", "__bss_start"}) {
+      if (strncmp(name, prefix, strlen(prefix)) == 0) return false;
+    }
+    return true;
+  });
+}
+
+// The objects of the look under way, which are pinned when the linker's lock is free again.
+Copy found[kMaxOpenMpCopies] = {};
+size_t tls_modules[kMaxOpenMpCopies] = {};
+int found_count = 0;
+bool overflow = false;
+
+void leave_alone(const ElfImage& image, const char* why) {
+  if (!logging()) return;
+  Line line;
+  line.add("left as it is, ").add(why);
+  report(line.add(": ").add(*image.path() == '\0' ? "the program" : image.path()).text());
 }
 
 void see(const ElfImage& image, size_t tls_module, const ElfW(Phdr) * tls) {
   if (image.find("GOMP_parallel").address == nullptr || tls == nullptr || tls_module == 0) return;
-  if (image.find("__kmpc_fork_call").address != nullptr) return;
+  if (image.find("__kmpc_fork_call").address != nullptr || is_known(image)) return;
+  if (!is_libgomp_alone(image, *tls)) {
+    leave_alone(image, "GNU OpenMP is linked into it");
+    return;
+  }
+  // libgomp is built so (tls_model("initial-exec"), GCC 4.9 to 16).
+  if (!image.static_tls()) {
+    leave_alone(image, "its thread-local storage is not static");
+    return;
+  }
   Copy copy = {};
   if (!find_functions(image, &copy.omp)) return;
-  if (found_count == kMaxOpenMpCopies) {
+  if (copy_count.load() + found_count == kMaxOpenMpCopies) {
     overflow = true;
     return;
   }
   copy.image = image;
-  copy.tls_module = tls_module;
+  tls_modules[found_count] = tls_module;
   copy.tls_image = reinterpret_cast<const void*>(image.base() + tls->p_vaddr);
   copy.tls_image_size = tls->p_filesz;
   copy.tls_size = tls->p_memsz;
   found[found_count++] = copy;
 }
 
-void seen_all() {
-  if (found_count != 0 && tls_get_addr == nullptr) {
-    // Of ld.so: a reference would make it a NEEDED of ours.
+unsigned char* own_storage() { return reinterpret_cast<unsigned char*>(&thread_state); }
+
+// Asks the linker where the block is in this thread. Never in a fork: it may allocate, and before
+// glibc 2.35 it may wait for dl_load_lock (elf/dl-tls.c, tls_get_addr_tail).
+bool find_block(Copy* copy, size_t tls_module) {
+  // Of ld.so: a reference would make it a NEEDED of ours.
+  using TlsGetAddr = void* (*)(const size_t* module_and_offset);
+  static TlsGetAddr tls_get_addr = nullptr;
+  if (tls_get_addr == nullptr) {
     tls_get_addr = reinterpret_cast<TlsGetAddr>(find_function("__tls_get_addr"));
   }
-  const int known = copy_count;
-  copy_count = 0;
-  for (int i = 0; i < found_count && tls_get_addr != nullptr; ++i) {
-    bool is_new = true;
-    for (int k = 0; k < known; ++k) {
-      if (copies[k].image.base() == found[i].image.base()) is_new = false;
-    }
-    if (!pin(found[i].image)) continue;
-    if (is_new && logging()) {
+  if (tls_get_addr == nullptr) return false;
+    // Where the function adds a distance of the architecture's ABI (TLS_DTV_OFFSET, dl-tls.h).
+#if defined(__riscv)
+  constexpr size_t kDistance = 0x800;
+#elif defined(__powerpc64__)
+  constexpr size_t kDistance = 0x8000;
+#else
+  constexpr size_t kDistance = 0;
+#endif
+  const size_t start_of_block[2] = {tls_module, 0 - kDistance};
+  copy->tls_offset = static_cast<unsigned char*>(tls_get_addr(start_of_block)) - own_storage();
+  return true;
+}
+
+void seen_all() {
+  for (int i = 0; i < found_count; ++i) {
+    if (!pin(found[i].image) || !find_block(&found[i], tls_modules[i])) continue;
+    if (logging()) {
       Line line;
       report(line.add("adopted ").add(found[i].image.path()).add(": GNU OpenMP").text());
     }
-    found[copy_count++] = found[i];
+    const int count = copy_count.load();
+    copies[count] = found[i];
+    copy_count.store(count + 1, std::memory_order_release);
+    anything_adopted.store(true);
   }
-  memcpy(copies, found, sizeof(Copy) * static_cast<size_t>(copy_count));
+  found_count = 0;
   if (overflow) report("no room for one more GNU OpenMP, left as it is");
-  if (options().child_threads == Options::kAuto) {
+  overflow = false;
+  if (options().child_threads != Options::kInherit) {
     each([](Copy* copy) { watch_callers(copy->image, copy->omp); });
   }
 }
 
-// __tls_get_addr may allocate for a library that was dlopened: so before other handlers.
-void prepare_first() {
+// Whether a word of the block points into the part of this thread's stack that is in use: an
+// explicit task stands on the stack of the thread that runs it (task.c, GOMP_task), and outside of
+// a region nothing else tells that there is one. Of the words nothing needs to be known but that.
+__attribute__((noinline)) bool points_into_stack(const unsigned char* block, size_t size) {
+  const auto here = reinterpret_cast<uintptr_t>(__builtin_frame_address(0));
+  const auto storage = reinterpret_cast<uintptr_t>(&thread_state);
+  // glibc has a thread's static TLS at the top of its stack; the first thread's lies elsewhere,
+  // below.
+  const uintptr_t end = here < storage ? storage : UINTPTR_MAX;
+  // Far from the thread's own stack: a coroutine's or a signal handler's, between other memory.
+  constexpr uintptr_t kLargestStack = 64 << 20;
+  if (here < storage && storage - here > kLargestStack) return false;
+  for (size_t i = 0; i + sizeof(uintptr_t) <= size; i += sizeof(uintptr_t)) {
+    uintptr_t word;
+    memcpy(&word, block + i, sizeof word);
+    if (word >= here && word < end) return true;
+  }
+  return false;
+}
+
+// Inside of a region, task or teams construct the block is in use: the child may exec or exit, as
+// POSIX says, and can't use OpenMP.
+bool is_inside_construct(const Copy* copy, const unsigned char* block) {
+  if (copy->omp.get_level() > 0) return true;
+  if (copy->omp.get_num_teams != nullptr && copy->omp.get_num_teams() > 1) return true;
+  return points_into_stack(block, copy->tls_size);
+}
+
+void prepare_last() {
   each([](Copy* copy) {
-    const size_t start_of_block[2] = {copy->tls_module, 0};
-    auto* block = static_cast<unsigned char*>(tls_get_addr(start_of_block));
+    unsigned char* block = own_storage() + copy->tls_offset;
     bool used = memcmp(block, copy->tls_image, copy->tls_image_size) != 0;
     for (size_t i = copy->tls_image_size; i < copy->tls_size && !used; ++i) used = block[i] != 0;
-    // A thread that has no pool, or is inside a region, is left as it is.
-    if (!used || copy->omp.get_level() > 0) block = nullptr;
-    // Hardly ever is anything new: then the page is not written to.
+    if (!used || is_inside_construct(copy, block)) block = nullptr;
+    // Usually nothing has changed. Skip the write, so that the page stays shared with the child.
+    // In a child handler that forks, the variables wait to be set again: in this child and in that
+    // one.
+    if (thread_state.in_new_child && copy->block != nullptr) return;
     if (copy->block != block) copy->block = block;
     if (block == nullptr) return;
     const ControlVariables now = read_variables(copy->omp);
@@ -230,29 +334,34 @@ void child_first() {
     // mutex.h, gomp_mutex_unlock).
     if (copy->omp.critical_end != nullptr) copy->omp.critical_end();
     if (copy->omp.atomic_end != nullptr) copy->omp.atomic_end();
-    if (copy->block == nullptr) return;
-    memcpy(copy->block, copy->tls_image, copy->tls_image_size);
-    memset(static_cast<unsigned char*>(copy->block) + copy->tls_image_size, 0,
-           copy->tls_size - copy->tls_image_size);
+    if (copy->block != nullptr) {
+      memcpy(copy->block, copy->tls_image, copy->tls_image_size);
+      memset(static_cast<unsigned char*>(copy->block) + copy->tls_image_size, 0,
+             copy->tls_size - copy->tls_image_size);
+    }
+    const ControlVariables now = read_variables(copy->omp);
+    if (now != copy->fresh) copy->fresh = now;
   });
 }
 
 void child_last() {
   const int threads = options().child_threads;
   each([threads](Copy* copy) {
-    const int fresh = copy->omp.get_max_threads();
-    if (copy->block != nullptr) write_variables(copy->omp, copy->before);
-    if (threads > 0 && copy->omp.get_level() == 0) copy->omp.set_num_threads(threads);
-    if (thread_share() != 0) {
-      start_to_adapt_callers(copy->image, fresh, copy->omp.get_max_threads());
-    }
+    const bool reset = copy->block != nullptr;
+    if (reset) write_variables(copy->omp, copy->fresh, copy->before);
+    if (threads == Options::kInherit) return;
+    // Another number was set by another library's child handler.
+    const int expected = reset ? copy->before.max_threads : copy->fresh.max_threads;
+    const bool chosen = copy->omp.get_max_threads() != expected;
+    if (threads > 0 && !chosen && copy->omp.get_level() == 0) copy->omp.set_num_threads(threads);
+    start_child_threads(copy->image, copy->fresh.max_threads);
   });
 }
 
 }  // namespace
 
 const Runtime gnu_openmp = {
-    "GNU OpenMP", forget, see, seen_all, prepare_first, nullptr, nullptr, child_first, child_last,
+    "GNU OpenMP", see, seen_all, nullptr, prepare_last, nullptr, child_first, child_last,
 };
 
 }  // namespace forksafe

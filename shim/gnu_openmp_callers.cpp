@@ -2,20 +2,23 @@
 // libgomp itself says nothing when a region starts: with its team alive it calls no other library.
 // So the slots by which other objects call it are led through functions of ours.
 //
-// How many threads a region has is the program's business. A program that has asked
-// omp_get_max_threads may have made an array of so many entries, and a later region must not have
-// more threads; nor fewer, if it divides its work by that number. So the number changes only until
-// the program has asked for it, and is never more than at the fork:
+// How many threads a region has is the program's business. A program that knows the number may have
+// made an array of so many entries, or have divided its work by it. So a process gets its number
+// once, before it can have seen one:
 //
-// - a region without a num_threads clause starts: the number becomes this process's share;
-// - the program asks for the number: the same, and from then on it stays in this process;
-// - a region with a num_threads clause: it has what it asks for;
-// - the program has set another number, in that thread: it holds.
+// - FORKSAFE_CHILD_THREADS=N: every thread of a child starts with N.
+// - auto: a child's first region or question decides: its share at that moment, never more than the
+//   thread has. The number then holds, for all threads of the child and of its children. Where the
+//   program has started a region or asked before the fork, it keeps the number that it knows.
+// - A region with a num_threads clause has what it asks for, and a number that the program sets
+// holds
+//   in that thread.
 //
 // Those are the entries that GCC 4.9 to 16 call for a region (libgomp.map, GOMP_4.0 to GOMP_5.0),
 // each with the number of threads as its third argument, 0 where there is no clause.
 #include "gnu_openmp_callers.h"
 
+#include <atomic>
 #include <cstdint>
 #include <cstring>
 #include <utility>
@@ -23,6 +26,7 @@
 #include "fork_tree.h"
 #include "loaded_objects.h"
 #include "module.h"
+#include "options.h"
 #include "setters.h"
 #include "slots.h"
 
@@ -50,33 +54,42 @@ struct Watched {
   ThreadNumbers numbers;
   void* entries[kEntryCount];  // the copy's own functions
 
-  // Of a child.
-  int fresh;      // what a new thread has; 0: nothing adapts in this process
-  bool observed;  // the program has asked for the number
+  std::atomic<bool> seen;   // the program has started a region or asked, here or in an ancestor
+  std::atomic<int> number;  // what a child's threads start with; 0: as without us
+  int fresh;                // in a child: what a new thread has by itself
 };
 
-Watched watched[kMaxOpenMpCopies];
-int watched_count = 0;
+Watched watched[kMaxOpenMpCopies] = {};
+std::atomic<int> watched_count{0};
 
-void adapt(int index) {
-  Watched& copy = watched[index];
-  if (copy.fresh == 0 || copy.observed || copy.numbers.get_level() > 0) return;
-  OpenMpThread& thread = thread_state.openmp[index];
-  const int now = copy.numbers.get_max_threads();
-  // A thread that was made since the fork.
-  if (thread.most == 0) thread.most = thread.given = copy.fresh;
-  if (now != thread.given) return;
+// Decides the number of an `auto` child, if it is the moment.
+void decide(Watched* copy, int now) {
+  if (options().child_threads != Options::kAuto || copy->seen.load(std::memory_order_relaxed)) {
+    return;
+  }
   const int share = thread_share();
-  const int wanted = share < thread.most ? share : thread.most;
-  if (wanted == now) return;
-  copy.numbers.set_num_threads(wanted);
-  thread.given = wanted;
+  int undecided = 0;
+  if (share != 0) copy->number.compare_exchange_strong(undecided, share < now ? share : now);
+  copy->seen.store(true);
 }
 
-// By a number that no thread has.
-void set_by_program(int index) {
-  if (watched[index].fresh != 0) thread_state.openmp[index] = {UINT16_MAX, UINT16_MAX};
+// A thread is about to start a region of the number that it has, or asks for the number.
+void settle(int index) {
+  Watched& copy = watched[index];
+  OpenMpThread& thread = thread_state.openmp[index];
+  if (thread.settled && copy.seen.load(std::memory_order_relaxed)) return;
+  if (copy.numbers.get_level() > 0) return;
+  const int now = copy.numbers.get_max_threads();
+  decide(&copy, now);
+  const int number = copy.number.load(std::memory_order_relaxed);
+  if (thread.settled || number == 0) return;
+  const int before = thread.inherited != 0 ? thread.inherited : copy.fresh;
+  thread.settled = true;
+  // Another number than the thread began with was set by a runtime call that we have not seen.
+  if (now == before && now != number) copy.numbers.set_num_threads(number);
 }
+
+void set_by_program(int index) { thread_state.openmp[index].settled = true; }
 
 template <typename Function>
 Function entry(int index, int number) {
@@ -85,8 +98,7 @@ Function entry(int index, int number) {
 
 template <int Index>
 int get_max_threads() {
-  adapt(Index);
-  if (watched[Index].fresh != 0) watched[Index].observed = true;
+  settle(Index);
   return entry<int (*)()>(Index, 0)();
 }
 
@@ -94,7 +106,7 @@ int get_max_threads() {
 // threads.
 template <int Index, int Entry, typename Result, typename... More>
 Result region(void (*body)(void*), void* data, unsigned threads, More... more) {
-  if (threads == 0) adapt(Index);
+  if (threads == 0) settle(Index);
   using Function = Result (*)(void (*)(void*), void*, unsigned, More...);
   return entry<Function>(Index, Entry)(body, data, threads, more...);
 }
@@ -129,8 +141,9 @@ void* function_of(int index, int number, std::integer_sequence<int, Indexes...>)
 }
 
 int index_of(const ElfImage& copy) {
+  const int count = watched_count.load(std::memory_order_acquire);
   int index = 0;
-  while (index < watched_count && watched[index].base != copy.base()) ++index;
+  while (index < count && watched[index].base != copy.base()) ++index;
   return index;
 }
 
@@ -147,14 +160,14 @@ void watch_callers(const ElfImage& copy, const ThreadNumbers& numbers) {
   const int index = index_of(copy);
   if (index == kMaxOpenMpCopies) return;
   Watched& own = watched[index];
-  if (index == watched_count) {
+  if (index == watched_count.load()) {
     own.base = copy.base();
     own.numbers = numbers;
     for (int i = 0; i < kEntryCount; ++i) own.entries[i] = copy.find(kEntries[i]).address;
     for (const char* name : {"omp_set_num_threads", "omp_set_num_threads_"}) {
       watch_setter(copy, copy.find(name), set_by_program, index);
     }
-    ++watched_count;
+    watched_count.store(index + 1, std::memory_order_release);
   }
   each_loaded_object([&](const ElfImage& object, size_t, const ElfW(Phdr)*) {
     if (!object.needs(copy)) return true;
@@ -169,12 +182,19 @@ void watch_callers(const ElfImage& copy, const ThreadNumbers& numbers) {
   });
 }
 
-void start_to_adapt_callers(const ElfImage& copy, int fresh, int now) {
+void start_child_threads(const ElfImage& copy, int fresh) {
   const int index = index_of(copy);
-  if (index == watched_count) return;
-  watched[index].fresh = fresh;
-  watched[index].observed = false;
-  thread_state.openmp[index] = {static_cast<uint16_t>(now), static_cast<uint16_t>(now)};
+  if (index == watched_count.load()) return;
+  Watched& own = watched[index];
+  own.fresh = fresh;
+  OpenMpThread& thread = thread_state.openmp[index];
+  const int wanted = options().child_threads;
+  if (wanted > 0) {
+    own.number.store(wanted);
+    thread.settled = true;
+  } else if (own.number.load() == 0) {
+    thread = {static_cast<uint16_t>(own.numbers.get_max_threads()), false};
+  }
 }
 
 }  // namespace forksafe

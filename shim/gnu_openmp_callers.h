@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Who calls GNU OpenMP: the objects whose parallel regions adapt to their process's share, under
-// FORKSAFE_CHILD_THREADS=auto.
+// Who calls GNU OpenMP: the objects whose parallel regions have a number of threads of their own in
+// children, under FORKSAFE_CHILD_THREADS.
 #pragma once
 
 #include "elf_image.h"
@@ -13,8 +13,9 @@ namespace forksafe {
 /// held, nor in a child.
 void watch_callers(const ElfImage& copy, const ThreadNumbers& numbers);
 
-/// In a child, in its only thread: what its threads start with. `fresh` is what a new thread has,
-/// by the environment; `now` what this one has.
-void start_to_adapt_callers(const ElfImage& copy, int fresh, int now);
+/// In a child, in its only thread: the threads that it makes have the number that
+/// FORKSAFE_CHILD_THREADS gives them from here on; under `auto` this one too. `fresh` is what a new
+/// thread has by itself.
+void start_child_threads(const ElfImage& copy, int fresh);
 
 }  // namespace forksafe

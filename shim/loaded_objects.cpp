@@ -17,13 +17,81 @@ bool is_ours(const ElfImage& image) {
   return image.span().contains(reinterpret_cast<const void*>(&is_ours));
 }
 
+// What the linker had loaded when each_new_object last looked.
+struct Seen {
+  unsigned long long adds;  // the linker's two counters
+  unsigned long long subs;
+  size_t count;   // of the objects in our namespace
+  uint64_t last;  // identity of the last of them in the linker's list for debuggers
+};
+Seen seen = {};
+
+// Which objects those were. An address may be another object's after an unload: hence the name.
+constexpr size_t kMostRemembered = 4096;
+uint64_t remembered[2][kMostRemembered];
+int remembers = 0;
+
+uint64_t identity(uintptr_t base, const char* name) {
+  uint64_t hash = 0xcbf29ce484222325ULL ^ base;  // FNV-1a
+  for (; name != nullptr && *name != '\0'; ++name) {
+    hash = (hash ^ static_cast<unsigned char>(*name)) * 0x100000001b3ULL;
+  }
+  return hash;
+}
+
+// After an unload the others are as they were, in the same order: `*position` follows them.
+bool is_remembered(uint64_t object, size_t* position) {
+  const size_t count = seen.count < kMostRemembered ? seen.count : kMostRemembered;
+  for (size_t i = *position; i < count; ++i) {
+    if (remembered[remembers][i] != object) continue;
+    *position = i + 1;
+    return true;
+  }
+  return false;
+}
+
+bool came_by_fork = false;
+bool has_loaded = false;  // in this process, since it came by fork
+const r_debug* debugger_list = nullptr;
+
+// Of the linker's list for debuggers, which is read without its lock: by a thread that is in the
+// linker, or is the only one.
+void read_list(size_t* count, uint64_t* last) {
+  *count = 0;
+  *last = 0;
+  if (debugger_list == nullptr) return;
+  const link_map* map = debugger_list->r_map;
+  for (; map != nullptr; map = map->l_next) {
+    ++*count;
+    if (map->l_next == nullptr) {
+      *last = identity(map->l_addr ^ reinterpret_cast<uintptr_t>(map), map->l_name);
+    }
+  }
+}
+
+// A thread is in the linker, in a process that came by fork. The rare exception: the constructor of
+// a library has forked, and the child goes on in the linker as the parent does.
+void see_what_child_loads() {
+  size_t count;
+  uint64_t last;
+  read_list(&count, &last);
+  has_loaded = debugger_list == nullptr || count != seen.count || last != seen.last;
+}
+
+enum class From { kFirst, kBehindUs };
+
 // The first definition of `name` among the objects that `accept(object, index)` takes.
 template <typename Accept>
-void* find_among(const char* name, Accept accept) {
+void* find_among(const char* name, Accept accept, From from = From::kFirst) {
   void* result = nullptr;
   size_t index = 0;
+  bool reached = from == From::kFirst;
   each_loaded_object([&](const ElfImage& object, size_t, const ElfW(Phdr)*) {
-    if (!is_ours(object) && accept(object, index)) result = object.find(name).address;
+    if (is_ours(object)) {
+      reached = true;
+    } else if (reached && accept(object, index)) {
+      result = object.find(name).address;
+    }
     // Another copy of this library would find us in turn.
     if (result != nullptr && object.find("forksafe_state").address != nullptr) result = nullptr;
     ++index;
@@ -32,26 +100,47 @@ void* find_among(const char* name, Accept accept) {
   return result;
 }
 
-size_t count_objects() {
-  size_t count = 0;
-  each_loaded_object([&](const ElfImage&, size_t, const ElfW(Phdr)*) {
-    ++count;
-    return true;
-  });
-  return count;
-}
+bool any_object(const ElfImage&, size_t) { return true; }
 
 }  // namespace
 
-LoadCounters load_counters() {
-  LoadCounters counters;
-  dl_iterate_phdr(
-      [](dl_phdr_info* info, size_t, void* data) {
-        *static_cast<LoadCounters*>(data) = {info->dlpi_adds, info->dlpi_subs};
-        return 1;
-      },
-      &counters);
-  return counters;
+bool each_new_object(void (*see)(const ElfImage& image, size_t tls_module,
+                                 const ElfW(Phdr) * tls)) {
+  if (came_by_fork && !has_loaded) see_what_child_loads();
+  if (!may_ask_linker()) return false;
+  const int next = 1 - remembers;
+  size_t index = 0;
+  size_t position = 0;
+  Seen now = {};
+  each_object_info([&](const dl_phdr_info& info) {
+    if (index == 0) {
+      now.adds = info.dlpi_adds;
+      now.subs = info.dlpi_subs;
+      if (now.adds == seen.adds && now.subs == seen.subs) return false;
+    }
+    const uint64_t object = identity(info.dlpi_addr, info.dlpi_name);
+    if (index < kMostRemembered) remembered[next][index] = object;
+    ++index;
+    ElfImage image;
+    if (!is_remembered(object, &position) && image.read(info)) {
+      see(image, info.dlpi_tls_modid, tls_header(info));
+    }
+    return true;
+  });
+  if (index == 0) return false;
+  now.count = index;
+  size_t listed;
+  read_list(&listed, &now.last);
+  remembers = next;
+  seen = now;
+  return true;
+}
+
+bool may_ask_linker() { return !came_by_fork || has_loaded; }
+
+void distrust_linker() {
+  came_by_fork = true;
+  if (has_loaded) has_loaded = false;
 }
 
 bool find_object(const void* address, ElfImage* image) {
@@ -64,8 +153,11 @@ bool find_object(const void* address, ElfImage* image) {
   return found;
 }
 
-void* find_function(const char* name) {
-  return find_among(name, [](const ElfImage&, size_t) { return true; });
+void* find_function(const char* name) { return find_among(name, any_object); }
+
+void* find_next_function(const char* name) {
+  void* result = find_among(name, any_object, From::kBehindUs);
+  return result != nullptr ? result : find_function(name);
 }
 
 void* resolve(const ElfImage& image, const char* name) {
@@ -94,6 +186,12 @@ bool pin(const ElfImage& image) {
   return open != nullptr && open(image.path(), RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE) != nullptr;
 }
 
-void remember_startup_objects() { startup_objects = count_objects(); }
+void remember_startup_objects() {
+  each_loaded_object([](const ElfImage&, size_t, const ElfW(Phdr)*) {
+    ++startup_objects;
+    return true;
+  });
+  debugger_list = static_cast<const r_debug*>(find_function("_r_debug"));
+}
 
 }  // namespace forksafe

@@ -61,7 +61,7 @@ void see(const ElfImage& image, size_t, const ElfW(Phdr) *) {
 }  // namespace
 
 const Runtime mkl = {
-    "Intel MKL", nullptr, see, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr,
+    "Intel MKL", see, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr,
 };
 
 }  // namespace forksafe

@@ -25,51 +25,87 @@ ForkPage fork_page;
 __thread ThreadState thread_state __attribute__((tls_model("initial-exec")));
 Module modules[kMaxModules];
 std::atomic<int> module_count{0};
+std::atomic<bool> anything_adopted{false};
 
 Module* adopt(const ElfImage& image, const char* kind, DoorSet doors,
               void (*prepare_module)(Module* module, const void* context), const void* context) {
   Line line;
-  fork_page.adoption_lock.lock();
   const int slot = module_count.load();
-  Module* module = nullptr;
   if (slot == kMaxModules) {
     line.add("no room for one more module, left as it is: ").add(image.path());
-  } else {
-    module = &modules[slot];
-    module->slot = slot;
-    module->image = image;
-    module->doors = doors;
-    memset(module->behind, 0, sizeof module->behind);
-    prepare_module(module, context);
-    if (install_doors(module)) {
-      module_count.store(slot + 1);
-      forksafe_state.modules[slot].base = image.base();
-      line.add("adopted ").add(image.path()).add(": ").add(kind);
-    } else {
-      line.add("the GOT can't be written, left as it is: ").add(image.path());
-      module = nullptr;
-    }
+    report(line.text());
+    return nullptr;
   }
-  fork_page.adoption_lock.unlock();
+  // An adoption runs in a constructor, where the dynamic linker's lock keeps others out.
+  module_count.store(slot + 1);
+  Module* module = &modules[slot];
+  module->slot = slot;
+  module->image = image;
+  module->doors = doors;
+  memset(module->behind, 0, sizeof module->behind);
+  prepare_module(module, context);
+  if (!install_doors(module)) {
+    module_count.store(slot);
+    line.add("the GOT can't be written, left as it is: ").add(image.path());
+    report(line.text());
+    return nullptr;
+  }
+  anything_adopted.store(true);
+  forksafe_state.modules[slot].base = image.base();
+  line.add("adopted ").add(image.path()).add(": ").add(kind);
   report(line.text());
   return module;
 }
 
-int64_t wait_deadline() { return monotonic_ns() + int64_t{options().wait_ms} * 1000000; }
-
-bool rest_brief(Module* module) {
-  Gate& gate = module->gates().brief;
-  gate.close();
-  return *module->brief_depth() != 0 || gate.wait_empty(wait_deadline());
+bool any_module_rests_early() {
+  const int count = module_count.load(std::memory_order_relaxed);
+  for (int i = 0; i < count; ++i) {
+    if (modules[i].rests_early) return true;
+  }
+  return false;
 }
 
-void reset_module_in_child(Module* module) {
+int64_t wait_deadline() { return monotonic_ns() + int64_t{options().wait_ms} * 1000000; }
+
+void rest_early(Module* module, Gate* gate, const uint8_t* depth) {
+  if (*depth != 0 || !this_thread_rests()) return;
+  gate->shut();
+  if (!gate->wait_empty(wait_deadline())) thread_state.outlived |= module->bit();
+  gate->lend();
+}
+
+void take_gates_back() {
+  const int count = module_count.load(std::memory_order_relaxed);
+  for (int i = 0; i < count; ++i) {
+    fork_page.gates[i].calls.take_back();
+    fork_page.gates[i].brief.take_back();
+  }
+}
+
+void forget_passes() {
+  const int count = module_count.load(std::memory_order_relaxed);
+  for (int i = 0; i < count; ++i) {
+    if (modules[i].passed.load()) modules[i].passed.store(false);
+  }
+}
+
+bool rest_late(Module* module, Gate* gate, const uint8_t* depth) {
+  gate->hold();
+  if (*depth != 0) return true;
+  const bool outlived = (thread_state.outlived & module->bit()) != 0;
+  return gate->wait_empty(outlived ? 0 : wait_deadline());
+}
+
+bool reset_module_in_child(Module* module) {
   module->gates().calls.reset(*module->calls_depth());
   module->gates().brief.reset(*module->brief_depth());
   module->mutexes.each([](void* m) { reset_object<pthread_mutex_t>(m); });
   module->conditions.each([](void* c) { reset_object<pthread_cond_t>(c); });
   module->workers.store(0, std::memory_order_relaxed);
   if (module->adapting.load()) module->adapting.store(false);
+  if (!module->passed.load()) return true;
+  module->passed.store(false);
+  return false;
 }
 
 }  // namespace forksafe

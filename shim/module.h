@@ -47,6 +47,12 @@ class AddressSet {
     }
   }
 
+  bool has(const void* address) const {
+    bool found = false;
+    each([&](const void* member) { found = found || member == address; });
+    return found;
+  }
+
   size_t size() const { return size_.load(std::memory_order_relaxed); }
 
  private:
@@ -106,14 +112,18 @@ struct ThreadState;
 /// What is written to around every fork: one page, which the kernel wipes in a child
 /// (MADV_WIPEONFORK, Linux 4.14) instead of sharing it, so that the parent's first write to it
 /// after fork is no copy-on-write fault. Where the kernel does not, all works as well: the child
-/// resets what it finds. Nothing else may lie in that page.
+/// resets what it finds. Nothing else may lie in that page. docs/locks.md says who may hold what.
 struct alignas(4096) ForkPage {
   Gates gates[kMaxModules];
-  Lock fork_lock;      ///< held by the thread that forks, from prepare to parent
-  Lock adoption_lock;  ///< held while a module is adopted, and across fork
-  /// The thread that holds fork_lock.
-  std::atomic<const ThreadState*> forker{nullptr};
-  uint32_t tails = 0;  ///< tail handlers that have prepared; see fork_handlers.cpp
+  /// Held from the last prepare handler to the first parent handler, with all signals blocked.
+  Lock fork_lock;
+  /// The address of the ThreadState whose fork has gates lent or shut before other libraries'
+  /// prepare handlers run; 0 where there is none. With kLent set, the thread is in these handlers:
+  /// others wait for it no longer than kLentPatienceNs.
+  Atomic<uintptr_t> rester{0};
+  static constexpr uintptr_t kLent = 1;
+  Atomic<uint32_t> rest_turn{0};  ///< moves when `rester` has finished; futex
+  Atomic<uint32_t> rest_waiters{0};
 };
 extern ForkPage fork_page;
 
@@ -124,10 +134,10 @@ struct FreshBuffer {
 };
 
 /// The number of threads of a copy of GNU OpenMP, which each thread has for itself, in a child
-/// under FORKSAFE_CHILD_THREADS=auto.
+/// under FORKSAFE_CHILD_THREADS.
 struct OpenMpThread {
-  uint16_t most;   ///< what the thread started with; 0: not known yet
-  uint16_t given;  ///< what we have set last
+  uint16_t inherited;  ///< of the thread that forked: what it had; 0: a thread that was made since
+  bool settled;        ///< it has the child's number, or one that the program has set
 };
 
 /// What the library keeps for each thread.
@@ -136,13 +146,16 @@ struct ThreadState {
   uint8_t brief_depth[kMaxModules];
   FreshBuffer fresh_buffer[kMaxModules];
   OpenMpThread openmp[kMaxOpenMpCopies];
+  uint64_t signals;     ///< the thread's signal mask before fork_lock was taken
+  uint32_t allocating;  ///< bit N: the thread is in the memory allocator of module N
+  uint32_t outlived;    ///< bit N: calls of module N have outlived the fork's first wait
+  bool at_head;         ///< between the head's prepare and its parent or child: it has fork_lock
+  bool in_fork;         ///< between our steps before and after glibc's fork
+  bool in_new_child;    ///< in a child that has not yet taken the last of our steps
+  uint32_t generation;  ///< of how many forks the thread has been the child
 };
+static_assert(kMaxModules <= 32, "a module is a bit of ThreadState");
 extern __thread ThreadState thread_state __attribute__((tls_model("initial-exec")));
-
-/// Whether this thread is between prepare and parent.
-inline bool this_thread_forks() {
-  return fork_page.forker.load(std::memory_order_relaxed) == &thread_state;
-}
 
 struct Module {
   int slot = 0;
@@ -154,6 +167,8 @@ struct Module {
   /// Which mutexes stand under the `brief` gate: all static ones, or the one at `brief_mutex`,
   /// which is learnt from the first lock taken within `brief_function` where no symbol names it.
   bool all_mutexes_are_brief = false;
+  /// Who is inside of one of its gates may need what other libraries' prepare handlers lock.
+  bool rests_early = false;
   std::atomic<const void*> brief_mutex{nullptr};
   Range brief_function;
 
@@ -162,17 +177,26 @@ struct Module {
   AddressSet mutexes;
   AddressSet conditions;
   AddressSet buffers;
-  bool notes_buffers = false;  ///< `buffers` is kept
-  /// What it maps holds nothing from one call to the next: a child is to have it empty.
+  AddressSet
+      team_buffers;  ///< of an OpenMP build, those that a team has for the life of the process
+  bool notes_buffers = false;  ///< `buffers` has those that it has mapped
+  bool notes_taken = false;    ///< `buffers` has those that blas_memory_alloc has given to calls
+  /// The buffers that it maps hold nothing from one call to the next: a child is to have them
+  /// empty.
   bool maps_scratch = false;
+  /// What is mapped from here is such a buffer: blas_memory_alloc and the function that maps for
+  /// it. Other mappings of the object are its own.
+  Range map_functions[2];
   /// OpenMP locks that it initialised. A child does so again, at the first that it takes: LLVM's
   /// and Intel's OpenMP forget every lock at a fork, and crash at one from before it (OpenBLAS has
   /// such locks from 0.3.27 on).
   AddressSet omp_locks;
-  std::atomic<bool> omp_locks_lost{false};
+  Atomic<bool> omp_locks_lost{false};
   Lock omp_locks_renewal;
   /// Set when one of these sets was full: the child then can't reset everything.
   std::atomic<bool> overflowed{false};
+  /// A thread has gone through a shut gate: the child of the fork that shut it may be torn.
+  Atomic<bool> passed{false};
 
   /// Threads that it created and did not join.
   std::atomic<int> workers{0};
@@ -192,31 +216,62 @@ struct Module {
   Gates& gates() const { return fork_page.gates[slot]; }
   uint8_t* calls_depth() const { return &thread_state.calls_depth[slot]; }
   uint8_t* brief_depth() const { return &thread_state.brief_depth[slot]; }
+  uint32_t bit() const { return 1U << static_cast<unsigned>(slot); }
   template <typename Function>
   Function behind_door(Door d) const {
     return reinterpret_cast<Function>(behind[static_cast<size_t>(d)]);
   }
 };
 
-/// The adopted modules, `module_count` of them, in the order of their adoption.
+/// The adopted modules, `module_count` of them, in the order of their adoption. The last of them
+/// may not be ready yet: a runtime walks the list of its own copies.
 extern Module modules[kMaxModules];
 extern std::atomic<int> module_count;
 
 /// Puts doors into `image` and makes it a module, of a `kind` for the log. `prepare_module` fills
 /// in what the doors need before the first of them is opened. Null (and a line in the log) where
-/// there is no room or the image's GOT can't be written: then nothing was changed.
+/// there is no room or the image's GOT can't be written: then nothing was changed. Takes no lock: a
+/// fork in another thread does not wait for it, and its child has either none of the doors that
+/// matter or all that they need.
 Module* adopt(const ElfImage& image, const char* kind, DoorSet doors,
               void (*prepare_module)(Module* module, const void* context), const void* context);
+
+/// Whether a runtime was found in this process: a module, or a copy of GNU OpenMP.
+extern std::atomic<bool> anything_adopted;
+
+bool any_module_rests_early();
 
 /// Until when (monotonic_ns) a fork that begins to wait now may wait: FORKSAFE_WAIT_MS.
 int64_t wait_deadline();
 
-/// Closes the module's brief gate and waits until nobody is inside, but perhaps this thread. False
-/// when that took longer than a fork may wait.
-bool rest_brief(Module* module);
+/// Before other libraries' prepare handlers: waits until nobody is inside, and lends the gate. What
+/// a thread inside still needs, a handler may lock: an allocator beside us its arenas, LLVM's
+/// OpenMP its fork/join lock (kmp_runtime.cpp, __kmp_atfork_prepare). Does nothing where the
+/// calling thread is inside, or where another thread's fork rests the gates.
+void rest_early(Module* module, Gate* gate, const uint8_t* depth);
+
+/// For a fork that ends before its last steps: nobody needs to wait at the gates that it has lent.
+void take_gates_back();
+
+/// Under fork_lock, before the first gate is held: threads that have gone through gates that
+/// earlier forks had closed are still inside, or have left.
+void forget_passes();
+
+/// After other libraries' prepare handlers, under fork_lock: holds the gate and waits until nobody
+/// is inside, but perhaps this thread. False when that took longer than a fork may wait, here or
+/// before.
+bool rest_late(Module* module, Gate* gate, const uint8_t* depth);
+
+/// Whether the calling thread's fork rests the gates. It passes those that are lent or shut, since
+/// its handlers may compute; one that is held was closed by another fork.
+inline bool this_thread_rests() {
+  const uintptr_t rester = fork_page.rester.load(std::memory_order_relaxed);
+  return (rester & ~ForkPage::kLent) == reinterpret_cast<uintptr_t>(&thread_state);
+}
 
 /// In a child: no thread is inside the module but perhaps this one, its static mutexes are free
-/// and nobody waits for its conditions.
-void reset_module_in_child(Module* module);
+/// and nobody waits for its conditions. False where a thread may have torn what the module has: it
+/// went through a gate that this fork had shut.
+bool reset_module_in_child(Module* module);
 
 }  // namespace forksafe

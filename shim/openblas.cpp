@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "doors.h"
 #include "elf_file.h"
 #include "fork_tree.h"
 #include "loaded_objects.h"
@@ -81,12 +82,17 @@ struct Findings {
   OpenBlas blas;
   const void* alloc_lock;
   Symbol memory_alloc;
-  bool shutdown_agrees;  ///< .symtab has a function where the handler is
+  Symbol alloc_mmap;       ///< the static function that maps buffers for blas_memory_alloc
+  bool shutdown_is_named;  ///< a symbol table has blas_thread_shutdown_ where the handler is
 };
 
 void take_symbol(Findings* found, const char* name, void* address, size_t size) {
   OpenBlas* b = &found->blas;
-  if (strcmp(name, "blas_memory_alloc") == 0) {
+  if (address == reinterpret_cast<void*>(b->shutdown)) {
+    // blas_thread_shutdown_64_ in some builds with 64-bit integers.
+    const char* const shutdown = "blas_thread_shutdown";
+    if (strncmp(name, shutdown, strlen(shutdown)) == 0) found->shutdown_is_named = true;
+  } else if (strcmp(name, "blas_memory_alloc") == 0) {
     found->memory_alloc = {address, size};
   } else if (strcmp(name, "blas_memory_free") == 0) {
     b->memory_free = reinterpret_cast<void (*)(void*)>(address);
@@ -94,6 +100,8 @@ void take_symbol(Findings* found, const char* name, void* address, size_t size) 
     b->cpu_number = static_cast<int*>(address);
   } else if (strcmp(name, "blas_num_threads") == 0) {
     b->num_threads = static_cast<int*>(address);
+  } else if (strcmp(name, "alloc_mmap") == 0) {
+    found->alloc_mmap = {address, size};
   } else if (strcmp(name, "alloc_lock") == 0) {
     found->alloc_lock = address;
   } else if (strcmp(name, "exec_queue_lock") == 0) {
@@ -109,23 +117,24 @@ void take_symbol(Findings* found, const char* name, void* address, size_t size) 
 void read_symbols(Findings* found) {
   // .dynsym is in memory. What has hidden visibility or is static stands in the file, if at all.
   for (const char* name :
-       {"blas_memory_alloc", "blas_memory_free", "blas_cpu_number", "blas_num_threads"}) {
+       {"blas_memory_alloc", "blas_memory_free", "blas_cpu_number", "blas_num_threads",
+        "blas_thread_shutdown_", "blas_thread_shutdown_64_"}) {
     const Symbol symbol = found->image->find(name);
     if (symbol.address != nullptr) take_symbol(found, name, symbol.address, symbol.size);
   }
+  if (!options().opens_files) return;
   const Findings from_memory = *found;
+  found->shutdown_is_named = false;
   const bool walked = each_file_symbol(
       found->image->path(),
       [](const char* name, uintptr_t value, size_t size, void* context) {
         auto* f = static_cast<Findings*>(context);
         void* address = reinterpret_cast<void*>(f->image->base() + value);
-        if (!f->image->span().contains(address)) return;
-        if (address == reinterpret_cast<void*>(f->blas.shutdown)) f->shutdown_agrees = true;
-        take_symbol(f, name, address, size);
+        if (f->image->span().contains(address)) take_symbol(f, name, address, size);
       },
       found);
   // Another file may stand at that path by now.
-  if (!walked || !found->shutdown_agrees) *found = from_memory;
+  if (!walked || !found->shutdown_is_named) *found = from_memory;
 }
 
 void set_by_program(int index) {
@@ -135,17 +144,41 @@ void set_by_program(int index) {
   blas->program_chose = true;
 }
 
+Range range_of(const Symbol& function) {
+  const auto begin = reinterpret_cast<uintptr_t>(function.address);
+  return {begin, begin + function.size};
+}
+
 void prepare_module(Module* module, const void* context) {
   const auto* found = static_cast<const Findings*>(context);
-  const auto begin = reinterpret_cast<uintptr_t>(found->memory_alloc.address);
   module->brief_mutex.store(found->alloc_lock);
-  module->brief_function = {begin, begin + found->memory_alloc.size};
+  module->brief_function = range_of(found->memory_alloc);
   module->all_mutexes_are_brief = false;
+  module->map_functions[0] = range_of(found->memory_alloc);
+  module->map_functions[1] = range_of(found->alloc_mmap);
   const OpenBlas& blas = found->blas;
+  module->rests_early = blas.openmp || !blas.exec_queue_is_named;
   module->notes_buffers = !blas.openmp && blas.version != 0 && blas.version <= 326;
+  module->notes_taken = blas.openmp && !blas.buffers_have_headers;
   // Its buffers hold packed parts of matrices during a call, and nothing between calls. Empty in a
   // child, they cost a fork no page tables, and the parent's next call no copies of pages.
   module->maps_scratch = !blas.buffers_have_headers;
+}
+
+bool is_adopted(const ElfImage& image) {
+  const int count = module_count.load();
+  for (int i = 0; i < count; ++i) {
+    if (modules[i].image.base() == image.base()) return true;
+  }
+  return false;
+}
+
+// The image of the object that holds `prepare`, if it may be an OpenBLAS that registers its
+// shutdown. In a process that came by fork the dynamic linker may be asked only by a thread that is
+// loading something: OpenBLAS registers in its constructor, when its _init has just come by.
+bool find_registrant(void (*prepare)(), ElfImage* image) {
+  return may_ask_linker() && find_object(reinterpret_cast<const void*>(prepare), image) &&
+         !is_adopted(*image);
 }
 
 }  // namespace
@@ -155,7 +188,7 @@ std::atomic<int> openblas_count{0};
 
 bool adopt_openblas(void (*prepare)()) {
   ElfImage image;
-  if (!find_object(reinterpret_cast<const void*>(prepare), &image)) return false;
+  if (!find_registrant(prepare, &image)) return false;
   void* get_config = find_get_config(image);
   if (get_config == nullptr) return false;
 
@@ -166,9 +199,12 @@ bool adopt_openblas(void (*prepare)()) {
   found.blas.openmp = image.imports("GOMP_parallel") || image.imports("__kmpc_fork_call");
   read_config(reinterpret_cast<const char* (*)()>(get_config)(), &found.blas);
   read_symbols(&found);
+  // A library may have OpenBLAS linked in, and a prepare handler of its own.
+  if (!found.shutdown_is_named) return false;
 
   DoorSet doors = found.blas.openmp ? kOpenMpDoors : kThreadDoors;
   if (!found.blas.openmp) {
+    if (found.alloc_mmap.address == nullptr) doors.add(Door::kMemoryAlloc);
     if (!found.blas.exec_queue_is_named) doors.add(Door::kExecBlasAsync);
     if (found.blas.cpu_available_count != 0) {
       // The constructor registers the handler before any call is made: this is their first value.
@@ -197,12 +233,10 @@ bool adopt_openblas(void (*prepare)()) {
   openblas_copies[index] = found.blas;
   openblas_count.store(index + 1, std::memory_order_release);
   // Objects that need it were loaded and bound before its constructor runs.
-  if (found.blas.openmp) {
-    each_loaded_object([](const ElfImage& object, size_t tls_module, const ElfW(Phdr) * tls) {
-      openblas_openmp.see(object, tls_module, tls);
-      return true;
-    });
-  }
+  each_loaded_object([](const ElfImage& object, size_t, const ElfW(Phdr)*) {
+    see_beside_openblas(object);
+    return true;
+  });
   if (options().child_threads == Options::kAuto) {
     image.any_symbol([&](const char* name, const Symbol& symbol) {
       if (strstr(name, "openblas_set_num_threads") != nullptr) {
@@ -222,25 +256,44 @@ void remember_environment() { threads_at_start = threads_in_environment(); }
 void start_to_adapt(OpenBlas* blas) {
   if (thread_share() == 0 || blas->program_chose) return;
   blas->module->adapt = blas->openmp ? adapt_openblas_openmp : adapt_openblas_threads;
-  blas->module->adapt(blas->module);
+  blas->module->adapt.load()(blas->module);
+}
+
+void see_beside_openblas(const ElfImage& image) {
+  for (const bool openmp : {false, true}) {
+    each_openblas(openmp, [&](OpenBlas* blas) {
+      if (image.needs(blas->module->image) && image.imports("blas_memory_alloc")) {
+        install_doors_beside(blas->module, image);
+      }
+    });
+  }
+}
+
+void tear(OpenBlas* blas, const char* why) {
+  blas->set_torn(true);
+  report_degraded(*blas->module, why);
 }
 
 void rest_allocator(OpenBlas* blas) {
-  if (rest_brief(blas->module)) return;
-  blas->set_rested(false);
-  report_degraded(*blas->module, "its memory allocator did not come to rest");
+  Module* module = blas->module;
+  if (!rest_late(module, &module->gates().brief, module->brief_depth())) {
+    tear(blas, "its memory allocator did not come to rest");
+  }
 }
 
 void shut_down_in_child(OpenBlas* blas) {
   Module* module = blas->module;
   module->shut = true;
   blas->shutdown();
-  // Up to 0.3.26 each worker has a buffer that the shutdown does not give back, and so has each
-  // call in flight: a chain of forks runs out of them ("too many memory regions").
-  if (blas->memory_free != nullptr) {
-    module->buffers.each([blas](void* buffer) { blas->memory_free(buffer); });
-  }
+  give_buffers_back(blas);
   module->shut = false;
+}
+
+void give_buffers_back(OpenBlas* blas) {
+  if (blas->memory_free == nullptr) return;
+  blas->module->buffers.each([blas](void* buffer) {
+    if (!blas->module->team_buffers.has(buffer)) blas->memory_free(buffer);
+  });
 }
 
 void report_degraded(const Module& module, const char* why) {

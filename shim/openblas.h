@@ -41,27 +41,44 @@ struct OpenBlas {
   int room;            ///< an OpenMP build's: how many threads it has buffers for
   bool program_chose;  ///< the program has set a number of its own in a child: it stays
 
-  bool rested;  ///< for the fork under way: nothing is in flight that the child can't undo
+  /// For the fork under way: the child can't be made whole, it computes with one thread. A copy
+  /// that is adopted during a fork has nothing in flight.
+  bool torn;
 
-  /// Sets `rested`. It hardly ever changes, and a write would be a page fault at every fork.
-  void set_rested(bool value) {
-    if (rested != value) rested = value;
+  /// Sets `torn`. It rarely changes, and a write would be a page fault at every fork.
+  void set_torn(bool value) {
+    if (torn != value) torn = value;
   }
 };
 
-/// `prepare` is about to be registered with pthread_atfork. If it is the shutdown of an OpenBLAS,
-/// that copy is adopted, and the handler must not be passed on.
+/// `prepare` is about to be registered with pthread_atfork, with neither a parent nor a child
+/// handler. If it is the shutdown of an OpenBLAS, blas_thread_shutdown_, that copy is adopted, and
+/// the handler must not be passed on.
 bool adopt_openblas(void (*prepare)());
+
+/// `image` has just been loaded: where it calls an adopted copy that it is linked with, its calls
+/// are led through the doors of that copy. Debian's libblas.so.3 and liblapack.so.3 have OpenBLAS's
+/// interface in them, and call the rest of it in libopenblas.so.0: what a computation passes first
+/// there stands in their own slots.
+void see_beside_openblas(const ElfImage& image);
 
 /// Calls `step(blas)` for each adopted copy of that build.
 template <typename Step>
 void each_openblas(bool openmp, Step step);
 
-/// Closes the brief gate and waits until nobody is inside the copy's memory allocator.
+/// In the child's and the parent's memory: the fork under way can't make this copy's child whole.
+void tear(OpenBlas* blas, const char* why);
+
+/// Shuts the brief gate and waits until nobody is inside the copy's memory allocator.
 void rest_allocator(OpenBlas* blas);
 
 /// In a child: lets the copy mark its pool as gone. Its doors answer at once meanwhile.
 void shut_down_in_child(OpenBlas* blas);
+
+/// In a child, with the allocator at rest: gives back the buffers of threads that are gone. Up to
+/// 0.3.26 each worker has one that the shutdown does not give back, and in every version a call in
+/// flight has one: a chain of forks runs out of them ("too many memory regions").
+void give_buffers_back(OpenBlas* blas);
 
 /// The copy that `module` is.
 OpenBlas* openblas_of(const Module* module);

@@ -13,9 +13,7 @@
 // on in the parent; the child is told at the doors that it is inside a parallel region, so that
 // OpenBLAS computes with one thread there and takes none of the stale locks (common_thread.h,
 // num_cpu_avail), whatever the program sets later.
-#include "doors.h"
 #include "fork_tree.h"
-#include "loaded_objects.h"
 #include "openblas.h"
 #include "options.h"
 #include "runtime.h"
@@ -28,15 +26,7 @@ void each(Step step) {
   each_openblas(true, step);
 }
 
-// Debian's libblas.so.3 and liblapack.so.3 have OpenBLAS's interface in them, and call the rest of
-// it in libopenblas.so.0: what a computation passes first there stands in their own slots.
-void see(const ElfImage& image, size_t, const ElfW(Phdr) *) {
-  each([&](OpenBlas* blas) {
-    if (image.needs(blas->module->image) && image.imports("blas_memory_alloc")) {
-      install_doors_beside(blas->module, image);
-    }
-  });
-}
+void see(const ElfImage& image, size_t, const ElfW(Phdr) *) { see_beside_openblas(image); }
 
 int runtime_threads(const Module* module) {
   const auto get = module->behind_door<int (*)()>(Door::kOmpMaxThreads);
@@ -54,31 +44,24 @@ void note_threads(OpenBlas* blas) {
   if (blas->room < now) blas->room = now;
 }
 
-// Before other libraries' handlers: a call that has passed our gate needs malloc, which an
-// allocator preloaded beside us locks in its own prepare handler, and the locks that LLVM's and
-// Intel's OpenMP take in theirs (kmp_runtime.cpp, __kmp_atfork_prepare).
-void rest_calls() {
+// A call that has passed our gate needs malloc, and may need the locks that LLVM's and Intel's
+// OpenMP take in their prepare handlers.
+void prepare_first() {
   each([](OpenBlas* blas) {
-    Module* module = blas->module;
-    if (options().child_threads == Options::kAuto) note_threads(blas);
-    blas->set_rested(*module->calls_depth() == 0 && *module->brief_depth() == 0);
-    module->gates().calls.close();
-    if (!blas->rested) {
-      report_degraded(*module, "the fork comes from inside a call");
-    } else if (!module->gates().calls.wait_empty(wait_deadline())) {
-      blas->set_rested(false);
-      report_degraded(*module, "calls in flight outlived FORKSAFE_WAIT_MS");
-    }
+    rest_early(blas->module, &blas->module->gates().calls, blas->module->calls_depth());
   });
 }
 
-void rest_allocators() {
+void prepare_last() {
   each([](OpenBlas* blas) {
     Module* module = blas->module;
-    // Somebody who holds a lock that another library's handler wants loses patience at the gate.
-    if (blas->rested && !module->gates().calls.wait_empty(wait_deadline())) {
-      blas->set_rested(false);
-      report_degraded(*module, "a thread had to pass the closed gate");
+    if (options().child_threads == Options::kAuto) note_threads(blas);
+    blas->set_torn(false);
+    // Threads of a computation come to the allocator: calls first.
+    if (!rest_late(module, &module->gates().calls, module->calls_depth())) {
+      tear(blas, "calls in flight outlived FORKSAFE_WAIT_MS");
+    } else if (*module->calls_depth() != 0 || *module->brief_depth() != 0) {
+      tear(blas, "the fork comes from inside a call");
     }
     rest_allocator(blas);
   });
@@ -94,7 +77,9 @@ void parent() {
 void child() {
   each([](OpenBlas* blas) {
     Module* module = blas->module;
-    reset_module_in_child(module);
+    if (!reset_module_in_child(module) && !blas->torn) {
+      tear(blas, "a call went on while the fork was held up");
+    }
     if (module->omp_locks.size() != 0) {
       module->omp_locks_renewal.reset();
       module->omp_locks_lost.store(true);
@@ -103,14 +88,17 @@ void child() {
     // one thread. A shutdown would have it ask anew how many threads there may be at most
     // (blas_omp_number_max, 0.3.24 and later), and the child compute with more of them than its
     // parent.
-    if (!blas->rested) {
+    if (blas->torn || module->one_thread) {
       // Marks the pool as gone: blas_server_avail = 0, buffers given back.
       shut_down_in_child(blas);
       module->one_thread = true;
       module->adapt = nullptr;
       forksafe_state.modules[module->slot].one_thread = 1;
       *blas->cpu_number = 1;
-    } else if (options().child_threads == Options::kAuto) {
+      return;
+    }
+    give_buffers_back(blas);
+    if (options().child_threads == Options::kAuto) {
       start_to_adapt(blas);
     } else if (options().child_threads > 0 && options().child_threads < *blas->cpu_number) {
       // The runtime gets that number too (gnu_openmp.cpp). In 0.3.34 it is not the one that counts
@@ -153,7 +141,7 @@ int adapt_openblas_openmp(Module* module) {
 }
 
 const Runtime openblas_openmp = {
-    "OpenBLAS, OpenMP", nullptr, see, nullptr, rest_calls, rest_allocators, parent, child, nullptr,
+    "OpenBLAS, OpenMP", see, nullptr, prepare_first, prepare_last, parent, child, nullptr,
 };
 
 }  // namespace forksafe

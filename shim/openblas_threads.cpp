@@ -82,52 +82,61 @@ void drop_pools() {
   });
 }
 
-// Before other libraries' handlers, as in openblas_openmp.cpp: handing out work may start the pool,
-// which needs malloc.
-void rest_calls() {
+// Whether the calls gate is needed: the child can't set exec_queue_lock free.
+bool gates_calls(const OpenBlas* blas) { return !blas->exec_queue_is_named; }
+
+// To hand out work may start the pool, which needs malloc.
+void prepare_first() {
   if (options().drop_pool) drop_pools();
   each([](OpenBlas* blas) {
-    Module* module = blas->module;
-    const char* why = nullptr;
-    // Of a stripped build whose internals don't call each other through the PLT nothing is seen.
-    const bool queue_is_seen = blas->exec_queue_is_named ||
-                               module->behind[static_cast<size_t>(Door::kExecBlasAsync)] != nullptr;
-    if (*module->calls_depth() != 0 || *module->brief_depth() != 0) {
-      why = "the fork comes from inside a call";
-    } else if (!queue_is_seen && count_other_threads() > 0) {
-      why = "this build hides what calls in flight leave behind";
-    } else if (may_lack_cpus(blas)) {
-      why = "this build hides how many processors its calls in flight hold";
-    } else if (module->overflowed.load()) {
-      why = "it has more locks than there is room for";
-    }
-    if (!blas->exec_queue_is_named) {
-      module->gates().calls.close();
-      if (why == nullptr && !module->gates().calls.wait_empty(wait_deadline())) {
-        why = "calls in flight outlived FORKSAFE_WAIT_MS";
-      }
-    }
-    blas->set_rested(why == nullptr);
-    if (why != nullptr) report_degraded(*module, why);
+    if (!gates_calls(blas)) return;
+    rest_early(blas->module, &blas->module->gates().calls, blas->module->calls_depth());
   });
 }
 
-void rest_allocators() { each(rest_allocator); }
+// Why the child can't be made whole; null where it can.
+const char* what_tears(OpenBlas* blas) {
+  Module* module = blas->module;
+  // Of a stripped build whose internals don't call each other through the PLT nothing is seen.
+  const bool queue_is_seen = blas->exec_queue_is_named ||
+                             module->behind[static_cast<size_t>(Door::kExecBlasAsync)] != nullptr;
+  if (*module->calls_depth() != 0 || *module->brief_depth() != 0) {
+    return "the fork comes from inside a call";
+  }
+  if (!queue_is_seen && count_other_threads() > 0) {
+    return "this build hides what calls in flight leave behind";
+  }
+  if (may_lack_cpus(blas)) return "this build hides how many processors its calls in flight hold";
+  if (module->overflowed.load()) return "it has more locks than there is room for";
+  return nullptr;
+}
+
+void prepare_last() {
+  each([](OpenBlas* blas) {
+    Module* module = blas->module;
+    blas->set_torn(false);
+    const char* why = what_tears(blas);
+    if (why == nullptr && gates_calls(blas) &&
+        !rest_late(module, &module->gates().calls, module->calls_depth())) {
+      why = "calls in flight outlived FORKSAFE_WAIT_MS";
+    }
+    if (why != nullptr) tear(blas, why);
+    rest_allocator(blas);
+  });
+}
 
 void parent() {
   each([](OpenBlas* blas) {
-    if (!blas->exec_queue_is_named) blas->module->gates().calls.open();
+    if (gates_calls(blas)) blas->module->gates().calls.open();
     blas->module->gates().brief.open();
   });
 }
 
-// The interface reads blas_cpu_number when it divides a computation, after it has taken a buffer
-// and with it alloc_lock (interface/gemm.c, lapack/getrf.c; the level-1 and level-2 interfaces take
-// theirs later: they see it one call later). The pool keeps the size that the parent's had, so that
-// any number up to that can be used at once.
 void child() {
   each([](OpenBlas* blas) {
-    reset_module_in_child(blas->module);
+    if (!reset_module_in_child(blas->module) && !blas->torn) {
+      tear(blas, "a call went on while the fork was held up");
+    }
     if (blas->exec_queue_lock != nullptr && *blas->exec_queue_lock != 0) *blas->exec_queue_lock = 0;
     for (int i = 0; i < blas->cpu_available_count; ++i) {
       long* counter = blas->cpu_available[i];
@@ -137,10 +146,11 @@ void child() {
     shut_down_in_child(blas);
     int threads = options().child_threads;
     if (threads > blas->max_threads && blas->max_threads != 0) threads = blas->max_threads;
-    if (!blas->rested) {
+    uint32_t& one_thread = forksafe_state.modules[blas->module->slot].one_thread;
+    if (blas->torn || one_thread != 0) {
       threads = 1;
       blas->module->adapt = nullptr;
-      forksafe_state.modules[blas->module->slot].one_thread = 1;
+      one_thread = 1;
     } else if (threads == Options::kAuto) {
       start_to_adapt(blas);
     }
@@ -177,8 +187,7 @@ int adapt_openblas_threads(Module* module) {
 }
 
 const Runtime openblas_threads = {
-    "OpenBLAS, own threads", nullptr, nullptr, nullptr, rest_calls,
-    rest_allocators,         parent,  child,   nullptr,
+    "OpenBLAS, own threads", nullptr, nullptr, prepare_first, prepare_last, parent, child, nullptr,
 };
 
 }  // namespace forksafe

@@ -4,8 +4,8 @@
 // To add a runtime: write its file beside openblas_threads.cpp, with these steps side by side so
 // that the reader sees what is taken is given back, and add one line to the table.
 //
-// Rules for every step: no allocation, no stdio, errno as it was, as few pages written to as can
-// be. The dynamic linker may be asked in prepare_first only, and never in a child.
+// Rules for every step around a fork: no call of the dynamic linker, no allocation but where it
+// says so, no stdio, errno as it was, as few pages written to as can be.
 #pragma once
 
 #include "elf_image.h"
@@ -15,22 +15,24 @@ namespace forksafe {
 struct Runtime {
   const char* name;
 
-  /// The set of loaded objects has changed: forget what was found, then see each object. The
-  /// linker's lock is held in `see`; what needs it free is done in `seen_all`. All may be null.
-  void (*forget)();
+  /// An object was loaded; it may be one that was seen before. The linker's lock is held: what
+  /// needs it free is done in `seen_all`, when all new objects were seen. All steps may be null.
   void (*see)(const ElfImage& image, size_t tls_module, const ElfW(Phdr) * tls);
   void (*seen_all)();
 
   /// In the parent, before any other library's prepare handler: malloc and locks are free. What
-  /// waits for calls in flight, which need them, waits here.
+  /// waits for calls in flight, which need them, waits here. Other threads may fork at the same
+  /// time, and a signal handler of this thread. Does not run where a fork reaches glibc around us.
   void (*prepare_first)();
-  /// In the parent, after all other libraries' prepare handlers: what is over in microseconds.
+  /// In the parent, after all other libraries' prepare handlers: what is over in microseconds. From
+  /// here to `parent` and `child_first`, no other thread is between these steps, and signals are
+  /// blocked.
   void (*prepare_last)();
   /// In the parent, before all other libraries' handlers.
   void (*parent)();
   /// In the child, before all other libraries' handlers. malloc may be locked still.
   void (*child_first)();
-  /// In the child, after all other libraries' handlers.
+  /// In the child, after all other libraries' handlers: may allocate.
   void (*child_last)();
 };
 
@@ -40,7 +42,7 @@ extern const Runtime blis;
 extern const Runtime mkl;
 extern const Runtime gnu_openmp;
 
-/// Looks at the loaded objects if their set changed since the last call.
+/// Looks at the objects that were loaded since the last call. Only where each_new_object may run.
 void look_at_loaded_objects();
 
 /// Runs one step of every runtime, in the table's order.

@@ -8,29 +8,19 @@ namespace {
 // Those that may wait for whole computations come first: while a fork waits for them, the others
 // run on.
 const Runtime* const kRuntimes[] = {
-    &openblas_openmp,
-    &openblas_threads,
-    &blis,
-    &mkl,
-    &gnu_openmp,
+    &openblas_openmp, &openblas_threads, &blis, &mkl, &gnu_openmp,
 };
-
-LoadCounters seen;
 
 }  // namespace
 
 void look_at_loaded_objects() {
-  const LoadCounters now = load_counters();
-  if (!(now != seen)) return;
-  run_step(&Runtime::forget);
-  each_loaded_object([](const ElfImage& image, size_t tls_module, const ElfW(Phdr) * tls) {
-    for (const Runtime* runtime : kRuntimes) {
-      if (runtime->see != nullptr) runtime->see(image, tls_module, tls);
-    }
-    return true;
-  });
-  run_step(&Runtime::seen_all);
-  seen = now;
+  const bool any =
+      each_new_object([](const ElfImage& image, size_t tls_module, const ElfW(Phdr) * tls) {
+        for (const Runtime* runtime : kRuntimes) {
+          if (runtime->see != nullptr) runtime->see(image, tls_module, tls);
+        }
+      });
+  if (any) run_step(&Runtime::seen_all);
 }
 
 void run_step(void (*Runtime::*step)()) {

@@ -290,6 +290,55 @@ void end_all() {
   usleep(150000);
 }
 
+// A process gets the number of its own regions once, before it can have seen one.
+void check_regions(int all) {
+  start(0);
+  comes_to("the first region of a child that is alone has all", 0, all);
+  start(1);
+  comes_to("the first region beside a sibling has half", 1, all / 2);
+  stays_at("the number of an earlier child holds", 0, all);
+  give(0, kRest);
+  stays_at("the number holds when the sibling rests", 1, all / 2);
+  give(1, kFork, 2);
+  comes_to("a grandchild has its parent's number", 2, all / 2);
+  kill(seats[2].pid, SIGKILL);
+  end_all();
+
+  start(1);
+  comes_to("the first region of a child that is alone has all", 1, all);
+  start(0, kRest);
+  give(0, kAsk);
+  const int answer = seats[0].argument;
+  held("omp_get_max_threads answers with the share", answer == all / 2, 0);
+  kill(children.front(), SIGKILL);
+  comes_to("a region has the number that was asked for", 0, answer);
+  stays_at("the number that was asked for holds", 0, answer);
+  end_all();
+
+  start(0, kRest);
+  give(0, kPin);
+  comes_to("a child that may run on one processor has one thread", 0, 1);
+  end_all();
+
+  start(1);
+  comes_to("the first region of a child that is alone has all", 1, all);
+  start(0, kRest);
+  give(0, kSet, all);
+  comes_to("a number that the program sets is its number", 0, all);
+  stays_at("a number that the program sets holds beside a sibling", 0, all);
+  end_all();
+
+  runtime->compute();
+  if (runtime->threads() != all) fail(2, "the parent has not all threads");
+  start(0);
+  start(1);
+  for (const int child : {0, 1}) {
+    comes_to("a child of a parent that has had regions has its number", child, all);
+    stays_at("a child of a parent that has had regions keeps the number", child, all);
+  }
+  end_all();
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -311,10 +360,15 @@ int main(int argc, char** argv) {
   seats = static_cast<Seat*>(mmap(nullptr, kSeats * sizeof(Seat), PROT_READ | PROT_WRITE,
                                   MAP_SHARED | MAP_ANONYMOUS, -1, 0));
 
+  if (name == "openmp") {
+    check_regions(all);
+    return 0;
+  }
+
   const bool in_child = option("load-in-child", "no") == "yes";
   if (!in_child) {
     runtime->load();
-    if (name != "openmp") runtime->set(all);
+    runtime->set(all);
     runtime->compute();
     if (runtime->threads() != all) fail(2, "the parent has not all threads");
   }
@@ -384,16 +438,5 @@ int main(int argc, char** argv) {
     end_all();
   }
 
-  if (name == "openmp") {
-    start(0);
-    start(1);
-    comes_to("one of two siblings has half", 0, all / 2);
-    give(0, kAsk);
-    const int answer = seats[0].argument;
-    held("omp_get_max_threads says what a region has", answer == all / 2, 0);
-    kill(children.back(), SIGKILL);
-    stays_at("a number that the program has asked for holds", 0, answer);
-    end_all();
-  }
   return 0;
 }

@@ -47,5 +47,5 @@ TEST_CASE("children share the processors: BLIS") {
 TEST_CASE("children share the processors: regions of GNU OpenMP") {
   Command command;
   command.arguments = {"", "--runtime=openmp"};
-  prove_sharing(command, 26);
+  prove_sharing(command, 17);
 }

@@ -105,6 +105,15 @@ void prepare_nothing(Module* module, const void*) {
 
 void prepare_all_brief(Module* module, const void*) { module->all_mutexes_are_brief = true; }
 
+// What doors_map maps is the module's, as what alloc_mmap maps is OpenBLAS's.
+void prepare_buffers(Module* module, const void*) {
+  const forksafe::Symbol map = module->image.find("doors_map");
+  const auto begin = reinterpret_cast<uintptr_t>(map.address);
+  module->all_mutexes_are_brief = true;
+  module->map_functions[1] = {begin, begin + map.size};
+  module->notes_buffers = true;
+}
+
 Module* adopt(const Fixture& fixture, DoorSet doors = kAllDoors,
               void (*prepare)(Module*, const void*) = prepare_nothing) {
   return forksafe::adopt(fixture.image, "a fixture", doors, prepare, nullptr);
@@ -375,7 +384,7 @@ TEST_CASE_METHOD(Adoptions, "a thread is inside the brief gate while it holds a 
   fixture.unlock(&other);
 
   // A fork is under way: who comes now waits until it is done.
-  gate.close();
+  gate.shut();
   std::atomic<bool> taken{false};
   std::thread thread([&] {
     fixture.lock(fixture.first_mutex);
@@ -427,10 +436,7 @@ TEST_CASE_METHOD(Adoptions,
                  "a mapped buffer is noted when the allocator's lock was given back twice",
                  "[doors]") {
   const Fixture fixture("doors_relro");
-  Module* module = adopt(fixture, kAllDoors, [](Module* m, const void*) {
-    m->all_mutexes_are_brief = true;
-    m->notes_buffers = true;
-  });
+  Module* module = adopt(fixture, kAllDoors, prepare_buffers);
   REQUIRE(module != nullptr);
   void* buffer = function_in<void* (*)(size_t)>(fixture.handle, "doors_map")(4096);
   REQUIRE(buffer != MAP_FAILED);
@@ -447,27 +453,36 @@ TEST_CASE_METHOD(Adoptions,
 
 TEST_CASE_METHOD(Adoptions, "a mapping that fails is not noted", "[doors]") {
   const Fixture fixture("doors_relro");
-  Module* module =
-      adopt(fixture, kAllDoors, [](Module* m, const void*) { m->notes_buffers = true; });
+  Module* module = adopt(fixture, kAllDoors, prepare_buffers);
   REQUIRE(module != nullptr);
   CHECK(function_in<void* (*)(size_t)>(fixture.handle, "doors_map")(0) == MAP_FAILED);
   CHECK(forksafe::thread_state.fresh_buffer[module->slot].address == nullptr);
 }
 
-TEST_CASE_METHOD(Adoptions, "a child has what was mapped for scratch empty", "[doors]") {
+TEST_CASE_METHOD(Adoptions, "a child has the allocator's buffers empty, and no other mapping",
+                 "[doors]") {
   const Fixture fixture("doors_relro");
-  Module* module = adopt(fixture);
+  Module* module = adopt(fixture, kAllDoors, prepare_buffers);
   REQUIRE(module != nullptr);
+  const forksafe::Range map_function = module->map_functions[1];
   for (const bool scratch : {false, true}) {
-    module->maps_scratch = scratch;
-    auto* mapped = function_in<char* (*)(size_t)>(fixture.handle, "doors_map")(4096);
-    REQUIRE(mapped != MAP_FAILED);
-    *mapped = 'x';
-    CHECK(run_in_child([&] { return *mapped == '\0' ? "empty" : std::string(mapped, 1); }) ==
-          (scratch ? "empty" : "x"));
-    CHECK(*mapped == 'x');
-    munmap(mapped, 4096);
+    for (const bool from_allocator : {false, true}) {
+      CAPTURE(scratch, from_allocator);
+      module->maps_scratch = scratch;
+      module->map_functions[1] = from_allocator ? map_function : forksafe::Range{};
+      forksafe::thread_state.fresh_buffer[module->slot] = {};
+      auto* mapped = function_in<char* (*)(size_t)>(fixture.handle, "doors_map")(4096);
+      REQUIRE(mapped != MAP_FAILED);
+      *mapped = 'x';
+      CHECK(run_in_child([&] { return *mapped == '\0' ? "empty" : std::string(mapped, 1); }) ==
+            (scratch && from_allocator ? "empty" : "x"));
+      CHECK(*mapped == 'x');
+      const void* noted = forksafe::thread_state.fresh_buffer[module->slot].address;
+      CHECK(noted == (from_allocator ? mapped : nullptr));
+      munmap(mapped, 4096);
+    }
   }
+  forksafe::thread_state.fresh_buffer[module->slot] = {};
 }
 
 TEST_CASE_METHOD(Adoptions, "doors that are shut answer 0 at once", "[doors]") {
@@ -522,7 +537,7 @@ TEST_CASE_METHOD(Adoptions, "in a child the module's mutexes are free, and other
   while (!held || !has(module->conditions, fixture.condition)) std::this_thread::yield();
   pthread_mutex_lock(fixture.second_mutex);  // it is given back when the waiter waits
   pthread_mutex_unlock(fixture.second_mutex);
-  module->gates().brief.close();
+  module->gates().brief.shut();
 
   const std::string outcome = run_in_child([&]() -> std::string {
     module->workers = 3;

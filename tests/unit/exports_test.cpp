@@ -56,7 +56,7 @@ class Library {
 
 }  // namespace
 
-TEST_CASE("the library exports __register_atfork and its state, without a version", "[exports]") {
+TEST_CASE("the library exports its ways in and its state, without a version", "[exports]") {
   const Library library;
   const auto* table = library.section_of_type(SHT_DYNSYM);
   REQUIRE(table != nullptr);
@@ -70,7 +70,8 @@ TEST_CASE("the library exports __register_atfork and its state, without a versio
       CHECK(library.entries<uint16_t>(versions)[i] == VER_NDX_GLOBAL);
     }
   }
-  CHECK(exported == std::set<std::string>{"__register_atfork", "forksafe_state"});
+  CHECK(exported == std::set<std::string>{"__fork", "__gmon_start__", "__register_atfork", "fork",
+                                          "forkpty", "forksafe_state"});
   CHECK(library.section_of_type(SHT_GNU_verdef) == nullptr);
 }
 
@@ -111,6 +112,14 @@ TEST_CASE("the library needs no glibc newer than 2.31", "[exports]") {
     offset += file->vn_next;
   }
   CHECK(versions_seen > 0);
+}
+
+TEST_CASE("the library has no static variable that code initialises", "[exports]") {
+  const Library library;
+  const auto* constructors = library.section_of_type(SHT_INIT_ARRAY);
+  REQUIRE(constructors != nullptr);
+  // The start files' own, and construct() in preload.cpp.
+  CHECK(constructors->sh_size == 2 * sizeof(void (*)()));
 }
 
 TEST_CASE("the library has no executable stack and no segment that is writable and executable",

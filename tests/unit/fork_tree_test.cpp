@@ -50,7 +50,6 @@ class Siblings {
  public:
   Siblings() {
     forksafe::start_fork_tree();
-    forksafe::prepare_fork_tree();
     void* page = mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     rests_ = static_cast<std::atomic<bool>*>(page);
   }

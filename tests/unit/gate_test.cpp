@@ -22,6 +22,11 @@ void sleep_ms(int ms) { std::this_thread::sleep_for(std::chrono::milliseconds(ms
 
 bool empty_now(Gate* gate) { return gate->wait_empty(monotonic_ns()); }
 
+// As a door does. False when the gate was shut for longer than the patience.
+bool come_in(Gate* gate, uint8_t* depth, int64_t patience_ns) {
+  return gate->enter(depth) || gate->wait_outside(patience_ns);
+}
+
 void wait_for(const std::atomic<bool>& flag) {
   while (!flag) sleep_ms(1);
 }
@@ -32,8 +37,8 @@ TEST_CASE("a gate is empty when as many have left as came in", "[gate]") {
   Gate gate;
   uint8_t first = 0, second = 0;
   CHECK(empty_now(&gate));
-  gate.enter(&first, kLong);
-  gate.enter(&second, kLong);
+  come_in(&gate, &first, kLong);
+  come_in(&gate, &second, kLong);
   gate.leave(&first);
   CHECK_FALSE(empty_now(&gate));
   gate.leave(&second);
@@ -45,25 +50,25 @@ TEST_CASE("a gate is empty when as many have left as came in", "[gate]") {
 TEST_CASE("a leave without an enter does nothing", "[gate]") {
   Gate gate;
   uint8_t inside = 0, outside = 0;
-  gate.enter(&inside, kLong);
+  come_in(&gate, &inside, kLong);
   gate.leave(&outside);
   CHECK(outside == 0);
   CHECK_FALSE(empty_now(&gate));
   gate.leave(&inside);
   gate.leave(&inside);
   CHECK(empty_now(&gate));
-  gate.enter(&inside, kLong);
+  come_in(&gate, &inside, kLong);
   CHECK_FALSE(empty_now(&gate));
 }
 
 TEST_CASE("a nested entry does not wait at a closed gate", "[gate]") {
   Gate gate;
   uint8_t depth = 0;
-  gate.enter(&depth, kLong);
-  gate.close();
+  come_in(&gate, &depth, kLong);
+  gate.shut();
   CHECK(gate.closed());
   const int64_t start = monotonic_ns();
-  gate.enter(&depth, kLong);
+  come_in(&gate, &depth, kLong);
   CHECK(monotonic_ns() - start < kLong / 2);
   CHECK(depth == 2);
   gate.leave(&depth);
@@ -75,8 +80,8 @@ TEST_CASE("a nested entry does not wait at a closed gate", "[gate]") {
 TEST_CASE("who waits for an empty gate gives up at the deadline", "[gate]") {
   Gate gate;
   uint8_t depth = 0;
-  gate.enter(&depth, kLong);
-  gate.close();
+  come_in(&gate, &depth, kLong);
+  gate.shut();
   const int64_t deadline = monotonic_ns() + 30 * kMillisecond;
   CHECK_FALSE(gate.wait_empty(deadline));
   CHECK(monotonic_ns() >= deadline);
@@ -90,7 +95,7 @@ TEST_CASE("the last to leave wakes who waits for an empty gate", "[gate]") {
   for (int i = 0; i < 3; ++i) {
     threads.emplace_back([&, i] {
       uint8_t depth = 0;
-      gate.enter(&depth, kLong);
+      come_in(&gate, &depth, kLong);
       ++inside;
       wait_for(go);
       sleep_ms(10 * i);
@@ -98,7 +103,7 @@ TEST_CASE("the last to leave wakes who waits for an empty gate", "[gate]") {
     });
   }
   while (inside != 3) sleep_ms(1);
-  gate.close();
+  gate.shut();
   go = true;
   const int64_t start = monotonic_ns();
   CHECK(gate.wait_empty(start + kLong));
@@ -106,14 +111,14 @@ TEST_CASE("the last to leave wakes who waits for an empty gate", "[gate]") {
   for (auto& t : threads) t.join();
 }
 
-TEST_CASE("who comes to a closed gate waits outside until it is opened", "[gate]") {
+TEST_CASE("who comes to a shut gate waits outside until it is opened", "[gate]") {
   Gate gate;
-  gate.close();
+  gate.shut();
   std::atomic<bool> started{false}, entered{false};
   std::thread thread([&] {
     uint8_t depth = 0;
     started = true;
-    gate.enter(&depth, kLong);
+    come_in(&gate, &depth, kLong);
     entered = true;
     gate.leave(&depth);
   });
@@ -130,12 +135,12 @@ TEST_CASE("who comes to a closed gate waits outside until it is opened", "[gate]
   CHECK(empty_now(&gate));
 }
 
-TEST_CASE("a closed gate is passed when patience ends, and who passed is counted", "[gate]") {
+TEST_CASE("a held gate is passed when patience ends, and who passed is counted", "[gate]") {
   Gate gate;
-  gate.close();
+  gate.hold();
   uint8_t depth = 0;
   const int64_t start = monotonic_ns();
-  gate.enter(&depth, 30 * kMillisecond);
+  CHECK_FALSE(come_in(&gate, &depth, 30 * kMillisecond));
   CHECK(monotonic_ns() - start >= 30 * kMillisecond);
   CHECK(gate.closed());
   CHECK_FALSE(empty_now(&gate));
@@ -143,12 +148,121 @@ TEST_CASE("a closed gate is passed when patience ends, and who passed is counted
   CHECK(empty_now(&gate));
 }
 
+TEST_CASE("a shut gate that a fork has left behind is opened when patience ends", "[gate]") {
+  Gate gate;
+  gate.shut();
+  uint8_t depth = 0;
+  const int64_t start = monotonic_ns();
+  CHECK(come_in(&gate, &depth, 30 * kMillisecond));
+  CHECK(monotonic_ns() - start >= 30 * kMillisecond);
+  CHECK_FALSE(gate.closed());
+  gate.leave(&depth);
+  CHECK(empty_now(&gate));
+}
+
+TEST_CASE("a lent gate is opened for all by who has waited long enough", "[gate]") {
+  Gate gate;
+  gate.shut();
+  std::atomic<int> inside{0};
+  std::atomic<bool> in_time{true};
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 3; ++i) {
+    threads.emplace_back([&] {
+      uint8_t depth = 0;
+      if (!come_in(&gate, &depth, kLong)) in_time = false;
+      ++inside;
+      gate.leave(&depth);
+    });
+  }
+  sleep_ms(30);
+  CHECK(inside == 0);
+  const int64_t start = monotonic_ns();
+  gate.lend();
+  for (auto& t : threads) t.join();
+  CHECK(monotonic_ns() - start >= Gate::kLentPatienceNs);
+  CHECK(monotonic_ns() - start < kLong / 2);
+  CHECK(in_time);
+  CHECK_FALSE(gate.closed());
+  CHECK(empty_now(&gate));
+
+  // The next newcomer does not wait, and the fork can shut the gate again.
+  uint8_t depth = 0;
+  CHECK(gate.enter(&depth));
+  gate.shut();
+  CHECK_FALSE(empty_now(&gate));
+  gate.leave(&depth);
+  CHECK(empty_now(&gate));
+}
+
+TEST_CASE("who waits at a lent gate goes on waiting when it is shut", "[gate]") {
+  Gate gate;
+  gate.shut();
+  gate.lend();
+  std::atomic<bool> started{false}, entered{false};
+  std::thread thread([&] {
+    uint8_t depth = 0;
+    started = true;
+    come_in(&gate, &depth, kLong);
+    entered = true;
+    gate.leave(&depth);
+  });
+  wait_for(started);
+  gate.shut();
+  sleep_ms(static_cast<int>(Gate::kLentPatienceNs / kMillisecond) + 50);
+  CHECK_FALSE(entered);
+  gate.open();
+  thread.join();
+  CHECK(empty_now(&gate));
+}
+
+TEST_CASE("a held gate is neither shut nor lent by another fork", "[gate]") {
+  Gate gate;
+  gate.shut();
+  gate.hold();
+  gate.shut();
+  CHECK(gate.held());
+  gate.lend();
+  CHECK(gate.held());
+  gate.take_back();
+  CHECK(gate.held());
+  gate.open();
+  CHECK_FALSE(gate.closed());
+  gate.lend();
+  CHECK_FALSE(gate.closed());
+}
+
+TEST_CASE("a lent gate is taken back, a shut one is not", "[gate]") {
+  Gate gate;
+  gate.shut();
+  gate.take_back();
+  CHECK(gate.closed());
+  gate.lend();
+  gate.take_back();
+  CHECK_FALSE(gate.closed());
+}
+
+TEST_CASE("the last to leave wakes a fork also where the gate was opened meanwhile", "[gate]") {
+  Gate gate;
+  uint8_t depth = 0;
+  come_in(&gate, &depth, kLong);
+  gate.shut();
+  std::atomic<bool> empty{false};
+  std::thread fork([&] { empty = gate.wait_empty(monotonic_ns() + kLong); });
+  sleep_ms(20);
+  gate.open();
+  const int64_t start = monotonic_ns();
+  gate.leave(&depth);
+  fork.join();
+  CHECK(empty);
+  CHECK(monotonic_ns() - start < kLong / 2);
+}
+
 TEST_CASE("waiting keeps errno", "[gate]") {
   Gate gate;
-  gate.close();
+  gate.shut();
   uint8_t depth = 0;
   errno = 4711;
-  gate.enter(&depth, 5 * kMillisecond);
+  come_in(&gate, &depth, 5 * kMillisecond);
   CHECK(errno == 4711);
   CHECK_FALSE(gate.wait_empty(monotonic_ns() + 5 * kMillisecond));
   CHECK(errno == 4711);
@@ -157,10 +271,10 @@ TEST_CASE("waiting keeps errno", "[gate]") {
 TEST_CASE("a gate that starts over counts the calling thread alone", "[gate]") {
   Gate gate;
   uint8_t own = 0, other = 0;
-  gate.enter(&own, kLong);
-  gate.enter(&own, kLong);
-  gate.enter(&other, kLong);
-  gate.close();
+  come_in(&gate, &own, kLong);
+  come_in(&gate, &own, kLong);
+  come_in(&gate, &other, kLong);
+  gate.shut();
   gate.reset(own);
   CHECK_FALSE(gate.closed());
   CHECK_FALSE(empty_now(&gate));
@@ -168,7 +282,7 @@ TEST_CASE("a gate that starts over counts the calling thread alone", "[gate]") {
   gate.leave(&own);
   CHECK(empty_now(&gate));
 
-  gate.enter(&other, kLong);  // nested: `other` is 1 still
+  come_in(&gate, &other, kLong);  // nested: `other` is 1 still
   gate.reset(0);
   CHECK(empty_now(&gate));
 }
@@ -184,7 +298,7 @@ TEST_CASE("nobody is inside while the gate is closed and empty", "[gate]") {
     threads.emplace_back([&, i] {
       uint8_t depth = 0;
       while (!stop) {
-        gate.enter(&depth, kLong);
+        come_in(&gate, &depth, kLong);
         torn[i] = true;
         ++counts[i];
         torn[i] = false;
@@ -194,9 +308,14 @@ TEST_CASE("nobody is inside while the gate is closed and empty", "[gate]") {
   }
   bool all_empty = true, any_torn = false;
   for (int round = 0; round < 2000; ++round) {
-    gate.close();
+    gate.shut();
     all_empty = gate.wait_empty(monotonic_ns() + kLong) && all_empty;
     for (const bool t : torn) any_torn = any_torn || t;
+    if (round % 3 == 0) {
+      gate.lend();
+      gate.shut();
+      all_empty = gate.wait_empty(monotonic_ns() + kLong) && all_empty;
+    }
     const std::array<long, 3> before = counts;
     if (round % 100 == 0) std::this_thread::yield();
     if (counts != before) any_torn = true;

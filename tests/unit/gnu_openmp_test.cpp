@@ -113,8 +113,8 @@ TEST_CASE("a child of a child has all threads", "[gnu_openmp]") {
     outcome = fork_with_steps([&] {
       const std::string first = is_count(openmp.count_threads());
       if (!first.empty()) return "child, " + first;
-      // The set of loaded objects has not changed: the child does not ask the dynamic linker.
       forksafe::run_step(&Runtime::prepare_first);
+      forksafe::run_step(&Runtime::prepare_last);
       return run_in_child([&] {
         forksafe::run_step(&Runtime::child_first);
         forksafe::run_step(&Runtime::child_last);

@@ -27,7 +27,6 @@ TEST_CASE("MKL's layer is told a child's share, the parent's and other objects' 
   setenv("FORKSAFE_CHILD_THREADS", "auto", 1);
   forksafe::init_options();
   forksafe::start_fork_tree();
-  forksafe::prepare_fork_tree();
   void* layer = load(fixture_path("mkl_layer"));
   void* other = load(fixture_path("openmp"));
   const auto layer_threads = function_in<int (*)()>(layer, "mkl_serv_domain_get_max_threads");

@@ -1,0 +1,583 @@
+// SPDX-License-Identifier: Apache-2.0
+// The order of locks and waits around a fork (docs/locks.md), checked by a machine: the library's
+// own steps run in every order in which few threads are preempted, and in random ones.
+//
+// Real are: before_fork, the head, after_fork, the gates, the locks, the doors, and the steps of
+// OpenBLAS's two builds. The model has: the kernel's fork, which copies memory in several steps,
+// glibc's lock of malloc, other libraries' handlers, signals, and what BLAS computes.
+//
+// Checked in each execution:
+// - No deadlock. Time moves only when nobody can run, and a scenario says how much may be lost.
+// - A child that has a call half done in its memory knows that it is torn.
+// - A child resets the gates and locks: it computes and forks at once, and waits for nobody.
+// - At the end the gates are open and empty, fork_lock and `rester` are free.
+//
+// FORKSAFE_MODEL_SECONDS=N explores random executions of each scenario for N seconds,
+// FORKSAFE_MODEL_SEED=N starts at that seed, and FORKSAFE_MODEL_VERBOSE=1 tells how many there
+// were. An execution that fails is run again, with a line for each change of the running thread.
+#include <catch2/catch.hpp>
+#include <chrono>
+#include <cstdlib>
+#include <cstring>
+
+#include "openblas.h"
+#include "scheduler.h"
+
+// Their steps are in unnamed namespaces.
+#include "doors.cpp"
+#include "fork_handlers.cpp"
+
+namespace {
+
+using forksafe::fork_page;
+using forksafe::model_thread_state;
+using forksafe::Module;
+using forksafe::modules;
+using forksafe::openblas_copies;
+using model::Exhaustive;
+using model::Explorer;
+using model::kMillisecond;
+using model::Random;
+using model::scheduler;
+using model::Thread;
+using Word = forksafe::Atomic<uint32_t>;
+
+// The copy of OpenBLAS on OpenMP rests early, the one on its own threads does not.
+constexpr int kOpenMp = 0, kThreads = 1, kCopies = 2;
+
+// A recursive mutex of the program's.
+struct Mutex {
+  Word held{0};
+  const Thread* owner = nullptr;
+  int depth = 0;
+
+  void lock() {
+    if (owner != scheduler.current()) {
+      while (held.exchange(1) != 0) forksafe::futex_wait_until(&held, 1, INT64_MAX);
+      owner = scheduler.current();
+    }
+    ++depth;
+  }
+  void unlock() {
+    if (--depth != 0) return;
+    owner = nullptr;
+    held.store(0);
+    forksafe::futex_wake_all(&held);
+  }
+};
+
+// What the program and its libraries have in memory: a child gets a copy.
+struct World {
+  int half_done[kCopies] = {};  // calls that are in the middle of changing a copy's memory
+  int cpu_number[kCopies] = {};
+  Mutex mutex;   // other libraries' handlers take it
+  Mutex malloc;  // glibc takes it after all prepare handlers
+  Word calls_done{0};
+};
+World world;
+
+// How a thread forks.
+enum class Fork {
+  kWhole,
+  kAround,      // it reaches glibc around the library's fork(): the head alone
+  kFails,       // the kernel says no
+  kNotReached,  // another library's fork() fails before it calls glibc's
+};
+
+// Handlers of another library. `prepare` answers false where the thread leaves for good.
+struct Handlers {
+  std::function<bool()> prepare = [] { return true; };
+  std::function<void()> parent = [] {};
+  std::function<void()> child = [] {};
+};
+
+struct Scenario {
+  std::vector<Thread> threads;
+  Handlers handlers;
+  bool mutex_in_calls = false;  // a call takes the program's mutex, as malloc takes jemalloc's
+  bool wipes = true;            // the kernel wipes fork_page in a child
+  int stalls = 0;               // how often time may move though somebody could run
+  /// The most time that may be lost in one execution, and whether every child is whole. They are
+  /// not asked of an execution with a stall.
+  int64_t may_lose = 0;
+  bool all_whole = true;
+  /// Runs alone when all threads are done, before the last check.
+  std::function<void()> epilogue;
+};
+const Scenario* scenario = nullptr;
+
+// ---- the program's calls of BLAS ----
+
+int compute(long, void*) {
+  scheduler.step();
+  ++world.half_done[kOpenMp];
+  if (scenario->mutex_in_calls) {
+    world.mutex.lock();
+    world.mutex.unlock();
+  }
+  scheduler.step();
+  --world.half_done[kOpenMp];
+  return 0;
+}
+
+void* allocate(int) {
+  scheduler.step();
+  ++world.half_done[kThreads];
+  scheduler.step();
+  --world.half_done[kThreads];
+  return nullptr;
+}
+
+void call_openmp_build() {
+  forksafe::Doors<kOpenMp>::exec_blas(1, nullptr);
+  world.calls_done.fetch_add(1);
+  forksafe::futex_wake_all(&world.calls_done);
+}
+void call_threads_build() { forksafe::Doors<kThreads>::memory_alloc(0); }
+
+void wait_for_calls(uint32_t count) {
+  for (;;) {
+    const uint32_t done = world.calls_done.load();
+    if (done >= count) return;
+    forksafe::futex_wait_until(&world.calls_done, done, INT64_MAX);
+  }
+}
+
+// ---- memory, and what a fork makes of it ----
+
+// Plain bytes of an object of the library's or the model's.
+template <typename T>
+struct Bytes {
+  alignas(T) unsigned char bytes[sizeof(T)];
+  void save(const T& object) { memcpy(bytes, static_cast<const void*>(&object), sizeof object); }
+  void restore(T* object) const { memcpy(static_cast<void*>(object), bytes, sizeof *object); }
+};
+
+struct Memory {
+  Bytes<Module> modules[kCopies];
+  Bytes<forksafe::OpenBlas> copies[kCopies];
+  Bytes<forksafe::State> state;
+  Bytes<forksafe::ForkPage> page;
+  Bytes<World> program;
+
+  void save_library() {
+    for (int i = 0; i < kCopies; ++i) modules[i].save(::modules[i]);
+    for (int i = 0; i < kCopies; ++i) copies[i].save(openblas_copies[i]);
+    state.save(forksafe_state);
+  }
+  void save_page() { page.save(fork_page); }
+  void save_program() { program.save(world); }
+  void save() {
+    save_library();
+    save_page();
+    save_program();
+  }
+  void restore() const {
+    for (int i = 0; i < kCopies; ++i) modules[i].restore(&::modules[i]);
+    for (int i = 0; i < kCopies; ++i) copies[i].restore(&openblas_copies[i]);
+    state.restore(&forksafe_state);
+    page.restore(&fork_page);
+    program.restore(&world);
+  }
+};
+
+Memory initial;
+
+// The kernel's lock of the memory map, and who may come out of pass_memory_map.
+Word memory_map{0};
+
+void check_at_rest(const char* where) {
+  const auto require = [where](bool holds, const char* what) {
+    if (!holds) scheduler.fail(std::string(where) + ": " + what);
+  };
+  for (int i = 0; i < kCopies; ++i) {
+    forksafe::Gates& gates = fork_page.gates[i];
+    require(!gates.calls.closed() && !gates.brief.closed(), "a gate is closed");
+    require(gates.calls.wait_empty(0), "somebody is inside a calls gate");
+    require(gates.brief.wait_empty(0), "somebody is inside a brief gate");
+  }
+  fork_page.fork_lock.lock();  // fails where it is held
+  fork_page.fork_lock.unlock();
+  require(fork_page.rester.load() == 0, "a thread has the right to rest the gates");
+  require(fork_page.rest_waiters.load() == 0, "a thread waits for the right to rest the gates");
+}
+
+void fork_as(Fork kind);
+
+bool children_are_whole = true;
+
+void run_child(const Memory& memory, Fork kind, const forksafe::OuterFork& outer) {
+  static Memory parent;
+  static Bytes<forksafe::ThreadState> own;
+  Thread* self = scheduler.current();
+  parent.save();
+  own.save(self->state);
+  const uint64_t mask = self->mask;
+  scheduler.set_alone(true);
+  memory.restore();
+  if (scenario->wipes) memset(static_cast<void*>(&fork_page), 0, sizeof fork_page);
+
+  forksafe::head_child();
+  scenario->handlers.child();
+  if (kind == Fork::kWhole) after_fork(outer);
+
+  for (int i = 0; i < kCopies; ++i) {
+    if (openblas_copies[i].torn) children_are_whole = false;
+    if (world.half_done[i] != 0 && !openblas_copies[i].torn) {
+      scheduler.fail(i == kOpenMp ? "a child has half a call in the OpenMP build, and is not torn"
+                                  : "a child has half a call in the other build, and is not torn");
+    }
+  }
+  if (thread_state.in_fork != outer.in_fork) scheduler.fail("a child thinks that it forks still");
+  if (thread_state.in_new_child && !outer.in_fork) {
+    scheduler.fail("the last step in a child was left out");
+  }
+  // In a handler that has interrupted a call, the child may exec or exit.
+  if (thread_state.calls_depth[kOpenMp] == 0 && thread_state.brief_depth[kThreads] == 0) {
+    call_openmp_build();
+    call_threads_build();
+    fork_as(Fork::kFails);
+    if (self->in_handler || outer.in_fork) {
+      // What the interrupted fork has taken is its own to give back.
+    } else {
+      check_at_rest("in a child");
+    }
+  }
+
+  parent.restore();
+  own.restore(&self->state);
+  self->mask = mask;
+  scheduler.set_alone(false);
+}
+
+// The kernel's part. Another thread may run while memory is copied.
+void clone(Fork kind, const forksafe::OuterFork& outer) {
+  if (scheduler.alone() || kind == Fork::kFails) return;
+  const auto memory = std::make_unique<Memory>();
+  while (memory_map.exchange(1) != 0) forksafe::futex_wait_until(&memory_map, 1, INT64_MAX);
+  memory->save_library();
+  scheduler.step();
+  memory->save_page();
+  scheduler.step();
+  memory->save_program();
+  memory_map.store(0);
+  forksafe::futex_wake_all(&memory_map);
+  run_child(*memory, kind, outer);
+}
+
+void fork_as(Fork kind) {
+  forksafe::OuterFork outer = {thread_state.in_fork, thread_state.generation};
+  if (kind != Fork::kAround) outer = forksafe::before_fork();
+  if (kind != Fork::kNotReached) {
+    const bool handlers = !scheduler.alone();
+    if (handlers && !scenario->handlers.prepare()) return;
+    forksafe::head_prepare();
+    world.malloc.lock();
+    clone(kind, outer);
+    world.malloc.unlock();
+    forksafe::head_parent();
+    if (handlers) scenario->handlers.parent();
+  }
+  if (kind != Fork::kAround) forksafe::after_fork(outer);
+}
+
+// ---- to run a scenario ----
+
+void no_shutdown() {}
+
+void make_initial_memory() {
+  static bool made = false;
+  if (made) return;
+  made = true;
+  forksafe::anything_adopted.store(true);
+  forksafe::module_count.store(kCopies);
+  for (int i = 0; i < kCopies; ++i) {
+    modules[i].slot = i;
+    forksafe::OpenBlas* blas = &openblas_copies[i];
+    blas->module = &modules[i];
+    blas->version = 326;
+    blas->shutdown = no_shutdown;
+    blas->cpu_number = &world.cpu_number[i];
+    blas->exec_queue_is_named = true;
+    world.cpu_number[i] = 2;
+  }
+  openblas_copies[kOpenMp].openmp = true;
+  modules[kOpenMp].rests_early = true;
+  modules[kOpenMp].behind[static_cast<size_t>(forksafe::Door::kExecBlas)] =
+      reinterpret_cast<void*>(compute);
+  modules[kThreads].behind[static_cast<size_t>(forksafe::Door::kMemoryAlloc)] =
+      reinterpret_cast<void*>(allocate);
+  forksafe::openblas_count.store(kCopies);
+  initial.save();
+}
+
+struct Totals {
+  long executions = 0;
+  int64_t most_lost = 0;
+};
+
+// One execution. What does not hold is in scheduler.failure().
+void execute(const Scenario& s, Explorer* explorer, Totals* totals) {
+  scenario = &s;
+  initial.restore();
+  memory_map.store(0);
+  children_are_whole = true;
+  scheduler.start(explorer, s.stalls);
+  std::vector<Thread> threads;
+  for (const Thread& thread : s.threads) {
+    threads.emplace_back();
+    threads.back().name = thread.name;
+    threads.back().body = thread.body;
+    threads.back().signals = thread.signals;
+    threads.back().on_signal = thread.on_signal;
+  }
+  if (!scheduler.run(&threads)) return;
+  if (s.epilogue) {
+    std::vector<Thread> last(1);
+    last.back().name = "epilogue";
+    last.back().body = s.epilogue;
+    if (!scheduler.run(&last)) return;
+  }
+  check_at_rest("at the end");
+  if (scheduler.stalled()) return;
+  if (scheduler.lost() > totals->most_lost) totals->most_lost = scheduler.lost();
+  if (scheduler.lost() > s.may_lose) {
+    scheduler.fail(std::to_string(scheduler.lost() / kMillisecond) + " ms were lost");
+  }
+  if (s.all_whole && !children_are_whole) scheduler.fail("a child is torn without need");
+}
+
+bool explore(const Scenario& s, Explorer* explorer, double seconds, Totals* totals) {
+  const auto start = std::chrono::steady_clock::now();
+  do {
+    execute(s, explorer, totals);
+    ++totals->executions;
+    if (!scheduler.failure().empty()) {
+      const std::string failure = scheduler.failure();
+      explorer->again();
+      scheduler.set_trace(true);
+      execute(s, explorer, totals);
+      scheduler.set_trace(false);
+      FAIL_CHECK(failure << "; " << explorer->name());
+      return false;
+    }
+    if (seconds > 0 && totals->executions % 64 == 0 &&
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() > seconds) {
+      return true;
+    }
+  } while (explorer->next());
+  return true;
+}
+
+uint64_t seed_of_run() {
+  const char* text = getenv("FORKSAFE_MODEL_SEED");
+  return text != nullptr ? strtoull(text, nullptr, 10) : 1;
+}
+
+// `preemptions` exhaustively, then some thousand random executions.
+void explore(const Scenario& s, int preemptions) {
+  make_initial_memory();
+  Totals totals;
+  Exhaustive exhaustive(preemptions);
+  bool fine = explore(s, &exhaustive, 0, &totals);
+  const long all = totals.executions;
+  if (fine) {
+    const char* text = getenv("FORKSAFE_MODEL_SECONDS");
+    const double seconds = text != nullptr ? atof(text) : 0;
+    Random random(seed_of_run(), seconds > 0 ? INT32_MAX : 3000);
+    fine = explore(s, &random, seconds, &totals);
+  }
+  CHECK(fine);
+  if (getenv("FORKSAFE_MODEL_VERBOSE") != nullptr) {
+    WARN(all << " executions with at most " << preemptions << " preemptions, "
+             << totals.executions - all
+             << " random ones; most time lost: " << totals.most_lost / kMillisecond << " ms");
+  }
+}
+
+Thread thread(const char* name, std::function<void()> body) {
+  Thread result;
+  result.name = name;
+  result.body = std::move(body);
+  return result;
+}
+
+Thread forker(const char* name, Fork kind = Fork::kWhole) {
+  return thread(name, [kind] { fork_as(kind); });
+}
+
+Thread computing(int calls = 1) {
+  return thread("computing", [calls] {
+    for (int i = 0; i < calls; ++i) {
+      call_openmp_build();
+      call_threads_build();
+    }
+  });
+}
+
+// Another library's handlers, which hold the program's mutex over the fork.
+Handlers mutex_handlers() {
+  Handlers handlers;
+  handlers.prepare = [] {
+    world.mutex.lock();
+    return true;
+  };
+  handlers.parent = handlers.child = [] { world.mutex.unlock(); };
+  return handlers;
+}
+
+template <typename... Threads>
+Scenario scenario_of(Threads... threads) {
+  Scenario s;
+  (s.threads.push_back(std::move(threads)), ...);
+  return s;
+}
+
+}  // namespace
+
+void forksafe::pass_memory_map() {
+  while (memory_map.load() != 0) futex_wait_until(&memory_map, 1, INT64_MAX);
+}
+
+TEST_CASE("a thread forks while another computes", "[interleavings]") {
+  Scenario s = scenario_of(forker("F1"), computing());
+  for (const bool wipes : {true, false}) {
+    s.wipes = wipes;
+    explore(s, 2);
+  }
+}
+
+TEST_CASE("two threads fork while another computes", "[interleavings]") {
+  explore(scenario_of(forker("F1"), forker("F2"), computing()), 2);
+}
+
+TEST_CASE("forks that fail leave nothing behind", "[interleavings]") {
+  explore(scenario_of(forker("F1", Fork::kFails), forker("F2"), computing()), 1);
+  explore(scenario_of(forker("F1", Fork::kNotReached), forker("F2"), computing()), 2);
+}
+
+TEST_CASE("a thread that loses the processor tears no child unnoticed", "[interleavings]") {
+  // Within clone, in the wait at the gate, and within the call.
+  Scenario s = scenario_of(forker("F1"), computing());
+  s.stalls = 1;
+  explore(s, 3);
+  s = scenario_of(forker("F1"), computing(2));
+  s.stalls = 2;
+  explore(s, 2);
+  s = scenario_of(forker("F1"), forker("F2"), computing());
+  s.stalls = 3;
+  explore(s, 1);
+}
+
+TEST_CASE("a prepare handler takes a mutex whose owner computes", "[interleavings]") {
+  Scenario s = scenario_of(forker("F1"), thread("owner", [] {
+                             world.mutex.lock();
+                             call_openmp_build();
+                             call_threads_build();
+                             world.mutex.unlock();
+                           }));
+  s.handlers = mutex_handlers();
+  s.may_lose = 50 * kMillisecond;
+  explore(s, 2);
+}
+
+TEST_CASE("a prepare handler takes a mutex that calls need", "[interleavings]") {
+  Scenario s = scenario_of(forker("F1"), computing());
+  s.handlers = mutex_handlers();
+  s.mutex_in_calls = true;
+  explore(s, 2);
+  s = scenario_of(forker("F1"), forker("F2"), computing());
+  s.handlers = mutex_handlers();
+  s.mutex_in_calls = true;
+  explore(s, 1);
+}
+
+TEST_CASE("a thread forks with a recursive mutex that prepare handlers take", "[interleavings]") {
+  Scenario s = scenario_of(forker("F1"), thread("F2, owner", [] {
+                             world.mutex.lock();
+                             fork_as(Fork::kWhole);
+                             world.mutex.unlock();
+                           }));
+  s.handlers = mutex_handlers();
+  s.may_lose = 50 * kMillisecond;
+  explore(s, 2);
+}
+
+TEST_CASE("a prepare handler waits for a thread that computes", "[interleavings]") {
+  Scenario s = scenario_of(forker("F1"), thread("computing", [] {
+                             call_openmp_build();
+                             call_openmp_build();
+                           }));
+  s.handlers.prepare = [] {
+    wait_for_calls(2);
+    return true;
+  };
+  s.may_lose = 50 * kMillisecond;
+  explore(s, 2);
+}
+
+TEST_CASE("a prepare handler computes", "[interleavings]") {
+  Scenario s = scenario_of(forker("F1"), forker("F2"));
+  s.handlers.prepare = [] {
+    call_openmp_build();
+    call_threads_build();
+    return true;
+  };
+  s.may_lose = 50 * kMillisecond;
+  explore(s, 2);
+}
+
+TEST_CASE("a prepare handler computes while a fork comes around the library", "[interleavings]") {
+  Scenario s = scenario_of(forker("F1"), forker("F2", Fork::kAround));
+  s.handlers.prepare = [] {
+    call_openmp_build();
+    return true;
+  };
+  explore(s, 2);
+}
+
+TEST_CASE("a signal handler forks within a fork", "[interleavings]") {
+  Scenario s = scenario_of(forker("F1"), computing());
+  s.threads[0].signals = 1;
+  s.threads[0].on_signal = [] {
+    call_openmp_build();
+    fork_as(Fork::kWhole);
+  };
+  explore(s, 2);
+  s = scenario_of(forker("F1"), forker("F2"));
+  s.threads[0].signals = 1;
+  s.threads[0].on_signal = [] { fork_as(Fork::kWhole); };
+  explore(s, 2);
+}
+
+TEST_CASE("a signal handler forks within a call", "[interleavings]") {
+  Scenario s = scenario_of(forker("F1"), computing());
+  s.threads[1].signals = 1;
+  s.threads[1].on_signal = [] { fork_as(Fork::kWhole); };
+  s.all_whole = false;
+  // Each fork waits once: the other for this thread, and this one for itself where the handler
+  // comes between the two steps of Gate::leave.
+  s.may_lose = 2050 * kMillisecond;
+  explore(s, 2);
+}
+
+TEST_CASE("a thread leaves its prepare handler for good", "[interleavings]") {
+  Scenario s = scenario_of(forker("F1"), computing());
+  s.handlers.prepare = [] { return scheduler.current()->name != "F1"; };
+  s.epilogue = [] {
+    call_openmp_build();
+    fork_as(Fork::kWhole);
+  };
+  s.may_lose = 100 * kMillisecond;
+  explore(s, 2);
+  s = scenario_of(thread("F1",
+                         [] {
+                           fork_as(Fork::kWhole);
+                           call_openmp_build();
+                         }),
+                  forker("F2"), forker("F3", Fork::kAround));
+  s.handlers.prepare = [] { return scheduler.current()->name != "F1"; };
+  s.epilogue = [] { fork_as(Fork::kWhole); };
+  s.may_lose = 150 * kMillisecond;
+  explore(s, 1);
+}
