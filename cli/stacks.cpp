@@ -30,31 +30,38 @@ namespace {
 constexpr int kStopPatienceMs = 200;
 constexpr size_t kMaxFrames = 128;
 
-// Seized and interrupted, a thread gets no signal and goes on where it was. One that this program
-// traces already (trace.h) stays stopped.
+// Seized and interrupted, a thread gets no signal and goes on where it was.
+//
+// A thread that this program traces already (trace.h) stays stopped, and its stop stays to be
+// waited for: trace() is to see it, or nobody lets that thread go on. Such a thread is never
+// seized: PTRACE_SEIZE waits for a lock that exec holds while it waits for the other threads' end,
+// also for that of one that trace() has stopped there (cred_guard_mutex, Linux, kernel/ptrace.c).
 class StoppedThread {
  public:
-  explicit StoppedThread(pid_t tid) : tid_(tid) {
-    if (ptrace(PTRACE_SEIZE, tid, nullptr, nullptr) == 0) {
-      seized_ = true;
-    } else {
-      error_ = errno;
-      siginfo_t info;
+  StoppedThread(pid_t tid, bool is_ours) : tid_(tid) {
+    siginfo_t info;
+    if (is_ours) {
       stopped_ = ptrace(PTRACE_GETSIGINFO, tid, nullptr, &info) == 0;
-      if (stopped_) error_ = 0;
+    } else {
+      seized_ = ptrace(PTRACE_SEIZE, tid, nullptr, nullptr) == 0;
+      if (!seized_) error_ = errno;
     }
-    if (stopped_ || ptrace(PTRACE_INTERRUPT, tid, nullptr, nullptr) != 0) return;
-    error_ = 0;
+    if (stopped_ || error_ != 0) return;
+    if (ptrace(PTRACE_INTERRUPT, tid, nullptr, nullptr) != 0) {
+      error_ = errno;
+      return;
+    }
     // A thread in an uninterruptible wait (a vfork, a dead network disk) does not stop.
-    int status = 0;
+    const int kinds = WSTOPPED | WEXITED | WNOHANG | __WALL | (seized_ ? 0 : WNOWAIT);
     for (int waited_us = 0; waited_us < kStopPatienceMs * 1000;) {
-      const pid_t answer = waitpid(tid, &status, __WALL | WNOHANG);
-      if (answer == tid) {
-        stopped_ = WIFSTOPPED(status);
-        if (stopped_ && status >> 16 != PTRACE_EVENT_STOP) signal_ = WSTOPSIG(status);
+      info = {};
+      if (waitid(P_PID, static_cast<id_t>(tid), &info, kinds) != 0) return;
+      if (info.si_pid == tid) {
+        stopped_ = info.si_code == CLD_TRAPPED;
+        // Not an event of ptrace's, which has its number above the signal's.
+        if (stopped_ && info.si_status >> 8 == 0) signal_ = info.si_status;
         return;
       }
-      if (answer < 0) return;
       const int pause_us = waited_us < 2000 ? 20 : 1000;
       usleep(static_cast<useconds_t>(pause_us));
       waited_us += pause_us;
@@ -79,6 +86,8 @@ class StoppedThread {
   long signal_ = 0;
   int error_ = 0;
 };
+
+bool is_ours(const Process& process) { return process.status().tracer == getpid(); }
 
 // libunwind's accessors with the objects' files at hand: its own read /proc/PID/maps and map a file
 // at each step to another object, which takes seconds with hundreds of objects and threads.
@@ -278,7 +287,7 @@ std::vector<ThreadStack> read_stacks(const Process& process, const Objects& obje
     stack.tid = tid;
     std::ifstream comm(fmt::format("/proc/{}/task/{}/comm", process.pid(), tid));
     std::getline(comm, stack.name);
-    const StoppedThread thread(tid);
+    const StoppedThread thread(tid, is_ours(process));
     if (thread.error() == EPERM) {
       // So the kernel answers for a thread that is just ending, too.
       ProcessStatus status;
@@ -302,7 +311,7 @@ void sample_stack(const Process& process, const Objects& objects, pid_t tid, siz
   for (bool go_on = true; go_on;) {
     std::vector<Frame> frames;
     {
-      const StoppedThread thread(tid);
+      const StoppedThread thread(tid, is_ours(process));
       if (!thread.stopped()) return;
       frames = unwinder.walk(tid, max_frames);
     }

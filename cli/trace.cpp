@@ -66,7 +66,7 @@ class Signals {
   _exit(exec_status(errno));
 }
 
-// Waits for a stopped thread's id; 0 when nothing is left.
+// Waits for a stopped thread's id; 0 when nothing is left, -1 when the time is over.
 pid_t wait_for_stop(int* status, Clock::time_point deadline) {
   for (;;) {
     const pid_t tid = waitpid(-1, status, __WALL);
@@ -76,18 +76,35 @@ pid_t wait_for_stop(int* status, Clock::time_point deadline) {
   }
 }
 
-// Ends all that is traced, which is all that was started. A process that was killed stops once
-// more, at its exit.
+// A killed process ends in milliseconds, unless the kernel holds it (a dead network disk).
+constexpr auto kEndPatience = std::chrono::seconds(5);
+
+// Ends all that is traced, which is all that was started. Each thread of a killed process stops
+// once more, at its exit, and one that has stopped there is woken by no signal: it is to be let go
+// on. At the end of the patience the rest is left to the kernel, which ends it when this process
+// ends (PTRACE_O_EXITKILL).
 void end_all(const std::set<pid_t>& threads) {
-  for (const pid_t tid : threads) kill(tid, SIGKILL);
-  for (;;) {
-    int status = 0;
-    const pid_t tid = waitpid(-1, &status, __WALL);
-    if (tid < 0 && errno != EINTR) return;
-    if (tid < 0 || !WIFSTOPPED(status)) continue;
+  for (const pid_t tid : threads) {
     kill(tid, SIGKILL);
     ptrace(PTRACE_CONT, tid, nullptr, nullptr);
   }
+  const auto deadline = Clock::now() + kEndPatience;
+  for (;;) {
+    int status = 0;
+    const pid_t tid = waitpid(-1, &status, __WALL | WNOHANG);
+    if (tid < 0 && errno != EINTR) return;
+    if (tid > 0 && WIFSTOPPED(status)) {
+      kill(tid, SIGKILL);
+      ptrace(PTRACE_CONT, tid, nullptr, nullptr);
+    }
+    if (tid > 0) continue;
+    if (Clock::now() > deadline) break;
+    usleep(1000);
+  }
+  fmt::print(stderr,
+             "forksafe: a process of the command does not end {} s after it was killed: it is left "
+             "to the kernel\n",
+             kEndPatience.count());
 }
 
 }  // namespace
@@ -151,6 +168,13 @@ Traced trace(const std::vector<std::string>& command, double timeout_seconds,
         if (read_status(tid, &of_thread) && of_thread.group_leader == tid) {
           go_on = look(tid, Moment::kExit);
         }
+        break;
+      }
+      case PTRACE_EVENT_EXEC: {
+        // A thread that is not the first takes the first one's id. Its own may be another's soon.
+        unsigned long former = 0;
+        ptrace(PTRACE_GETEVENTMSG, tid, nullptr, &former);
+        if (static_cast<pid_t>(former) != tid) threads.erase(static_cast<pid_t>(former));
         break;
       }
       default: break;

@@ -26,7 +26,9 @@ struct Traced {
 /// Starts `command`, its standard output going to our standard error, and calls `look` at each
 /// moment of each of its processes, which is stopped then. Where `look` answers false, and after
 /// `timeout_seconds` (0: never), the command and all its processes are killed. They are too when
-/// this process ends. SIGINT and SIGQUIT from the terminal are the command's alone. Throws Error
+/// this process ends; one that the kernel does not let end is waited for no longer than 5 seconds,
+/// and told of on standard error. Without a timeout the wait for the command itself has no other
+/// bound than its end. SIGINT and SIGQUIT from the terminal are the command's alone. Throws Error
 /// when it can't be started (126, 127) or traced.
 Traced trace(const std::vector<std::string>& command, double timeout_seconds,
              const std::function<bool(pid_t pid, Moment moment)>& look);

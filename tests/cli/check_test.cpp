@@ -226,6 +226,31 @@ TEST_CASE("check: a command that hangs in its own fork", "[check hang]") {
   WARN("it never hung before the first fork");
 }
 
+// The look at an ending process met threads that were on their way into their last stop, took that
+// stop for its own, and nobody let them go on: 1 time in 10 with one thread.
+TEST_CASE("check: a program that ends with many threads, again and again", "[check threads end]") {
+  for (int i = 0; i < 20; ++i) {
+    const Verdict verdict =
+        check({"--no-proof", "--timeout", "5"}, specimen({"threads-end", "32"}));
+    INFO(i << ": " << verdict.json.dump(1));
+    REQUIRE(contains(verdict.json["situation"], "At its end, without a fork, it had "));
+  }
+}
+
+TEST_CASE("check: after a look at a fork, all threads go on", "[check goes on]") {
+  const Verdict verdict = check({"--timeout", "10"}, specimen({"fork-beside"}));
+  INFO(verdict.answer.describe());
+  CHECK(contains(verdict.answer.errors, "the thread went on\n"));
+  CHECK(contains(verdict.json["situation"], "At its first fork it had 2 threads."));
+}
+
+// The first thread's end, at which the process is looked at, is what the exec waits for.
+TEST_CASE("check: a thread that is not the first becomes another program", "[check exec]") {
+  const Verdict verdict = check({"--timeout", "10"}, specimen({"thread-execs"}));
+  INFO(verdict.json.dump(1));
+  CHECK(verdict.json["situation"] == "At its end, without a fork, it had 2 threads.");
+}
+
 TEST_CASE("check: what can't be told is status 2", "[check refused]") {
   check_refused(ask({"check", "--no-proof", "99999999"}), "99999999");
   check_refused(ask({"check", "--no-proof", "2147483647"}), "there is none with this id");

@@ -348,6 +348,40 @@ void counted() {
   _exit(0);
 }
 
+// fork-beside: a thread works, the main thread forks, and then waits until that thread has gone on.
+void fork_beside() {
+  static std::atomic<long> rounds{0};
+  std::thread([] {
+    for_ever([] {
+      ++rounds;
+      usleep(1000);
+    });
+  }).detach();
+  while (rounds == 0) usleep(1000);
+  const pid_t child = fork();
+  if (child == 0) _exit(0);
+  int status = 0;
+  waitpid(child, &status, 0);
+  const long by_then = rounds;
+  while (rounds < by_then + 100) usleep(1000);
+  say("the thread went on");
+}
+
+// threads-end N: ends with N threads that sleep.
+void threads_end() {
+  for (int i = 0; i < argument(0, 16); ++i) std::thread([] { stay(); }).detach();
+  _exit(0);
+}
+
+// thread-execs: a thread that is not the first becomes sleep(1).
+void thread_execs() {
+  std::thread([] {
+    execlp("sleep", "sleep", "0.1", nullptr);
+    fail("no sleep");
+  }).detach();
+  stay();
+}
+
 // ---- what can't be looked at
 
 void zombie() {
@@ -392,6 +426,9 @@ int main(int argc, char** argv) {
       {"unstarted", unstarted},
       {"fork-loop", fork_loop},
       {"counted", counted},
+      {"fork-beside", fork_beside},
+      {"threads-end", threads_end},
+      {"thread-execs", thread_execs},
       {"zombie", zombie},
       {"with-thread", with_thread},
       {"traced", traced},
