@@ -12,6 +12,7 @@
 
 #include "error.h"
 #include "library.h"
+#include "objects.h"
 #include "options.h"
 #include "target.h"
 
@@ -83,13 +84,53 @@ void check_log(const std::string& path) {
   }
 }
 
+std::string environment_of(const char* name) {
+  const char* value = getenv(name);
+  return value != nullptr ? value : "";
+}
+
+// AddressSanitizer's runtime: GCC's and Clang's.
+bool names_asan(const std::string& text) {
+  return text.find("libasan.so") != std::string::npos ||
+         text.find("libclang_rt.asan") != std::string::npos;
+}
+
+// Whether the program behind a command is linked to AddressSanitizer's runtime.
+bool needs_asan(const std::string& command) {
+  std::string program;
+  try {
+    program = find_program(find_command(command));
+  } catch (const Error&) {
+    return false;  // check_target() tells why, or --force was given
+  }
+  const auto object = Object::open(program, program, 0);
+  bool result = false;
+  if (object == nullptr) return result;
+  object->image().each_needed([&](const char* name) { result = result || names_asan(name); });
+  return result;
+}
+
+// AddressSanitizer's runtime ends a program in which another library comes before it, as ours does.
+// The order only matters for what it intercepts, and nothing of that is ours. So it is told not to
+// look. In front of our library in LD_PRELOAD it would get into all programs that this one starts,
+// and find leaks in them.
+std::optional<std::string> asan_options(const std::string& command, const std::string& preload) {
+  const std::string options = environment_of("ASAN_OPTIONS");
+  static const std::string kOption = "verify_asan_link_order";
+  if (options.find(kOption) != std::string::npos) return std::nullopt;
+  if (!names_asan(preload) && !needs_asan(command)) return std::nullopt;
+  return kOption + "=0" + (options.empty() ? "" : ":" + options);
+}
+
 }  // namespace
 
 std::vector<std::string> environment_changes(const RunOptions& options,
                                              const std::string& library) {
-  const char* preload = getenv("LD_PRELOAD");
-  std::vector<std::string> changes = {"LD_PRELOAD=" +
-                                      edit_preload(preload != nullptr ? preload : "", library)};
+  const std::string preload = environment_of("LD_PRELOAD");
+  std::vector<std::string> changes = {"LD_PRELOAD=" + edit_preload(preload, library)};
+  if (const auto asan = asan_options(options.command[0], preload)) {
+    changes.push_back("ASAN_OPTIONS=" + *asan);
+  }
   if (options.off) changes.push_back("FORKSAFE=0");
   for (const Setting& setting : kSettings) {
     const std::optional<std::string>& given = options.*setting.value;

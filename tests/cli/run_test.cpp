@@ -770,6 +770,53 @@ TEST_CASE("words are quoted for a shell where they must be", "[preload]") {
   CHECK(cli::shell_quote("/a/b-c_d.e") == "/a/b-c_d.e");
 }
 
+// ---- sanitizers
+
+namespace {
+
+std::string asan_program() {
+#ifdef ASAN_PROGRAM
+  return ASAN_PROGRAM;
+#else
+  skip("the compiler has no AddressSanitizer");
+#endif
+}
+
+}  // namespace
+
+TEST_CASE("a program with AddressSanitizer starts, and finds what it is to find", "[sanitizer]") {
+  const std::string show = "echo $ASAN_OPTIONS; " + std::string(kIsMapped);
+  const Environment none = {{"ASAN_OPTIONS", ""}};  // meson's test sets some
+  check_output(run_forksafe({asan_program(), show}, none),
+               "child 0\nverify_asan_link_order=0\nmapped\n");
+  check_output(run_forksafe({asan_program(), show}, {{"ASAN_OPTIONS", "exitcode=7"}}),
+               "child 0\nverify_asan_link_order=0:exitcode=7\nmapped\n");
+  const Outcome found =
+      run_forksafe({asan_program(), "true", "overflow"}, {{"ASAN_OPTIONS", "exitcode=7"}});
+  INFO(found.describe());
+  CHECK(ended(found, 7));
+  CHECK(contains(found.output, "heap-buffer-overflow"));
+  // What it starts has no runtime of AddressSanitizer.
+  check_output(run_forksafe({asan_program(), "! grep -q libasan /proc/self/maps"}, none),
+               "child 0\n");
+}
+
+TEST_CASE("only who has AddressSanitizer gets its option, and not against the user",
+          "[sanitizer]") {
+  const auto dry = [](const std::string& program, const Environment& environment) {
+    const Outcome outcome = run_forksafe({"--dry-run", program}, environment);
+    INFO(outcome.describe());
+    CHECK(outcome.succeeded());
+    return outcome.output;
+  };
+  const std::string option = "\nASAN_OPTIONS=verify_asan_link_order=0\n";
+  CHECK(contains(dry(asan_program(), {{"ASAN_OPTIONS", ""}}), option));
+  CHECK_FALSE(contains(dry("true", {}), "ASAN_OPTIONS"));
+  CHECK(contains(dry("true", {{"ASAN_OPTIONS", ""}, {"LD_PRELOAD", "libasan.so.8"}}), option));
+  CHECK_FALSE(contains(dry(asan_program(), {{"ASAN_OPTIONS", "verify_asan_link_order=1"}}),
+                       "ASAN_OPTIONS"));
+}
+
 // ---- programs that people run
 
 TEST_CASE("bash", "[bash]") {
