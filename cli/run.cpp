@@ -132,6 +132,12 @@ std::vector<std::string> environment_changes(const RunOptions& options,
     changes.push_back("ASAN_OPTIONS=" + *asan);
   }
   if (options.off) changes.push_back("FORKSAFE=0");
+  // LLVM's and Intel's OpenMP care for fork by themselves, and the library leaves them alone. But
+  // scikit-learn switches that care off, unless the variable is set.
+  const bool is_off = options.off || environment_of("FORKSAFE") == "0";
+  if (!is_off && getenv("KMP_INIT_AT_FORK") == nullptr) {
+    changes.emplace_back("KMP_INIT_AT_FORK=TRUE");
+  }
   for (const Setting& setting : kSettings) {
     const std::optional<std::string>& given = options.*setting.value;
     if (!given) continue;

@@ -71,11 +71,13 @@ struct Expected {
   std::string code;
   std::string place;  ///< the function; empty: any
   std::string text;   ///< a part of the sentence
+  /// In front of the command line.
+  std::string cure = "run the parent under forksafe:  forksafe";
 };
 
 /// Fails unless the specimen's child gets stuck as expected, and is described so.
 Verdict check_stuck(const Command& command, const Expected& expected) {
-  std::string line = "forksafe";
+  std::string line = expected.cure;
   for (const std::string& word : command.arguments) line += " " + (word.empty() ? "''" : word);
   INFO(line);
   Background background(command);
@@ -99,7 +101,7 @@ Verdict check_stuck(const Command& command, const Expected& expected) {
   CHECK(verdict.process["thread"] == child);
   CHECK(fs::exists(verdict.at("library")));
   CHECK(verdict.process["guarded"] == false);
-  CHECK(verdict.at("cure") == "run the parent under forksafe:  " + line);
+  CHECK(verdict.at("cure") == line);
   return verdict;
 }
 
@@ -255,9 +257,45 @@ TEST_CASE("GNU OpenMP: teams, critical sections, locks; LLVM's", "[diagnose open
   }
   Command other = omp_specimen("bare-team");
   other.environment["LD_PRELOAD"] = llvm;
-  const Verdict verdict =
-      check_stuck(other, {"llvm-openmp-team", "", "for 2 team mates that exist only in its"});
+  Background background(other);
+  const Verdict verdict = diagnose_when_stuck(background.ready());
+  INFO(verdict.process.dump(1));
+  CHECK(verdict.at("code") == "llvm-openmp-team");
+  CHECK(contains(verdict.at("text"), "for 2 team mates that exist only in its"));
   CHECK(contains(verdict.at("place"), "(libomp.so.5)"));
+  CHECK(verdict.at("cure").rfind("forksafe has none: this runtime cares for fork by itself", 0) ==
+        0);
+}
+
+// What forksafe can do is in the environment: it never says that this is a defect of its own.
+TEST_CASE("Intel's OpenMP with its own care for fork off", "[diagnose intel]") {
+  Command command = omp_specimen("kmp-team");
+  const std::string intel = in_wheels("intel-openmp/intel_openmp*.data/data/lib/libiomp5.so");
+  command.environment["LD_PRELOAD"] = intel;
+  const std::string off = "own care for fork is off: KMP_INIT_AT_FORK is FALSE.";
+  const std::string cure =
+      "KMP_INIT_AT_FORK=TRUE in the environment, which forksafe COMMAND sets:  ";
+  check_stuck(command, {"llvm-openmp-team", "", off, cure + "forksafe"});
+  // Set by the user, it is kept by forksafe.
+  command.environment["KMP_INIT_AT_FORK"] = "FALSE";
+  check_stuck(command, {"llvm-openmp-team", "", off, cure + "KMP_INIT_AT_FORK=TRUE forksafe"});
+  command.environment.erase("KMP_INIT_AT_FORK");
+
+  command.environment["LD_PRELOAD"] = forksafe_library() + ":" + intel;
+  Background background(command);
+  const Verdict guarded = diagnose_when_stuck(background.ready());
+  INFO(guarded.process.dump(1));
+  CHECK(guarded.process["guarded"] == true);
+  CHECK(contains(guarded.at("text"), off));
+  CHECK(guarded.at("cure") ==
+        cure + "forksafe " + command.arguments[0] + " " + command.arguments[1]);
+
+  // Cured, the child computes and ends.
+  command.arguments.insert(command.arguments.begin(), forksafe_command());
+  command.environment["LD_PRELOAD"] = intel;
+  Background cured(command);
+  CHECK(WEXITSTATUS(cured.wait(30)) == 3);
+  CHECK(contains(cured.output(), "the child ended with 0\n"));
 }
 
 TEST_CASE("the cure is quoted for a shell", "[diagnose openmp]") {

@@ -289,7 +289,7 @@ TEST_CASE("a relative log is where it was typed", "[options]") {
                fs::canonical(folder.path()).string() + "/my.log\n");
 }
 
-TEST_CASE("without options nothing but LD_PRELOAD is set", "[options]") {
+TEST_CASE("switched off, nothing but LD_PRELOAD is set", "[options]") {
   const auto sorted = [](const Outcome& outcome) {
     std::vector<std::string> lines = lines_of(outcome.output);
     std::sort(lines.begin(), lines.end());
@@ -301,6 +301,27 @@ TEST_CASE("without options nothing but LD_PRELOAD is set", "[options]") {
   expected.push_back("LD_PRELOAD=" + forksafe_library());
   std::sort(expected.begin(), expected.end());
   CHECK(sorted(run_forksafe({"env"}, before)) == expected);
+}
+
+// scikit-learn sets FALSE unless it is set, and then children hang in MKL.
+TEST_CASE("LLVM's and Intel's OpenMP keep their own care for fork", "[options]") {
+  const auto dry = [](std::vector<std::string> words, const Environment& environment) {
+    words.insert(words.begin(), "--dry-run");
+    words.emplace_back("true");
+    const Outcome outcome = run_forksafe(words, environment);
+    INFO(outcome.describe());
+    CHECK(outcome.succeeded());
+    return contains(outcome.output, "\nKMP_INIT_AT_FORK=TRUE\n");
+  };
+  CHECK(dry({}, {}));
+  CHECK_FALSE(dry({"--off"}, {}));
+  CHECK_FALSE(dry({}, {{"FORKSAFE", "0"}}));
+  const std::vector<std::string> print = {"sh", "-c", "echo ${KMP_INIT_AT_FORK-unset}"};
+  check_output(run_forksafe(print), "TRUE\n");
+  for (const char* value : {"FALSE", "1", ""}) {
+    CHECK_FALSE(dry({}, {{"KMP_INIT_AT_FORK", value}}));
+    check_output(run_forksafe(print, {{"KMP_INIT_AT_FORK", value}}), std::string(value) + "\n");
+  }
 }
 
 TEST_CASE("a bad value names the option and what it takes, and nothing runs", "[options]") {

@@ -8,6 +8,7 @@
 
 #include <atomic>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <thread>
 
@@ -29,6 +30,7 @@ template <typename Work>
   int status = 0;
   waitpid(child, &status, 0);
   printf("the child ended with %d\n", status);
+  fflush(stdout);
   _exit(3);
 }
 
@@ -63,6 +65,12 @@ void team() {
 void bare_team() {
   region(3);
   with_child(bare_fork, [] { region(3); });
+}
+
+// As scikit-learn does when it is imported: Intel's and LLVM's handlers are switched off.
+void kmp_team() {
+  setenv("KMP_INIT_AT_FORK", "FALSE", 0);
+  team();
 }
 
 // Another thread is inside the critical section.
@@ -104,9 +112,9 @@ constexpr struct {
   const char* name;
   void (*enter)();
 } kSituations[] = {
-    {"team", team},         {"bare-team", bare_team},  {"critical", critical},
-    {"lock", lock},         {"regions-1", regions<1>}, {"regions-2", regions<2>},
-    {"sections", sections},
+    {"kmp-team", kmp_team},    {"team", team},         {"bare-team", bare_team},
+    {"critical", critical},    {"lock", lock},         {"regions-1", regions<1>},
+    {"regions-2", regions<2>}, {"sections", sections},
 };
 
 }  // namespace
