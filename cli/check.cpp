@@ -43,7 +43,9 @@ struct RuntimeAnswers {
 };
 
 // The library that a program calls to compute: for MKL not the core, which is what is recognised.
+// Null for what can't be loaded by itself.
 const Object* callable(const ThreadRuntime& runtime, const Objects& objects) {
+  if (runtime.linked_in) return nullptr;
   if (runtime.kind != Kind::kMkl) return runtime.object;
   for (const auto& object : objects) {
     if (object->name().rfind("libmkl_", 0) == 0 && object->defines("dgemm_")) return object.get();
@@ -189,6 +191,7 @@ int report(const CheckOptions& options, const Subject& subject) {
   bool safe = true;
   bool safe_guarded = true;
   bool guarded = true;
+  std::string incurable;  // the object that has GNU OpenMP linked in
   for (const ThreadRuntime& runtime : look.runtimes) {
     all.push_back(answer(runtime, look.objects, prove_it));
     const RuntimeAnswers& a = all.back();
@@ -196,6 +199,9 @@ int report(const CheckOptions& options, const Subject& subject) {
     safe = safe && by_itself;
     safe_guarded = safe_guarded && a.idle_guarded.safe() && a.in_flight_guarded.safe();
     guarded = guarded && (by_itself || runtime.guarded);
+    if (!by_itself && runtime.kind == Kind::kGnuOpenMp && runtime.linked_in) {
+      incurable = runtime.object->name();
+    }
   }
   const bool safe_now = safe || (guarded && safe_guarded);
 
@@ -206,11 +212,17 @@ int report(const CheckOptions& options, const Subject& subject) {
     verdict = "fork is safe here";
   } else if (safe_now) {
     verdict = "fork is safe here, under forksafe";
+  } else if (!incurable.empty()) {
+    verdict = fmt::format(
+        "fork is not safe here, and forksafe can't cure it: GNU OpenMP is linked into {}: link "
+        "that "
+        "to libgomp.so instead",
+        incurable);
   } else {
     verdict = guarded ? "fork is not safe here, even under forksafe" : "fork is not safe here";
   }
   std::string cure;
-  if (!safe_now && !guarded) {
+  if (!safe_now && !guarded && incurable.empty()) {
     cure = "forksafe " + shell_line(look.process.arguments());
   }
 

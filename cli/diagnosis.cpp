@@ -28,9 +28,10 @@ bool starts_with(const std::string& text, const char* prefix) {
   return text.compare(0, strlen(prefix), prefix) == 0;
 }
 
-const ThreadRuntime* runtime_of(const Look& look, const Object* object) {
+const ThreadRuntime* runtime_of(const Look& look, const Frame& frame) {
+  const Object* object = frame.object;
   for (const ThreadRuntime& r : look.runtimes) {
-    if (r.object == object) return &r;
+    if (r.object == object && has_function(r, frame.function)) return &r;
     // MKL's layers are objects of their own, and so is what it computes with.
     if (r.kind == Kind::kMkl && object != nullptr &&
         (starts_with(object->name(), "libmkl_") || starts_with(object->name(), "libtbb."))) {
@@ -38,6 +39,14 @@ const ThreadRuntime* runtime_of(const Look& look, const Object* object) {
     }
   }
   return nullptr;
+}
+
+bool is_worker(const Look& look, const ThreadStack& stack) {
+  for (auto frame = stack.frames.rbegin(); frame != stack.frames.rend(); ++frame) {
+    if (frame->object == nullptr || is_c_library(*frame->object)) continue;
+    return runtime_of(look, *frame) != nullptr;
+  }
+  return false;
 }
 
 // A stripped object gives a static function no name, GCC's clones get a suffix.
@@ -65,13 +74,13 @@ std::optional<Wait> find_wait(const Look& look, const ThreadStack& stack) {
     wait.system_call = frame.function;
   }
   if (i == stack.frames.size()) return std::nullopt;
-  wait.runtime = runtime_of(look, stack.frames[i].object);
+  wait.runtime = runtime_of(look, stack.frames[i]);
   if (wait.runtime == nullptr) return std::nullopt;
   wait.object = stack.frames[i].object->name();
   bool in_first_run = true;
   for (; i < stack.frames.size(); ++i) {
     const Frame& frame = stack.frames[i];
-    const ThreadRuntime* runtime = runtime_of(look, frame.object);
+    const ThreadRuntime* runtime = runtime_of(look, frame);
     if (runtime == nullptr) break;
     const std::string name = plain_name(frame.function);
     if (runtime != wait.called) wait.entry.clear();
@@ -99,8 +108,7 @@ std::optional<Wait> find_wait(const Look& look, const ThreadStack& stack) {
     if (frame.object == nullptr || !is_c_library(*frame.object)) break;
     if (contains(frame.function, "fork")) wait.in_fork = true;
   }
-  wait.is_worker = stack.tid != look.process.pid() && started_in(stack) != nullptr &&
-                   runtime_of(look, started_in(stack)) != nullptr;
+  wait.is_worker = stack.tid != look.process.pid() && is_worker(look, stack);
   return wait;
 }
 
@@ -180,7 +188,7 @@ bool spins(const Look& look, const Wait& wait) {
     const auto frame = std::find_if(frames.begin(), frames.end(), [&](const Frame& f) {
       return f.object == nullptr || !(is_c_library(*f.object) || (&f == innermost && is_in_plt(f)));
     });
-    stays = frame != frames.end() && runtime_of(look, frame->object) == wait.runtime &&
+    stays = frame != frames.end() && runtime_of(look, *frame) == wait.runtime &&
             !is_behind_system_call(*frame);
     if (!stays) return false;
     lowest = std::min(lowest, frame->address);
@@ -219,7 +227,7 @@ struct Case {
   }
   bool any_worker_awake() const {
     return std::any_of(look.stacks.begin(), look.stacks.end(), [this](const ThreadStack& stack) {
-      return stack.tid != look.process.pid() && started_in(stack) == wait.runtime->object &&
+      return stack.tid != look.process.pid() && is_worker_of(*wait.runtime, stack) &&
              !slept(stack.tid);
     });
   }
@@ -238,10 +246,12 @@ struct Case {
   bool alone() const {
     for (const ThreadStack& stack : look.stacks) {
       if (stack.tid == wait.tid) continue;
-      const Object* start = started_in(stack);
-      if (start == wait.runtime->object || start == nullptr) continue;
+      if (started_in(stack) == nullptr) continue;
+      if (stack.tid != look.process.pid() && is_worker_of(*wait.runtime, stack)) continue;
       for (const Frame& frame : stack.frames) {
-        if (frame.object == wait.runtime->object) return false;
+        if (frame.object == wait.runtime->object && has_function(*wait.runtime, frame.function)) {
+          return false;
+        }
       }
     }
     return true;
@@ -356,7 +366,10 @@ std::string place_of(const Wait& wait) {
   const bool in_region = !wait.runtime->is_openmp() && wait.runtime->openmp != nullptr &&
                          std::count(wait.functions.begin(), wait.functions.end(), "GOMP_parallel");
   if (in_region) return fmt::format("GOMP_parallel ({})", wait.runtime->openmp->name());
-  return wait.function.empty() ? wait.object : fmt::format("{} ({})", wait.function, wait.object);
+  const std::string object = wait.runtime->linked_in
+                                 ? fmt::format("{} in {}", wait.runtime->name(), wait.object)
+                                 : wait.object;
+  return wait.function.empty() ? object : fmt::format("{} ({})", wait.function, object);
 }
 
 std::string where(const Wait& wait) {
@@ -501,6 +514,13 @@ std::string cure_of_llvm_or_intel(const Look& look) {
 
 std::string cure_for(const Look& look, const Wait& wait) {
   if (is_llvm_or_intel(wait)) return cure_of_llvm_or_intel(look);
+  if (wait.runtime->kind == Kind::kGnuOpenMp && wait.runtime->linked_in) {
+    return fmt::format(
+        "forksafe has none for an OpenMP that is linked into {}: link that to libgomp.so instead "
+        "of "
+        "libgomp.a, and run it under forksafe",
+        wait.runtime->object->name());
+  }
   if (wait.runtime->threading == Threading::kTbb) {
     return "forksafe has none for TBB: choose another layer with MKL_THREADING_LAYER=INTEL or GNU, "
            "and run that under forksafe";

@@ -213,6 +213,20 @@ const void* Object::constant(uintptr_t address, size_t size) const {
   return nullptr;
 }
 
+size_t Object::tls_size() const {
+  for (const ElfW(Phdr) & p : headers_) {
+    if (p.p_type == PT_TLS) return p.p_memsz;
+  }
+  return 0;
+}
+
+size_t Object::tls_image_size() const {
+  for (const ElfW(Phdr) & p : headers_) {
+    if (p.p_type == PT_TLS) return p.p_filesz;
+  }
+  return 0;
+}
+
 Range Object::unwind_table() const {
   for (const ElfW(Phdr) & p : headers_) {
     if (p.p_type == PT_GNU_EH_FRAME) return {base_ + p.p_vaddr, base_ + p.p_vaddr + p.p_memsz};

@@ -53,6 +53,9 @@ class Object {
   std::string highest_version(const std::string& prefix) const;
   /// Our copy of what the process has at `address`, where its file has it read-only; else null.
   const void* constant(uintptr_t address, size_t size) const;
+  /// How large its thread-local storage is (PT_TLS), and how much of that has an initial value.
+  size_t tls_size() const;
+  size_t tls_image_size() const;
   /// Where the process has its .eh_frame_hdr (PT_GNU_EH_FRAME); empty where there is none.
   Range unwind_table() const;
 

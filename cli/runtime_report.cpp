@@ -20,6 +20,7 @@ std::string or_dash(const std::optional<int>& number) {
 
 // The names that threadpoolctl gives: what it looks for at the beginning of a file name.
 std::string prefix_of(const ThreadRuntime& r) {
+  if (r.linked_in) return r.is_openmp() ? "libgomp" : "libopenblas";
   const std::string name = r.object->name();
   for (const char* prefix : {"libopenblas", "libscipy_openblas", "libblas", "libblis", "libmkl_rt",
                              "libmkl_core", "libiomp", "libgomp", "libomp"}) {
@@ -61,7 +62,9 @@ std::string guard_word(const ThreadRuntime& r) {
 std::string describe(const ThreadRuntime& r) {
   std::string text = r.name();
   if (!r.version.empty()) text += " " + r.version;
-  if (r.is_openmp()) return text;
+  if (r.is_openmp()) {
+    return r.linked_in ? fmt::format("{}, linked into {}", text, r.object->name()) : text;
+  }
   switch (r.threading) {
     case Threading::kNone: return text + " without threads";
     case Threading::kOwn: return text + " on its own threads";

@@ -41,6 +41,18 @@ bool is_mkl(const Object& object) {
   return starts_with(object.name(), "libmkl_core.so") && object.defines("mkl_serv_get_version");
 }
 
+// libgomp's thread-local storage has no initial values, and is no larger in any version (GCC 4.9 to
+// 16). The library takes back all of an object's, so it leaves alone an object that has more, and
+// each program.
+constexpr size_t kMostGompTls = 256;
+
+bool is_linked_in(Kind kind, const Object& object, const Objects& objects) {
+  if (&object == objects.program()) return true;
+  return kind == Kind::kGnuOpenMp &&
+         (!object.defines("GOMP_parallel") || object.tls_image_size() != 0 ||
+          object.tls_size() > kMostGompTls);
+}
+
 // LLVM's and Intel's define GOMP_parallel too.
 bool is_kmp(const Object& object) { return object.defines("__kmpc_fork_call"); }
 
@@ -241,6 +253,8 @@ void find_threads(const Process& process, ThreadRuntime* runtime) {
 
 const Fork kSafe = {true, "safe", "parent and children compute on"};
 const Fork kChildHangs = {false, "child hangs", "a child that computes hangs"};
+const Fork kLinkedInHangs = {false, "child hangs",
+                             "a child that computes hangs: a copy that is linked in is left alone"};
 const Fork kMayHang = {false, "may hang", "a child that computes hangs at times"};
 
 // What was measured: tests/scenarios has the cases.
@@ -251,6 +265,7 @@ void find_behaviour(ThreadRuntime* r) {
   switch (r->kind) {
     case Kind::kGnuOpenMp:
       if (!one_thread) r->idle = r->in_flight = kChildHangs;
+      if (!one_thread && r->linked_in) r->idle_guarded = r->in_flight_guarded = kLinkedInHangs;
       return;
     case Kind::kLlvmOpenMp:
     case Kind::kIntelOpenMp: return;  // they have handlers of their own
@@ -314,8 +329,33 @@ bool ThreadRuntime::is_openmp() const {
   return kind == Kind::kGnuOpenMp || kind == Kind::kLlvmOpenMp || kind == Kind::kIntelOpenMp;
 }
 
+// A copy that was linked in and is not exported is named by .symtab alone. Such an object starts
+// threads, has thread-local storage, and calls no other copy: the tables of others, which take
+// milliseconds, are not read.
 bool is_gnu_openmp(const Object& object) {
-  return object.defines("GOMP_parallel") && !is_kmp(object);
+  if (is_kmp(object)) return false;
+  if (object.defines("GOMP_parallel")) return true;
+  return object.tls_size() != 0 && object.image().imports("pthread_create") &&
+         !object.image().imports("GOMP_parallel") && object.address_of("GOMP_parallel") &&
+         !object.address_of("__kmpc_fork_call");
+}
+
+bool has_function(const ThreadRuntime& runtime, const std::string& function) {
+  if (!runtime.linked_in) return true;
+  const auto any_of = [&](std::initializer_list<const char*> prefixes) {
+    return std::any_of(prefixes.begin(), prefixes.end(),
+                       [&](const char* prefix) { return starts_with(function, prefix); });
+  };
+  if (runtime.kind == Kind::kGnuOpenMp) return any_of({"GOMP_", "gomp_", "omp_"});
+  return any_of({"blas_", "exec_blas", "goto_", "inner_", "openblas_"});
+}
+
+bool is_worker_of(const ThreadRuntime& runtime, const ThreadStack& stack) {
+  for (auto frame = stack.frames.rbegin(); frame != stack.frames.rend(); ++frame) {
+    if (frame->object == nullptr || is_c_library(*frame->object)) continue;
+    return frame->object == runtime.object && has_function(runtime, frame->function);
+  }
+  return false;
 }
 
 bool is_c_library(const Object& object) {
@@ -364,9 +404,11 @@ std::vector<ThreadRuntime> find_thread_runtimes(const Process& process, const Ob
       ThreadRuntime runtime;
       runtime.object = object.get();
       runtime.kind = recogniser.kind;
+      runtime.linked_in = is_linked_in(runtime.kind, *object, objects);
       if (runtime.is_openmp()) openmps.push_back(object.get());
       result.push_back(runtime);
-      break;
+      // What is linked in may have another one beside it.
+      if (!runtime.linked_in) break;
     }
   }
 
@@ -403,20 +445,21 @@ std::vector<ThreadRuntime> find_thread_runtimes(const Process& process, const Ob
     if (!stacks.empty() && (r.is_openmp() || r.threading == Threading::kOwn)) {
       r.workers = static_cast<int>(
           std::count_if(stacks.begin(), stacks.end(), [&](const ThreadStack& stack) {
-            return stack.tid != process.pid() && started_in(stack) == r.object;
+            return stack.tid != process.pid() && is_worker_of(r, stack);
           }));
     }
-    r.linked = links.how(r.object);
+    r.linked = r.linked_in ? "static" : links.how(r.object);
     r.needed_by = links.needed_by(r.object);
     find_behaviour(&r);
 
     // What is looked for at each fork, and MKL, which hangs in nothing but its OpenMP. OpenBLAS is
     // adopted when it is loaded.
     r.guarded =
-        guarded && (r.kind == Kind::kGnuOpenMp || r.kind == Kind::kBlis ||
+        guarded && ((r.kind == Kind::kGnuOpenMp && !r.linked_in) || r.kind == Kind::kBlis ||
                     (r.kind == Kind::kMkl && r.openmp != nullptr && is_gnu_openmp(*r.openmp)));
     for (const State::Module& module : state.modules) {
       if (!guarded || module.base != r.object->base()) continue;
+      if (r.kind == Kind::kGnuOpenMp && r.linked_in) continue;
       r.guarded = true;
       r.one_thread = module.one_thread != 0;
       r.degraded_forks = static_cast<int>(module.degraded_forks);

@@ -28,6 +28,9 @@ struct Fork {
 
 struct ThreadRuntime {
   const Object* object = nullptr;
+  /// It is a part of a program, or of a library that has more in it: linked statically. Then only
+  /// the names of functions tell what of the object is the runtime.
+  bool linked_in = false;
   Kind kind = Kind::kOpenBlas;
   Threading threading = Threading::kOwn;
   /// The OpenMP runtime that it computes with; null where it needs none or none could be found.
@@ -39,7 +42,7 @@ struct ThreadRuntime {
   std::string threads_from;    ///< where that number is from: memory, environment, default
   std::optional<int> workers;  ///< live threads that it has started; none for one on OpenMP
 
-  std::string linked;                  ///< at start, preload or dlopen
+  std::string linked;                  ///< at start, preload, dlopen or static
   std::vector<std::string> needed_by;  ///< names of the objects that are linked to it
 
   // A fork by itself, and under forksafe: with no call in flight, and with some in other threads.
@@ -72,7 +75,14 @@ std::vector<ThreadRuntime> find_thread_runtimes(const Process& process, const Ob
 /// its stack. Null for a stack that could not be read.
 const Object* started_in(const ThreadStack& stack);
 
-/// Whether an object is GNU OpenMP: LLVM's and Intel's define its functions too.
+/// Whether a function of a runtime's object is a part of the runtime.
+bool has_function(const ThreadRuntime& runtime, const std::string& function);
+
+/// Whether the runtime has started this thread. Not asked of a process's main thread.
+bool is_worker_of(const ThreadRuntime& runtime, const ThreadStack& stack);
+
+/// Whether an object has GNU OpenMP in it, by itself or linked in: LLVM's and Intel's define its
+/// functions too.
 bool is_gnu_openmp(const Object& object);
 
 /// Whether an object is a part of the C library: libc itself, libpthread, the dynamic linker.

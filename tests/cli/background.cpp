@@ -162,6 +162,16 @@ Command omp_specimen(const std::string& situation) {
   return command;
 }
 
+Command static_omp_specimen(const std::string& situation, bool exported) {
+  Command command = omp_specimen(situation);
+#ifdef OMP_STATIC
+  command.arguments[0] = exported ? OMP_STATIC_EXPORTED : OMP_STATIC;
+#else
+  skip(exported ? "no static libgomp to export" : "no static libgomp");
+#endif
+  return command;
+}
+
 void check_refused(const Answer& answer, const std::string& part) {
   INFO(answer.describe());
   INFO("in it: " << part);

@@ -61,6 +61,9 @@ Command specimen(const Blas& blas, const std::vector<std::string>& situation);
 /// The specimen without any runtime; and the one that is compiled with OpenMP.
 Command specimen(const std::vector<std::string>& situation);
 Command omp_specimen(const std::string& situation);
+/// The latter with GNU OpenMP linked in, its names exported or not. A skip where there is no
+/// archive.
+Command static_omp_specimen(const std::string& situation, bool exported);
 
 /// Fails unless forksafe ended with status 2, nothing on standard output, and one line of its own
 /// on standard error that has `part`.

@@ -94,6 +94,28 @@ TEST_CASE("check: GNU OpenMP is unsafe, with proof; and safe under forksafe", "[
   CHECK_FALSE(is_running(forksafe_command() + "-probe"));
 }
 
+TEST_CASE("check: GNU OpenMP that is linked in is not safe, and has no cure", "[check linked in]") {
+  for (const bool exported : {false, true}) {
+    const Command command = static_omp_specimen("team", exported);
+    const Verdict verdict = check({}, under_forksafe(command));
+    INFO(verdict.json.dump(1));
+    CHECK(verdict.answer.status == 1);
+    const std::string name = fs::path(command.arguments[0]).filename();
+    CHECK(verdict.json["text"] ==
+          "fork is not safe here, and forksafe can't cure it: GNU OpenMP is linked into " + name +
+              ": link that to libgomp.so instead");
+    CHECK(verdict.json["cure"].is_null());
+    REQUIRE(verdict.json["runtimes"].size() == 1);
+    const Json runtime = verdict.json["runtimes"][0];
+    CHECK(runtime["fork_idle_guarded"]["safe"] == false);
+    CHECK(tried(runtime["fork_idle"]) == "not tried");
+    const Answer text = ask({"check", "--", command.arguments[0], "team"});
+    INFO(text.describe());
+    CHECK(contains(text.output, "GNU OpenMP, linked into " + name + ", "));
+    CHECK_FALSE(contains(text.output, "Run it so"));
+  }
+}
+
 TEST_CASE("check: one thread, and a serial build", "[check serial]") {
   // What it had at its first fork: three threads, whatever the environment says.
   CHECK(check({"--no-proof"}, omp_idle("1")).answer.status == 1);

@@ -267,6 +267,26 @@ TEST_CASE("GNU OpenMP: teams, critical sections, locks; LLVM's", "[diagnose open
         0);
 }
 
+TEST_CASE("GNU OpenMP that is linked into the program", "[diagnose linked in]") {
+  for (const bool exported : {false, true}) {
+    const Command command = static_omp_specimen("team", exported);
+    const std::string name = fs::path(command.arguments[0]).filename();
+    Background background(command);
+    const Verdict verdict = diagnose_when_stuck(background.ready());
+    INFO(verdict.process.dump(1));
+    CHECK(verdict.at("code") == "gnu-openmp-team");
+    CHECK(contains(verdict.at("text"), " (GNU OpenMP in " + name + ")"));
+    CHECK(contains(verdict.at("text"), "for 2 team mates that exist only in its parent."));
+    CHECK(verdict.at("cure") == "forksafe has none for an OpenMP that is linked into " + name +
+                                    ": link that to libgomp.so instead of libgomp.a, and run it "
+                                    "under forksafe");
+    // The parent waits in waitpid, called by the program's own code.
+    CHECK(diagnose(background.pid()).process["stuck"] == false);
+  }
+  check_not_stuck(static_omp_specimen("sections", false), 5);
+  check_not_stuck(static_omp_specimen("regions-1", false), 5);
+}
+
 // What forksafe can do is in the environment: it never says that this is a defect of its own.
 TEST_CASE("Intel's OpenMP with its own care for fork off", "[diagnose intel]") {
   Command command = omp_specimen("kmp-team");

@@ -246,6 +246,30 @@ TEST_CASE("list: at start, dlopen, preload", "[list linked]") {
   CHECK(linked(python) == "dlopen");
 }
 
+TEST_CASE("list: GNU OpenMP that is linked in", "[list linked in]") {
+  for (const bool exported : {false, true}) {
+    for (const bool guard : {false, true}) {
+      Command command = static_omp_specimen("team", exported);
+      if (guard) command = with_library(command);
+      const std::string program = static_omp_specimen("team", exported).arguments[0];
+      Background background(command);
+      background.ready();
+      const Json runtimes = list(background.pid());
+      INFO(runtimes.dump(1));
+      REQUIRE(runtimes.size() == 1);
+      CHECK(runtimes[0]["prefix"] == "libgomp");
+      CHECK(runtimes[0]["filepath"] == program);
+      CHECK(runtimes[0]["linked"] == "static");
+      CHECK(runtimes[0]["workers"] == 2);
+      CHECK(runtimes[0]["guarded"] == false);
+      CHECK(runtimes[0]["fork_idle"]["safe"] == false);
+      const Answer text = ask({"list", std::to_string(background.pid())});
+      const std::string name = program.substr(program.rfind('/') + 1);
+      CHECK(contains(text.output, "\nGNU OpenMP, linked into " + name + "  "));
+    }
+  }
+}
+
 // ---- guarded
 
 TEST_CASE("list: guarded under forksafe, and not under FORKSAFE=0", "[list guarded]") {
