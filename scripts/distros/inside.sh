@@ -37,7 +37,7 @@ case $1 in
     cp "$here/libforksafe.so" "$under_test"
     status=0
     meson test -C "$here/build" --no-rebuild --print-errorlogs --timeout-multiplier 3 \
-      --suite unit --suite cli --suite scenario || status=$?
+      --suite unit --suite cli --suite scenario --suite harm || status=$?
     cmp "$here/libforksafe.so" "$under_test"
     : >"$here/ended"
     exit $status

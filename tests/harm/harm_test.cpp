@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: Apache-2.0
+// What works without the library works with it: each program of programs/ is run without the
+// library, then with it in every setting that the case names. It must succeed and print the same.
+//
+// FORKSAFE_TEST_TIMES=N: N times as many forks.
+#define CATCH_CONFIG_MAIN
+#include <unistd.h>
+
+#include <catch2/catch.hpp>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+
+#include "process.h"
+
+using namespace forksafe_test;
+
+namespace {
+
+constexpr int kSkipped = 77;
+
+using Variables = std::map<std::string, std::string>;
+
+std::string from_environment(const char* variable, const char* fallback) {
+  const char* value = getenv(variable);
+  if (value != nullptr) return value;
+  REQUIRE(fallback != nullptr);
+  return fallback;
+}
+
+std::string library() { return from_environment("FORKSAFE_LIB", nullptr); }
+std::string programs() { return from_environment("FORKSAFE_TEST_PROGRAMS", nullptr); }
+
+// A folder that is removed with what is in it.
+class Folder {
+ public:
+  Folder() {
+    char name[] = "/tmp/forksafe-harm-XXXXXX";
+    REQUIRE(mkdtemp(name) != nullptr);
+    path_ = name;
+  }
+  ~Folder() { std::filesystem::remove_all(path_); }
+  Folder(const Folder&) = delete;
+  Folder& operator=(const Folder&) = delete;
+
+  const std::string& path() const { return path_; }
+  std::vector<std::string> files() const {
+    std::vector<std::string> names;
+    for (const auto& entry : std::filesystem::directory_iterator(path_)) {
+      names.push_back(entry.path().filename());
+    }
+    return names;
+  }
+
+ private:
+  std::string path_;
+};
+
+Command harm_program(const std::string& name, const std::vector<std::string>& arguments) {
+  const std::string times = from_environment("FORKSAFE_TEST_TIMES", "1");
+  Command command;
+  command.arguments = {programs() + "/" + name, "--times=" + times};
+  command.arguments.insert(command.arguments.begin() + 1, arguments.begin(), arguments.end());
+  // The programs end themselves, and say so.
+  command.total_seconds = 90 * std::stod(times);
+  command.quiet_seconds = command.total_seconds + 1;
+  return command;
+}
+
+std::string shown(const Command& command) {
+  std::string text;
+  for (const auto& [name, value] : command.environment) text += name + "=" + value + " ";
+  for (const std::string& argument : command.arguments) text += argument + " ";
+  return text;
+}
+
+Outcome run_shown(const Command& command) {
+  const Outcome outcome = run(command);
+  printf("%s: %s", shown(command).c_str(), outcome.describe().c_str());
+  fflush(stdout);
+  return outcome;
+}
+
+// What the program says when it can't be run here becomes the test's result.
+void skip_if_skipped(const Outcome& outcome) {
+  if (outcome.end != Outcome::End::kExited || outcome.status != kSkipped) return;
+  printf("%s", outcome.output.c_str());
+  fflush(stdout);
+  _exit(kSkipped);
+}
+
+const std::vector<Variables> kDefault = {{}};
+// A log at a path that can be written, and what children ask the tree of processes.
+const std::vector<Variables> kEverySetting = {
+    {}, {{"FORKSAFE_LOG", "/dev/null"}}, {{"FORKSAFE_CHILD_THREADS", "auto"}}};
+
+void expect_no_harm(const std::string& name, const std::vector<std::string>& arguments = {},
+                    const std::vector<Variables>& settings = kDefault) {
+  const Command command = harm_program(name, arguments);
+  const Outcome without = run_shown(command);
+  skip_if_skipped(without);
+  INFO(shown(command) << "without the library: " << without.describe());
+  REQUIRE(without.succeeded());
+  for (const Variables& setting : settings) {
+    Command preloaded = command;
+    preloaded.environment = setting;
+    preloaded.environment["LD_PRELOAD"] = library();
+    const Outcome with = run_shown(preloaded);
+    INFO(shown(preloaded) << with.describe());
+    CHECK(with.succeeded());
+    CHECK(with.output == without.output);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("a timer's handler forks while the program forks") {
+  for (const char* timer : {"timer", "itimer", "fast"}) {
+    expect_no_harm("fork_in_timer_handler", {timer});
+  }
+}
+
+TEST_CASE("a handler of SIGCHLD respawns workers while the program forks") {
+  expect_no_harm("respawn_in_sigchld");
+}
+
+TEST_CASE("a handler forks inside the unwinder, dl_iterate_phdr or dlopen") {
+  for (const char* where : {"throw", "iterate", "load"}) {
+    expect_no_harm("fork_in_handler_during", {where});
+  }
+}
+
+TEST_CASE("a child forks again beside a thread in dl_iterate_phdr") {
+  for (const char* what : {"fork", "register"}) {
+    expect_no_harm("grandchildren", {std::string("iterate/") + what});
+  }
+}
+
+TEST_CASE("a child forks again beside a thread that throws") {
+  for (const char* what : {"fork", "register"}) {
+    expect_no_harm("grandchildren", {std::string("throw/") + what});
+  }
+}
+
+TEST_CASE("a child forks again beside a thread that loads libraries") {
+  for (const char* what : {"fork", "register"}) {
+    expect_no_harm("grandchildren", {std::string("load/") + what});
+  }
+}
+
+TEST_CASE("a child forks again beside a thread that forks") {
+  for (const char* what : {"fork", "register", "load"}) {
+    expect_no_harm("grandchildren", {std::string("fork/") + what});
+  }
+}
+
+TEST_CASE("a child loads libraries beside a thread that throws") {
+  expect_no_harm("grandchildren", {"throw/load"});
+}
+
+TEST_CASE("a thread loads a library that registers fork handlers") {
+  expect_no_harm("loader", {"register"});
+  expect_no_harm("loader", {"register", "libgomp.so.1"});
+}
+
+TEST_CASE("a thread loads a library whose constructor forks") {
+  expect_no_harm("loader", {"fork"});
+  expect_no_harm("loader", {"fork", "libgomp.so.1"});
+}
+
+TEST_CASE("no fork waits for a constructor") {
+  expect_no_harm("loader", {"sleep"});
+  expect_no_harm("loader", {"sleep", "libgomp.so.1"});
+}
+
+TEST_CASE("a library that registers fork handlers is loaded 10,000 times") {
+  expect_no_harm("reload");
+}
+
+TEST_CASE("the order of fork handlers") { expect_no_harm("handler_order"); }
+
+TEST_CASE("a fork handler forks") { expect_no_harm("handler_forks", {"alone"}); }
+
+TEST_CASE("a fork handler forks beside another thread") {
+  expect_no_harm("handler_forks", {"threads"});
+}
+
+TEST_CASE("a prepare handler waits for a thread that registers, loads or forks") {
+  for (const char* what : {"register", "load", "fork"}) expect_no_harm("handler_waits", {what});
+}
+
+TEST_CASE("a fork handler needs signals") { expect_no_harm("handler_needs_signal"); }
+
+TEST_CASE("a fork under a recursive lock that a prepare handler takes") {
+  expect_no_harm("recursive_lock");
+}
+
+TEST_CASE("a prepare handler jumps out of fork") {
+  expect_no_harm("jump_out_of_handler", {"alone"});
+}
+
+TEST_CASE("a prepare handler jumps out of fork while others fork") {
+  expect_no_harm("jump_out_of_handler", {"threads"});
+}
+
+TEST_CASE("a thread ends in a prepare handler") {
+  for (const char* how : {"deferred", "asynchronous", "exit"}) {
+    expect_no_harm("thread_ends_in_handler", {how});
+  }
+}
+
+TEST_CASE("fork is no cancellation point") {
+  expect_no_harm("pending_cancellation", {}, kEverySetting);
+  expect_no_harm("pending_cancellation", {"libgomp.so.1"}, kEverySetting);
+}
+
+TEST_CASE("threads that fork are cancelled") {
+  expect_no_harm("cancelled_forkers", {}, kEverySetting);
+}
+
+TEST_CASE("forks at exit and in destructors") { expect_no_harm("fork_at_exit"); }
+
+TEST_CASE("forks before main") { expect_no_harm("fork_in_constructors", {}, kEverySetting); }
+
+TEST_CASE("fork on small stacks") {
+  for (const char* where : {"alternate", "thread"}) {
+    expect_no_harm("fork_on_small_stack", {where}, kEverySetting);
+  }
+}
+
+TEST_CASE("50 threads fork at once") { expect_no_harm("fork_at_once"); }
+
+TEST_CASE("other ways to start a process") { expect_no_harm("other_ways", {"alone"}); }
+
+TEST_CASE("other ways to start a process beside a thread that forks") {
+  expect_no_harm("other_ways", {"threads"});
+}
+
+TEST_CASE("what a program sees of itself") { expect_no_harm("state", {}, kEverySetting); }
+
+TEST_CASE("fork fails at a limit") { expect_no_harm("fork_fails", {"limit"}); }
+
+TEST_CASE("fork fails by a filter of system calls") { expect_no_harm("fork_fails", {"seccomp"}); }
+
+TEST_CASE("another library interposes fork and __register_atfork") {
+  const std::string other = programs() + "/libinterposer.so";
+  Command command = harm_program("interposed", {});
+  command.environment["LD_PRELOAD"] = other;
+  const Outcome without = run_shown(command);
+  INFO("without the library: " << without.describe());
+  REQUIRE(without.succeeded());
+  for (const std::string& preload : {other + ":" + library(), library() + ":" + other}) {
+    command.environment["LD_PRELOAD"] = preload;
+    const Outcome with = run_shown(command);
+    INFO(preload << ": " << with.describe());
+    CHECK(with.succeeded());
+    CHECK(with.output == without.output);
+  }
+}
+
+TEST_CASE("FORKSAFE_LOG means what it meant at the start") {
+  const Folder start;
+  const Folder elsewhere;
+  Command command = harm_program("log_elsewhere", {elsewhere.path()});
+  command.arguments.insert(command.arguments.begin(), {"env", "--chdir=" + start.path()});
+  const Outcome without = run_shown(command);
+  skip_if_skipped(without);
+  REQUIRE(without.succeeded());
+  REQUIRE(start.files().empty());
+  command.environment = {{"FORKSAFE_LOG", "the.log"}, {"LD_PRELOAD", library()}};
+  const Outcome with = run_shown(command);
+  CHECK(with.succeeded());
+  CHECK(with.output == without.output);
+  CHECK(start.files() == std::vector<std::string>{"the.log"});
+  CHECK(elsewhere.files().empty());
+}
+
+TEST_CASE("secure execution") {
+  const Folder folder;
+  Command command;
+  command.arguments = {
+      "unshare",    "--mount",
+      "sh",         from_environment("FORKSAFE_TEST_SCRIPTS", nullptr) + "/secure_execution.sh",
+      library(),    programs() + "/privileged",
+      folder.path()};
+  if (geteuid() != 0) {
+    printf("skipped: to make a program setuid root one must be root\n");
+    fflush(stdout);
+    std::filesystem::remove_all(folder.path());
+    _exit(kSkipped);
+  }
+  const Outcome outcome = run_shown(command);
+  if (outcome.status == kSkipped) std::filesystem::remove_all(folder.path());
+  skip_if_skipped(outcome);
+  INFO(outcome.describe());
+  CHECK(outcome.succeeded());
+}

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+// Another library of LD_PRELOAD: it defines fork and __register_atfork as the library does, counts
+// the calls, and hands them on with RTLD_NEXT (finding 25). See interposed.cpp.
+#include <dlfcn.h>
+#include <unistd.h>
+
+extern "C" {
+
+int interposer_forks = 0;
+int interposer_registrations = 0;
+void* interposer_counts_handler = nullptr;  // of which only these registrations count
+
+pid_t fork() {
+  using Fork = pid_t (*)();
+  static const auto next = reinterpret_cast<Fork>(dlsym(RTLD_NEXT, "fork"));
+  ++interposer_forks;
+  return next();
+}
+
+int __register_atfork(void (*prepare)(), void (*parent)(), void (*child)(), void* dso) {
+  using Register = int (*)(void (*)(), void (*)(), void (*)(), void*);
+  static const auto next = reinterpret_cast<Register>(dlsym(RTLD_NEXT, "__register_atfork"));
+  if (reinterpret_cast<void*>(prepare) == interposer_counts_handler) ++interposer_registrations;
+  return next(prepare, parent, child, dso);
+}
+}

@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+// How plugin.cpp and the program that loads it talk to each other.
+#pragma once
+
+using ForkHandler = void (*)();
+/// The plugin's own pthread_atfork: what it registers goes when the plugin is unloaded.
+using RegisterForkHandlers = int (*)(ForkHandler prepare, ForkHandler parent, ForkHandler child);
+
+// The program defines what the plugin's constructor and destructor do.
+extern "C" {
+void in_plugin_constructor(RegisterForkHandlers register_handlers);
+void in_plugin_destructor();
+}
