@@ -19,33 +19,11 @@ esac
 
 need_packages $build_packages binutils mandoc zsh bash-completion \
   python3 python3-pip python3-numpy python3-threadpoolctl r-base-core libcap2-bin make procps \
-  libopenblas0-pthread libopenblas0-openmp libblis4-pthread libblis4-openmp libomp5-14 \
+  libopenblas0-pthread libopenblas-pthread-dev libopenblas0-openmp \
+  libblis4-pthread libblis4-openmp libomp5-14 \
   libeatmydata1 libjemalloc2
 
 fetch_test_wheels
-
-# fetch_sources PACKAGE: unpacks the upstream part of Debian's source package into
-# BUILD/wild/sources/PACKAGE: some projects' tests are in no other package. Most systems have no lists
-# of sources; those that are fetched here are not theirs.
-fetch_sources() {
-  folder=$build/wild/sources/$1
-  [ -d "$folder" ] && return 0
-  mkdir -p "$folder.part/lists/partial"
-  # shellcheck disable=SC2016 # apt's own variables
-  apt-get indextargets --format 'deb-src $(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' \
-    'Label: Debian' 2>/dev/null | head -n 1 >"$folder.part/sources.list"
-  options="-o Dir::Etc::SourceList=$folder.part/sources.list -o Dir::Etc::SourceParts=/dev/null
-    -o Dir::State::Lists=$folder.part/lists -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache=
-    -o APT::Sandbox::User=root"
-  # shellcheck disable=SC2086
-  (cd "$folder.part" && mkdir unpacked &&
-    apt-get $options update && apt-get $options source --download-only --tar-only "$1" &&
-    tar -C unpacked --strip-components=1 -xf ./*.orig.tar.* &&
-    mv unpacked "$folder") >"$(package_log)" 2>&1
-  fetched=$?
-  rm -rf "$folder.part"
-  return $fetched
-}
 
 # install_wild_packages: what the cases of tests/wild need. Where one of many can't be had, the others
 # are installed one by one: a case whose package is missing is skipped.
@@ -67,7 +45,7 @@ install_wild_packages() {
   done
   # Its tests want extensions of their own; where one can't be built they skip what needs it.
   helpers=$build/wild/sources/python-threadpoolctl/tests/_openmp_test_helper
-  if fetch_sources python-threadpoolctl; then
+  if fetch_sources python-threadpoolctl "$build/wild/sources/python-threadpoolctl"; then
     for extension in inner outer nested_prange_blas; do
       (cd "$helpers" && "$python" "setup_$extension.py" build_ext -i) >"$helpers/$extension.log" 2>&1
     done

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+// A program that has GNU OpenMP in it (libgomp.a) and exports its symbols for plugins (-rdynamic)
+// keeps its thread_local variables in children.
+//
+//   own_thread_locals pool|no-pool
+#include <omp.h>
+
+#include <cstring>
+
+#include "program.h"
+
+namespace {
+
+using namespace harm;
+
+thread_local int answer = 7;
+thread_local int zero_at_start;
+thread_local std::string name;
+int counter;
+#pragma omp threadprivate(counter)
+
+void look(bool with_region) {
+  if (answer != 42 || zero_at_start != 43 || counter != 44 || name.size() != 100) {
+    finish(1, "answer=%d zero_at_start=%d counter=%d name of %zu: not the parent's", answer,
+           zero_at_start, counter, name.size());
+  }
+  if (with_region) {
+    int members = 0;
+#pragma omp parallel num_threads(2) reduction(+ : members)
+    members += 1;
+    if (members != 2) finish(1, "a region of %d threads", members);
+  }
+  _exit(0);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc != 2) finish(2, "usage: own_thread_locals pool|no-pool");
+  limit_processor_time(60);
+  const bool pool = strcmp(argv[1], "pool") == 0;
+  // Brings in what sets the variables of a process, as a program that asks anything does.
+  if (omp_get_max_threads() < 1) finish(2, "omp_get_max_threads");
+  if (pool) {
+#pragma omp parallel num_threads(2)
+    usleep(100);
+  }
+  answer = 42;
+  zero_at_start = 43;
+  counter = 44;
+  name.assign(100, 'x');  // on the heap
+  for (int i = 0; i < 3; ++i) {
+    const pid_t child = fork();
+    // A child of a parent with a pool would hang in a region, with the library or without.
+    if (child == 0) look(!pool);
+    require_success(child, 10, "a child");
+  }
+}
