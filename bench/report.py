@@ -45,6 +45,14 @@ the workers' stacks and in the table by which a call hands out its work, which n
 more threads than cores the wheels' call alone is nearly all of the time: then nothing can make the two
 cheaper. In the child, where the kernel starts the pool's new thread decides: on the core of the thread
 that makes it, it waits for milliseconds, as it does in a child that knows no BLAS."""),
+    "fine_regions": ("Fine-grained OpenMP regions", """Regions of 5 and 15 us under GNU OpenMP, with
+as many threads as processors; the best of a process's rounds, and of those the median. GNU OpenMP
+counts the threads of its teams in one variable of the process (`gomp_managed_threads`). A fork copies
+the count, and a child's own team comes on top. A runtime that counts more threads than processors lets
+its threads sleep at once, instead of spinning until the next region. The variable has no name outside
+of the runtime, and the functions that lower it wait for the threads of the pool, which a child does
+not have. So regions of some microseconds are slower in children, also under `OMP_WAIT_POLICY=active`.
+Long regions are not."""),
     "fork": ("fork() against _Fork()", """In one process with the library, in turns. `_Fork()` runs
 no handlers, and with calls in flight it copies what they have torn. *no handlers at all* is the same
 pair without the library and with every registration dropped: glibc's own part."""),

@@ -22,8 +22,8 @@ from pathlib import Path
 
 from measure import Bench
 
-AREAS = ("start_up", "command", "dgemm", "fork", "next_call", "pools", "repeat", "shared_array",
-         "growth")
+AREAS = ("start_up", "command", "dgemm", "fork", "next_call", "fine_regions", "pools", "repeat",
+         "shared_array", "growth")
 PR_SET_CHILD_SUBREAPER = 36
 
 
