@@ -156,3 +156,29 @@ intel-openmp intel-openmp==2026.2.0
 END
   [ -z "$missing" ] || say "not to be had from PyPI, their tests are skipped:$missing"
 }
+
+# fetch_sources PACKAGE FOLDER [PATTERN...]: unpacks the upstream part of Debian's source package into
+# FOLDER, or only what matches: some projects' tests are in no other package. Most systems have no
+# lists of sources; those that are fetched here are not theirs.
+fetch_sources() {
+  source_package=$1
+  unpacked=$2
+  shift 2
+  [ -d "$unpacked" ] && return 0
+  rm -rf "$unpacked.part"
+  mkdir -p "$unpacked.part/lists/partial"
+  # shellcheck disable=SC2016 # apt's own variables
+  apt-get indextargets --format 'deb-src $(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' \
+    'Label: Debian' 2>/dev/null | head -n 1 >"$unpacked.part/sources.list"
+  options="-o Dir::Etc::SourceList=$unpacked.part/sources.list -o Dir::Etc::SourceParts=/dev/null
+    -o Dir::State::Lists=$unpacked.part/lists -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache=
+    -o APT::Sandbox::User=root"
+  # shellcheck disable=SC2086
+  (cd "$unpacked.part" && mkdir unpacked &&
+    apt-get $options update && apt-get $options source --download-only --tar-only "$source_package" &&
+    tar -C unpacked --strip-components=1 --wildcards -xf ./*.orig.tar.* "$@" &&
+    mv unpacked "$unpacked") >"$(package_log)" 2>&1
+  fetched=$?
+  rm -rf "$unpacked.part"
+  return $fetched
+}

@@ -7,6 +7,7 @@
 # the command are built by the tree's own compiler. What is done in a tree is done in a mount and
 # process namespace of its own: its mounts and processes go with it, however this script ends.
 . "$(dirname "$0")/common.sh"
+. "$root/scripts/alone.sh"
 
 [ $# -gt 0 ] || set -- bullseye trixie sid
 for suite in "$@"; do
@@ -44,28 +45,6 @@ packages_of() {
     *) say "$tree_packages libblis4-pthread libblis4-openmp" ;;
   esac
 }
-
-# alone COMMAND...: runs it in namespaces of its own, and ends it when this script is ended. A shell
-# heeds a signal at once while it waits, but not while a command runs before it.
-running=
-alone() {
-  unshare --mount --pid --fork --kill-child "$@" &
-  running=$!
-  wait "$running"
-  status=$?
-  running=
-  return $status
-}
-stop() {
-  trap - EXIT
-  # Not unshare, which ignores TERM while it waits; the kernel ends what it started with it.
-  [ -z "$running" ] || kill -KILL "$running"
-  exit "$1"
-}
-trap 'stop $?' EXIT
-trap 'stop 130' INT
-trap 'stop 143' TERM
-trap 'stop 129' HUP
 
 # inside TREE COMMAND...: runs it with the tree as its root; with /proc, /dev and /sys, the sources
 # and the wheels to read, and the packages downloaded so far.

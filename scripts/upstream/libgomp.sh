@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+# GCC's tests of GNU OpenMP, for upstream.sh, which sources this file: the tests of libgomp in C and
+# C++ that are programs. Comments in them (DejaGnu's) say how they are compiled and run.
+#
+# Left out: what is only compiled, has to fail, or needs an accelerator. Regions for an accelerator
+# run on the host, as they do wherever there is none. Of the tests in C++, every third is taken: most
+# of them are tests in C once more.
+
+libgomp_fetch() {
+  need_packages g++
+  gcc_sources=$upstream/sources/gcc-$(gcc -dumpversion)
+  [ -d "$gcc_sources" ] && return 0
+  # The tarball in the source package holds another one.
+  rm -rf "$gcc_sources.outer" "$gcc_sources.part"
+  fetch_sources "gcc-$(gcc -dumpversion)" "$gcc_sources.outer" '*/gcc-*.tar.xz' || return 1
+  mkdir -p "$gcc_sources.part" &&
+    tar -C "$gcc_sources.part" --strip-components=1 --wildcards -xf "$gcc_sources.outer"/gcc-*.tar.xz \
+      '*/libgomp/*' &&
+    mv "$gcc_sources.part" "$gcc_sources"
+  fetched=$?
+  rm -rf "$gcc_sources.outer"
+  return $fetched
+}
+
+# libgomp_files: the tests that are programs, below the test suite's folder.
+libgomp_files() {
+  (cd "$gcc_sources/libgomp/testsuite" &&
+    {
+      find libgomp.c libgomp.c-c++-common -type f -name '*.c' | sort
+      find libgomp.c++ -type f -name '*.C' | sort | awk 'NR % 3 == 0'
+    } | xargs grep -LE 'dg-do (compile|link|preprocess)|dg-shouldfail|dg-error|effective-target offload' |
+    xargs grep -lE '\<main *\(|#include .*\.c[">]')
+}
+
+# libgomp_options FILE: its compiler options: those for all targets, or for all of its language.
+libgomp_options() {
+  sed -n 's/.*{ *dg-\(additional-\)*options "\([^"]*\)" *\({ *target c *} *\)*}.*/\2/p' "$1" |
+    sed 's/-fdump-[^ ]*//g' | paste -sd ' '
+  sed -n 's/.*{ *dg-additional-sources "*\([^" }]*\)"* *}.*/\1/p' "$1" |
+    sed "s,^,$(dirname "$1")/," | paste -sd ' '
+}
+
+# libgomp_variables FILE: the environment that it runs in.
+libgomp_variables() {
+  sed -n 's/.*dg-set-target-env-var *"*\([A-Z_]*\)"* *"\([^"]*\)".*/"\1=\2"/p' "$1" | paste -sd ' '
+}
+
+libgomp_prepare() {
+  libgomp_files >"$folder/tests"
+  # What configure finds out and a test asks for.
+  mkdir -p "$folder/include"
+  say '#define HAVE_PTHREAD_AFFINITY_NP 1' >"$folder/include/config.h"
+  {
+    cat <<END
+flags = -fopenmp -O2 -g -w -idirafter $folder/include -idirafter $gcc_sources/libgomp
+rule c
+  command = gcc \$flags \$options \$in -o \$out -lm -ldl >\$out.log 2>&1
+rule cxx
+  command = g++ \$flags \$options \$in -o \$out -lm -ldl >\$out.log 2>&1
+END
+    while read -r file; do
+      case $file in
+        *.C) rule=cxx ;;
+        *) rule=c ;;
+      esac
+      say "build $folder/objects/$file.run: $rule $gcc_sources/libgomp/testsuite/$file"
+      say "  options =" $(libgomp_options "$gcc_sources/libgomp/testsuite/$file")
+    done <"$folder/tests"
+  } >"$folder/build.ninja"
+}
+
+# Threads that wait asleep: on a busy machine those that spin take minutes.
+libgomp_commands() {
+  while read -r file; do
+    program=$folder/objects/$file.run
+    say "$file $program env OMP_WAIT_POLICY=passive" \
+      "$(libgomp_variables "$gcc_sources/libgomp/testsuite/$file") $program"
+  done <"$folder/tests"
+}
+
+child_fetch() { libgomp_fetch; }
+
+child_prepare() {
+  folder=$upstream/libgomp
+  libgomp_prepare
+  inside=$folder/fork_first.so
+  cat >>"$folder/build.ninja" <<END
+rule fork_first
+  command = gcc -O2 -shared -fPIC \$in -o \$out
+build $inside: fork_first $root/scripts/upstream/fork_first.c
+END
+}
+
+child_commands() { libgomp_commands; }
