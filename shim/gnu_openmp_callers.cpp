@@ -10,9 +10,8 @@
 // - auto: a child's first region or question decides: its share at that moment, never more than the
 //   thread has. The number then holds, for all threads of the child and of its children. Where the
 //   program has started a region or asked before the fork, it keeps the number that it knows.
-// - A region with a num_threads clause has what it asks for, and a number that the program sets
-// holds
-//   in that thread.
+// - A region with a num_threads clause has what it asks for.
+// - A number that the program sets holds in that thread.
 //
 // Those are the entries that GCC 4.9 to 16 call for a region (libgomp.map, GOMP_4.0 to GOMP_5.0),
 // each with the number of threads as its third argument, 0 where there is no clause.
