@@ -10,7 +10,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "elf_file.h"
+#include "elf/file.h"
 
 namespace forksafe::cli {
 namespace {

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "elf_image.h"
+#include "elf/image.h"
 #include "process.h"
 
 namespace forksafe::cli {

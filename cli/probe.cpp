@@ -33,7 +33,7 @@
 #include <cstring>
 #include <ctime>
 
-#include "elf_image.h"
+#include "elf/image.h"
 
 namespace {
 

@@ -28,7 +28,7 @@ bool is_openblas(const Object& object) {
   });
 }
 
-// Debian's libblas.so.3 of BLIS hides BLIS's own names: see shim/blis.cpp.
+// Debian's libblas.so.3 of BLIS hides BLIS's own names: see shim/runtimes/blis.cpp.
 bool is_blis(const Object& object) {
   if (object.defines("bli_info_get_version_str")) return true;
   return object.defines("dgemm_") && object.image().imports("pthread_barrier_wait") &&

@@ -4,11 +4,11 @@
 #include <signal.h>
 #include <sys/mman.h>
 
-#include "fork_tree.h"
-#include "loaded_objects.h"
-#include "module.h"
+#include "doors/module.h"
+#include "elf/loaded_objects.h"
 #include "options.h"
-#include "runtime.h"
+#include "runtimes/runtime.h"
+#include "sharing/fork_tree.h"
 
 namespace forksafe {
 namespace {

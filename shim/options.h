@@ -14,7 +14,7 @@ struct Options {
   /// FORKSAFE_POOL=drop: tear OpenBLAS's pool down at each fork, as it does by itself.
   bool drop_pool = false;
   /// FORKSAFE_CHILD_THREADS: threads of BLAS and OpenMP in children; kInherit means as in the
-  /// parent, kAuto what fork_tree.h says.
+  /// parent, kAuto what sharing/fork_tree.h says.
   static constexpr int kInherit = 0;
   static constexpr int kAuto = -1;
   int child_threads = kInherit;

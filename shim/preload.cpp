@@ -21,12 +21,12 @@
 
 #include <cerrno>
 
+#include "elf/loaded_objects.h"
 #include "fork_handlers.h"
-#include "fork_tree.h"
-#include "loaded_objects.h"
-#include "openblas.h"
 #include "options.h"
-#include "runtime.h"
+#include "runtimes/openblas.h"
+#include "runtimes/runtime.h"
+#include "sharing/fork_tree.h"
 #include "state.h"
 
 #define FORKSAFE_EXPORT extern "C" __attribute__((visibility("default")))

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Adoption: a fixture's own calls go through our doors to where they would have gone without us.
-#include "doors.h"
+#include "doors/doors.h"
 
 #include <dlfcn.h>
 #include <linux/filter.h>
@@ -25,7 +25,7 @@
 #include <thread>
 #include <vector>
 
-#include "loaded_objects.h"
+#include "elf/loaded_objects.h"
 #include "options.h"
 #include "support.h"
 

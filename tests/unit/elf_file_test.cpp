@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // .symtab as read from files: whole, stripped, cut short and altered.
-#include "elf_file.h"
-
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -11,6 +9,7 @@
 #include <random>
 #include <string>
 
+#include "elf/file.h"
 #include "support.h"
 
 namespace {

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Loaded objects as read from memory: sound ones, and copies that are altered in every way that a
 // table can lie. What leaves the copy is seen: there is nothing mapped beside it.
-#include "elf_image.h"
-
 #include <sys/auxv.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -15,7 +13,8 @@
 #include <string>
 #include <vector>
 
-#include "loaded_objects.h"
+#include "elf/image.h"
+#include "elf/loaded_objects.h"
 #include "support.h"
 
 #if defined(__SANITIZE_ADDRESS__)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Children that share the processors. Where a test waits for what others notice, it waits long:
 // on a busy machine a process that computes may not run for a while.
-#include "fork_tree.h"
+#include "sharing/fork_tree.h"
 
 #include <signal.h>
 #include <sys/mman.h>
@@ -16,7 +16,7 @@
 #include <string>
 #include <vector>
 
-#include "processors.h"
+#include "sharing/processors.h"
 #include "support.h"
 
 using forksafe::thread_share;

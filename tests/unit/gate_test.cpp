@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Gate and Lock with threads. Also run under TSan: the assertions stand in the main thread.
-#include "gate.h"
+#include "doors/gate.h"
 
 #include <array>
 #include <atomic>

@@ -10,9 +10,9 @@
 #include <string>
 #include <thread>
 
-#include "loaded_objects.h"
+#include "elf/loaded_objects.h"
 #include "options.h"
-#include "runtime.h"
+#include "runtimes/runtime.h"
 #include "support.h"
 
 using forksafe::Runtime;

@@ -20,11 +20,11 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "openblas.h"
+#include "runtimes/openblas.h"
 #include "scheduler.h"
 
 // Their steps are in unnamed namespaces.
-#include "doors.cpp"
+#include "doors/doors.cpp"
 #include "fork_handlers.cpp"
 
 namespace {

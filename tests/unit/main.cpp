@@ -3,7 +3,7 @@
 #define CATCH_CONFIG_RUNNER
 #include <catch2/catch.hpp>
 
-#include "loaded_objects.h"
+#include "elf/loaded_objects.h"
 
 int main(int argc, char** argv) {
   forksafe::remember_startup_objects();

@@ -9,10 +9,10 @@
 #include <cstdlib>
 #include <string>
 
-#include "fork_tree.h"
 #include "options.h"
-#include "processors.h"
-#include "runtime.h"
+#include "runtimes/runtime.h"
+#include "sharing/fork_tree.h"
+#include "sharing/processors.h"
 #include "support.h"
 
 namespace {

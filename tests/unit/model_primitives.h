@@ -75,6 +75,6 @@ void pass_memory_map();
 
 }  // namespace forksafe
 
-/// The library has one ThreadState for each OS thread. Here the variable that module.h declares
-/// becomes a pointer, which the scheduler sets at each switch.
+/// The library has one ThreadState for each OS thread. Here the variable that doors/module.h
+/// declares becomes a pointer, which the scheduler sets at each switch.
 #define thread_state (*model_thread_state)

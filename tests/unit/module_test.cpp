@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The sets of what a module uses: addresses that threads add while others look.
-#include "module.h"
+#include "doors/module.h"
 
 #include <atomic>
 #include <catch2/catch.hpp>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What affinity and cgroups leave to a process. The cgroup files are made up in a folder.
-#include "processors.h"
+#include "sharing/processors.h"
 
 #include <sched.h>
 

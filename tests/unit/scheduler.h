@@ -18,7 +18,7 @@
 #include <string>
 #include <vector>
 
-#include "module.h"
+#include "doors/module.h"
 
 namespace model {
 

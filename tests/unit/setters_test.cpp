@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A function whose callers are watched: those that have its address in a slot already, and those
 // that look it up afterwards.
-#include "setters.h"
+#include "doors/setters.h"
 
 #include <catch2/catch.hpp>
 

@@ -15,7 +15,7 @@
 #include <iterator>
 #include <stdexcept>
 
-#include "loaded_objects.h"
+#include "elf/loaded_objects.h"
 
 std::string fixture_path(const std::string& name) {
   return std::string(FIXTURE_DIR) + "/lib" + name + ".so";

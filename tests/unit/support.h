@@ -6,7 +6,7 @@
 #include <functional>
 #include <string>
 
-#include "elf_image.h"
+#include "elf/image.h"
 
 /// The path of a fixture: "symbols_gnu", "doors_lazy", ...; see meson.build.
 std::string fixture_path(const std::string& name);

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // fork after Eigen has multiplied on OpenMP.
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <Eigen/Dense>
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
 #include <string>
-#include <sys/wait.h>
-#include <unistd.h>
 
 // Asks run_case.py for a look at this process, and waits for it.
 static void parent_is_ready() {
-  const std::string request =
-      std::getenv("WILD_FOLDER") + ("/parent-" + std::to_string(getpid()));
+  const std::string request = std::getenv("WILD_FOLDER") + ("/parent-" + std::to_string(getpid()));
   std::ofstream(request).close();
   while (access(request.c_str(), F_OK) == 0) {
     usleep(10000);

@@ -8,12 +8,12 @@
 // child that finds one of them held waits for ever. They all stand under the brief gate.
 //
 // BLIS registers no handler: a copy is found when it is loaded.
-#include "fork_tree.h"
-#include "loaded_objects.h"
-#include "module.h"
+#include "doors/module.h"
+#include "doors/setters.h"
+#include "elf/loaded_objects.h"
 #include "options.h"
-#include "runtime.h"
-#include "setters.h"
+#include "runtimes/runtime.h"
+#include "sharing/fork_tree.h"
 
 namespace forksafe {
 namespace {

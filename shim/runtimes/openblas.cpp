@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "openblas.h"
+#include "runtimes/openblas.h"
 
 #include <cstdlib>
 #include <cstring>
 
-#include "doors.h"
-#include "elf_file.h"
-#include "fork_tree.h"
-#include "loaded_objects.h"
+#include "doors/doors.h"
+#include "doors/setters.h"
+#include "elf/file.h"
+#include "elf/loaded_objects.h"
 #include "options.h"
 #include "report.h"
-#include "runtime.h"
-#include "setters.h"
+#include "runtimes/runtime.h"
+#include "sharing/fork_tree.h"
 
 namespace forksafe {
 namespace {

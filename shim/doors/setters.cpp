@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "setters.h"
+#include "doors/setters.h"
 
 #include <atomic>
 #include <cstring>
 #include <utility>
 
-#include "slots.h"
+#include "elf/slots.h"
 
 namespace forksafe {
 namespace {

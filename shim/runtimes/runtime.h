@@ -8,7 +8,7 @@
 // says so, no stdio, errno as it was, as few pages written to as can be.
 #pragma once
 
-#include "elf_image.h"
+#include "elf/image.h"
 
 namespace forksafe {
 

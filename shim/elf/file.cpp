@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "elf_file.h"
+#include "elf/file.h"
 
 #include <fcntl.h>
 #include <sys/mman.h>

@@ -2,7 +2,7 @@
 // What children know of each other is the kernel's own account of their CPU time
 // (clock_getcpuclockid): nobody must say that it has finished, and of a child that was killed
 // nothing is left. No descriptor, no signal, no thread is needed for it.
-#include "fork_tree.h"
+#include "sharing/fork_tree.h"
 
 #include <strings.h>
 #include <sys/mman.h>
@@ -13,7 +13,7 @@
 #include <cstdlib>
 
 #include "futex.h"
-#include "processors.h"
+#include "sharing/processors.h"
 
 namespace forksafe {
 namespace {

@@ -6,7 +6,7 @@
 // Only the adopted module's calls are seen; the rest of the process keeps calling libc directly.
 #pragma once
 
-#include "module.h"
+#include "doors/module.h"
 
 namespace forksafe {
 

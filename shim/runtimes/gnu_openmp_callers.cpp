@@ -15,19 +15,19 @@
 //
 // Those are the entries that GCC 4.9 to 16 call for a region (libgomp.map, GOMP_4.0 to GOMP_5.0),
 // each with the number of threads as its third argument, 0 where there is no clause.
-#include "gnu_openmp_callers.h"
+#include "runtimes/gnu_openmp_callers.h"
 
 #include <atomic>
 #include <cstdint>
 #include <cstring>
 #include <utility>
 
-#include "fork_tree.h"
-#include "loaded_objects.h"
-#include "module.h"
+#include "doors/module.h"
+#include "doors/setters.h"
+#include "elf/loaded_objects.h"
+#include "elf/slots.h"
 #include "options.h"
-#include "setters.h"
-#include "slots.h"
+#include "sharing/fork_tree.h"
 
 namespace forksafe {
 namespace {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "loaded_objects.h"
+#include "elf/loaded_objects.h"
 
 #include <dlfcn.h>
 

@@ -6,9 +6,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "elf_image.h"
+#include "elf/image.h"
+#include "elf/loaded_objects.h"
 #include "futex.h"
-#include "loaded_objects.h"
 
 namespace forksafe {
 

@@ -9,9 +9,9 @@
 #include <cstdint>
 #include <initializer_list>
 
-#include "elf_image.h"
-#include "gate.h"
-#include "gnu_openmp.h"
+#include "doors/gate.h"
+#include "elf/image.h"
+#include "runtimes/gnu_openmp.h"
 #include "state.h"
 
 namespace forksafe {
@@ -61,7 +61,7 @@ class AddressSet {
   std::atomic<uintptr_t> slots_[kCapacity] = {};
 };
 
-/// The functions that a module's calls can be led through. doors.cpp has their names.
+/// The functions that a module's calls can be led through. doors/doors.cpp has their names.
 enum class Door : uint8_t {
   kMutexLock,
   kMutexUnlock,
@@ -208,8 +208,8 @@ struct Module {
   /// all there is.
   bool one_thread = false;
   /// In a child under FORKSAFE_CHILD_THREADS=auto: brings the number of threads that the module
-  /// computes with to this process's share (fork_tree.h), and returns it. Called at the doors that
-  /// a computation passes on its way in. Null where the number stays as it is.
+  /// computes with to this process's share (sharing/fork_tree.h), and returns it. Called at the
+  /// doors that a computation passes on its way in. Null where the number stays as it is.
   std::atomic<int (*)(Module* module)> adapt{nullptr};  ///< any thread may set it to null
   std::atomic<bool> adapting{false};  ///< a thread is in `adapt`, where that must be one at a time
 

@@ -3,7 +3,7 @@
 // recognised, and the few of its symbols that we know.
 #pragma once
 
-#include "module.h"
+#include "doors/module.h"
 
 namespace forksafe {
 

@@ -3,8 +3,8 @@
 // children, under FORKSAFE_CHILD_THREADS.
 #pragma once
 
-#include "elf_image.h"
-#include "gnu_openmp.h"
+#include "elf/image.h"
+#include "runtimes/gnu_openmp.h"
 
 namespace forksafe {
 

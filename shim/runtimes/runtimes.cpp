@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "loaded_objects.h"
-#include "runtime.h"
+#include "elf/loaded_objects.h"
+#include "runtimes/runtime.h"
 
 namespace forksafe {
 namespace {

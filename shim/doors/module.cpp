@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "module.h"
+#include "doors/module.h"
 
 #include <cstring>
 
-#include "doors.h"
+#include "doors/doors.h"
 #include "options.h"
 #include "report.h"
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "processors.h"
+#include "sharing/processors.h"
 
 #include <fcntl.h>
 #include <sched.h>

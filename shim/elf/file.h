@@ -3,7 +3,7 @@
 // static variables, and functions with hidden visibility, that .dynsym does not.
 #pragma once
 
-#include "elf_image.h"
+#include "elf/image.h"
 
 namespace forksafe {
 

@@ -13,10 +13,10 @@
 // on in the parent; the child is told at the doors that it is inside a parallel region, so that
 // OpenBLAS computes with one thread there and takes none of the stale locks (common_thread.h,
 // num_cpu_avail), whatever the program sets later.
-#include "fork_tree.h"
-#include "openblas.h"
 #include "options.h"
-#include "runtime.h"
+#include "runtimes/openblas.h"
+#include "runtimes/runtime.h"
+#include "sharing/fork_tree.h"
 
 namespace forksafe {
 namespace {

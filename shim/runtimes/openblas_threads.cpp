@@ -27,10 +27,10 @@
 #include <fcntl.h>
 #include <linux/stat.h>
 
-#include "fork_tree.h"
-#include "openblas.h"
 #include "options.h"
-#include "runtime.h"
+#include "runtimes/openblas.h"
+#include "runtimes/runtime.h"
+#include "sharing/fork_tree.h"
 
 namespace forksafe {
 namespace {

@@ -5,7 +5,7 @@
 // effect.
 #pragma once
 
-#include "elf_image.h"
+#include "elf/image.h"
 
 namespace forksafe {
 

@@ -9,10 +9,10 @@
 // time.
 #include <cstring>
 
-#include "fork_tree.h"
+#include "elf/slots.h"
 #include "options.h"
-#include "runtime.h"
-#include "slots.h"
+#include "runtimes/runtime.h"
+#include "sharing/fork_tree.h"
 
 namespace forksafe {
 namespace {

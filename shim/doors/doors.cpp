@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "doors.h"
+#include "doors/doors.h"
 
 #include <sys/mman.h>
 
@@ -7,8 +7,8 @@
 #include <cstring>
 #include <utility>
 
+#include "elf/slots.h"
 #include "options.h"
-#include "slots.h"
 
 namespace forksafe {
 namespace {

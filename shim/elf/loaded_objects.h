@@ -2,7 +2,7 @@
 // The objects that the dynamic linker has loaded, in the order of its link map.
 #pragma once
 
-#include "elf_image.h"
+#include "elf/image.h"
 
 namespace forksafe {
 
