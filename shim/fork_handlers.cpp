@@ -1,85 +1,41 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "fork_handlers.h"
 
-#include <signal.h>
 #include <sys/mman.h>
 
 #include "doors/module.h"
 #include "elf/loaded_objects.h"
-#include "options.h"
 #include "runtimes/runtime.h"
 #include "sharing/fork_tree.h"
+#include "signals.h"
 
 namespace forksafe {
 namespace {
 
 std::atomic<bool> has_child_handlers{false};
 
-// ---- one fork at a time rests the gates before other libraries' handlers ----
+uintptr_t self() { return reinterpret_cast<uintptr_t>(&thread_state); }
 
-// How long a fork sleeps at most before it looks again what the thread does that rests the gates.
-constexpr int64_t kLookNs = 10 * 1000000;
-
-// The right goes from thread to thread, and is taken from a thread that keeps it too long: a
-// prepare handler of another library may wait for a lock that the next forking thread holds, and a
-// thread may leave its fork by a longjmp or a cancellation in a handler.
+// One fork at a time rests the gates before other libraries' handlers run. A prepare handler of
+// another library may wait for a lock that the next forking thread holds; a thread may leave its
+// fork by a longjmp or a cancellation in a handler.
 void take_rest() {
-  const auto self = reinterpret_cast<uintptr_t>(&thread_state);
-  const int64_t give_up = wait_deadline() + Gate::kLentPatienceNs;
-  int64_t patience_ends = 0;
+  Lease::Patience patience = {Gate::kLentPatienceNs, wait_deadline() + Gate::kLentPatienceNs};
+  while (!fork_page.rest.try_take(self(), &patience)) fork_page.rest.wait(patience);
+}
+
+// One fork at a time holds the gates. Signals are blocked when it returns; it returns the mask from
+// before. While the thread waits, they are not: a collector may stop all threads by a signal, and
+// with them the one that has the lease.
+uint64_t take_hold() {
+  Lease::Patience patience = {newcomer_patience_ns()};
   for (;;) {
-    const uint32_t turn = fork_page.rest_turn.load();
-    uintptr_t rester = fork_page.rester.load();
-    // Its own where a fork lies in a handler, or comes after a longjmp out of one.
-    if (rester == 0 || (rester & ~ForkPage::kLent) == self) {
-      if (fork_page.rester.compare_exchange_strong(rester, self)) return;
-      continue;
-    }
-    const int64_t now = monotonic_ns();
-    if (patience_ends == 0 || (rester & ForkPage::kLent) == 0) {
-      patience_ends = now + Gate::kLentPatienceNs;
-    }
-    if (now >= patience_ends || now >= give_up) {
-      if (fork_page.rester.compare_exchange_strong(rester, self)) return;
-      continue;
-    }
-    fork_page.rest_waiters.fetch_add(1);
-    futex_wait_until(&fork_page.rest_turn, turn, now + kLookNs);
-    fork_page.rest_waiters.fetch_sub(1);
+    const uint64_t mask = block_signals();
+    if (try_take_hold(&patience)) return mask;
+    restore_signals(mask);
+    fork_page.hold.wait(patience);
   }
 }
-
-// Does nothing where a fork in a signal handler has given the right back since.
-void lend_rest() {
-  auto self = reinterpret_cast<uintptr_t>(&thread_state);
-  fork_page.rester.compare_exchange_strong(self, self | ForkPage::kLent);
-}
-
-void give_rest_back() {
-  uintptr_t rester = fork_page.rester.load(std::memory_order_relaxed);
-  if ((rester & ~ForkPage::kLent) != reinterpret_cast<uintptr_t>(&thread_state)) return;
-  if (!fork_page.rester.compare_exchange_strong(rester, 0)) return;
-  fork_page.rest_turn.fetch_add(1);
-  if (fork_page.rest_waiters.load() != 0) futex_wake_all(&fork_page.rest_turn);
-}
-
-// ---- signals ----
-
-// What the kernel takes as a signal set, one bit for each of 64 signals.
-constexpr uint64_t bit_of(int signal) { return uint64_t{1} << (signal - 1); }
-
-// Faults are the program's to handle. The second is glibc's own, by which one thread's setuid
-// reaches all others and waits for them (SIGSETXID, __SIGRTMIN + 1).
-constexpr uint64_t kNeverBlocked = bit_of(SIGSEGV) | bit_of(SIGBUS) | bit_of(SIGILL) |
-                                   bit_of(SIGFPE) | bit_of(SIGTRAP) | bit_of(SIGSYS) | bit_of(33);
-
-void block_signals() {
-  uint64_t old = 0;
-  set_signal_mask(~kNeverBlocked, &old);
-  thread_state.signals = old;
-}
-
-void restore_signals() { set_signal_mask(thread_state.signals, nullptr); }
 
 // ---- the head ----
 
@@ -87,31 +43,45 @@ void restore_signals() { set_signal_mask(thread_state.signals, nullptr); }
 void head_prepare() {
   if (!anything_adopted.load(std::memory_order_relaxed)) return;
   const KeepErrno keep;
-  block_signals();
-  fork_page.fork_lock.lock();  // two threads may fork at once
+  if (thread_state.at_head) {  // a signal handler forks within this thread's fork
+    ++thread_state.forks_within;
+    return;
+  }
+  const uint64_t mask = take_hold();
   thread_state.at_head = true;
-  forget_passes();
+  thread_state.revoked_holds = revoked_holds.load();
   run_step(&Runtime::prepare_last);
   thread_state.outlived = 0;
+  fork_page.hold.go_away(self());
+  restore_signals(mask);
 }
 
 void head_parent() {
   if (!thread_state.at_head) return;
+  if (thread_state.forks_within != 0) {
+    --thread_state.forks_within;
+    return;
+  }
   const KeepErrno keep;
-  run_step(&Runtime::parent);
+  const uint64_t mask = block_signals();
+  if (fork_page.hold.come_back(self())) {
+    run_step(&Runtime::parent);
+    fork_page.hold.give_back(self());
+  }
   thread_state.at_head = false;
-  fork_page.fork_lock.unlock();
-  give_rest_back();
-  restore_signals();
+  fork_page.rest.give_back(self());
+  restore_signals(mask);
 }
 
 void head_child() {
   const KeepErrno keep;
+  const bool prepared = thread_state.at_head;
+  const uint64_t mask = prepared ? block_signals() : 0;
   distrust_linker();
-  fork_page.fork_lock.reset();
-  fork_page.rester.store(0, std::memory_order_relaxed);
-  fork_page.rest_waiters.store(0, std::memory_order_relaxed);
+  fork_page.hold.reset();
+  fork_page.rest.reset();
   enter_fork_tree();
+  set_child_torn(prepared && thread_state.revoked_holds != revoked_holds.load());
   run_step(&Runtime::child_first);
   ++thread_state.generation;
   if (thread_state.in_fork) {
@@ -119,9 +89,10 @@ void head_child() {
   } else if (!has_child_handlers.load()) {
     run_step(&Runtime::child_last);
   }
-  if (!thread_state.at_head) return;
+  if (!prepared) return;
   thread_state.at_head = false;
-  restore_signals();
+  thread_state.forks_within = 0;
+  restore_signals(mask);
 }
 
 char handle;  // what glibc takes for our object: we are never unloaded
@@ -148,7 +119,7 @@ OuterFork before_fork() {
   const bool rests = any_module_rests_early();
   if (rests) take_rest();
   run_step(&Runtime::prepare_first);
-  if (rests) lend_rest();
+  if (rests) fork_page.rest.go_away(self());
   return outer;
 }
 
@@ -158,7 +129,7 @@ void after_fork(const OuterFork& outer) {
   // Where glibc's fork was not reached: another library's fork() may fail by itself.
   if (this_thread_rests()) {
     take_gates_back();
-    give_rest_back();
+    fork_page.rest.give_back(self());
   }
   if (thread_state.generation == outer.generation || !thread_state.in_new_child) return;
   thread_state.in_new_child = false;

@@ -79,12 +79,13 @@ inline void set_signal_mask(uint64_t mask, uint64_t* old) {
   syscall(SYS_rt_sigprocmask, SIG_SETMASK, &mask, old, sizeof mask);
 }
 
-/// Maps and unmaps a page: waits for the lock of the memory map, which a fork holds from the first
-/// page that it copies to the last.
-inline void pass_memory_map() {
+/// Waits for the kernel's lock of the memory map, which a fork holds from the first page that it
+/// copies to the last. `address` lies in a page of variables, which stay readable and writable.
+inline void pass_memory_map(void* address) {
   const KeepErrno keep;
-  void* page = mmap(nullptr, 1, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (page != MAP_FAILED) munmap(page, 1);
+  const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+  const uintptr_t begin = reinterpret_cast<uintptr_t>(address) & ~(page - 1);
+  mprotect(reinterpret_cast<void*>(begin), page, PROT_READ | PROT_WRITE);
 }
 
 }  // namespace forksafe
@@ -93,8 +94,7 @@ inline void pass_memory_map() {
 
 namespace forksafe {
 
-/// A lock for the library's own rare moments: a fork under way, an adoption. It lets the holder
-/// sleep-wait for whoever holds it; a child puts it back with reset().
+/// A lock for the library's own rare moments. A child puts it back with reset().
 class Lock {
  public:
   void lock() {

@@ -8,34 +8,18 @@
 #include <utility>
 
 #include "elf/slots.h"
-#include "options.h"
 
 namespace forksafe {
 namespace {
 
-int64_t patience_ns() {
-  // Twice what a fork may wait, so that the fork gives up first.
-  return 2 * int64_t{options().wait_ms} * 1000000 + 100000000;
+void enter(Gate* gate, uint8_t* depth) {
+  if (gate->enter(depth) || this_thread_holds() || (this_thread_rests() && !gate->held())) return;
+  while (!gate->wait_outside(newcomer_patience_ns())) open_gates_left_behind();
 }
 
-// This thread goes through a gate that a fork has closed: the child must know. A fork copies the
-// page of `passed` at one moment and the runtime's pages at another, while other threads run on.
-// But it holds the lock of the memory map from the first page to the last, and so does munmap: past
-// it, either the copy was made, of a state before this thread came in, or it will have `passed`
-// set.
-void pass(Module* m) {
-  m->passed.store(true);
-  pass_memory_map();
-}
-
-void enter(Module* m, Gate* gate, uint8_t* depth) {
-  if (gate->enter(depth) || (this_thread_rests() && !gate->held())) return;
-  if (!gate->wait_outside(patience_ns())) pass(m);
-}
-
-void enter_calls(Module* m) { enter(m, &m->gates().calls, m->calls_depth()); }
+void enter_calls(Module* m) { enter(&m->gates().calls, m->calls_depth()); }
 void leave_calls(Module* m) { m->gates().calls.leave(m->calls_depth()); }
-void enter_brief(Module* m) { enter(m, &m->gates().brief, m->brief_depth()); }
+void enter_brief(Module* m) { enter(&m->gates().brief, m->brief_depth()); }
 void leave_brief(Module* m) { m->gates().brief.leave(m->brief_depth()); }
 
 void note(Module* m, AddressSet* set, const void* object) {

@@ -11,8 +11,9 @@
 // - lent: other libraries' prepare handlers run. A handler may wait for a thread that computes, so
 //   a newcomer waits for kLentPatienceNs and then opens the gate, for all. The fork closes it again
 //   for its last steps, and waits for those that came in.
-// - held: only our own last steps and the kernel's run until it opens. Newcomers wait for long. One
-//   fork at a time holds gates. Another one, which is not that far, can neither shut nor lend them.
+// - held: our own last steps, glibc's fork and the kernel's run until it opens. Newcomers wait for
+//   long, and then take the right to hold it away from the fork (doors.cpp). One fork at a time
+//   holds gates. Another one, which is not that far, can neither shut nor lend them.
 #pragma once
 
 #include "futex.h"
@@ -34,8 +35,9 @@ class Gate {
     return closed_.load() == kOpen;
   }
 
-  /// Leaves, waits until the gate is open, and comes in again. False where the gate was shut or
-  /// held for longer than `patience_ns`: the thread is inside of a closed gate.
+  /// Leaves, waits until the gate is open, and comes in again. False where the gate was held for
+  /// longer than `patience_ns`: the thread counts as inside, and the gate is closed. One that was
+  /// shut for so long is opened, for all.
   bool wait_outside(int64_t patience_ns) {
     const int64_t deadline = monotonic_ns() + patience_ns;
     for (;;) {

@@ -6,6 +6,7 @@
 #include "doors/doors.h"
 #include "options.h"
 #include "report.h"
+#include "signals.h"
 
 namespace forksafe {
 namespace {
@@ -19,9 +20,12 @@ void reset_object(void* address) {
   if (memcmp(address, &initial, sizeof initial) != 0) memcpy(address, &initial, sizeof initial);
 }
 
+bool child_torn = false;
+
 }  // namespace
 
 ForkPage fork_page;
+Atomic<uint32_t> revoked_holds{0};
 __thread ThreadState thread_state __attribute__((tls_model("initial-exec")));
 Module modules[kMaxModules];
 std::atomic<int> module_count{0};
@@ -82,11 +86,31 @@ void take_gates_back() {
   }
 }
 
-void forget_passes() {
-  const int count = module_count.load(std::memory_order_relaxed);
-  for (int i = 0; i < count; ++i) {
-    if (modules[i].passed.load()) modules[i].passed.store(false);
+int64_t newcomer_patience_ns() { return 2 * int64_t{options().wait_ms} * 1000000 + 100000000; }
+
+bool try_take_hold(Lease::Patience* patience) {
+  if (!fork_page.hold.try_take(reinterpret_cast<uintptr_t>(&thread_state), patience)) return false;
+  if (!patience->revoked) return true;
+  // The old holder may be in the kernel, which copies one page of its memory after the other while
+  // other threads run. It holds the lock of the memory map from the first page to the last. Past
+  // pass_memory_map(), either the copy is complete, or its child will see the new number.
+  revoked_holds.fetch_add(1);
+  pass_memory_map(&fork_page);
+  return true;
+}
+
+void open_gates_left_behind() {
+  const uint64_t mask = block_signals();
+  Lease::Patience patience = {0};
+  if (try_take_hold(&patience)) {
+    const int count = module_count.load();
+    for (int i = 0; i < count; ++i) {
+      fork_page.gates[i].calls.open();
+      fork_page.gates[i].brief.open();
+    }
+    fork_page.hold.give_back(reinterpret_cast<uintptr_t>(&thread_state));
   }
+  restore_signals(mask);
 }
 
 bool rest_late(Module* module, Gate* gate, const uint8_t* depth) {
@@ -96,6 +120,10 @@ bool rest_late(Module* module, Gate* gate, const uint8_t* depth) {
   return gate->wait_empty(outlived ? 0 : wait_deadline());
 }
 
+void set_child_torn(bool torn) {
+  if (child_torn != torn) child_torn = torn;
+}
+
 bool reset_module_in_child(Module* module) {
   module->gates().calls.reset(*module->calls_depth());
   module->gates().brief.reset(*module->brief_depth());
@@ -103,9 +131,7 @@ bool reset_module_in_child(Module* module) {
   module->conditions.each([](void* c) { reset_object<pthread_cond_t>(c); });
   module->workers.store(0, std::memory_order_relaxed);
   if (module->adapting.load()) module->adapting.store(false);
-  if (!module->passed.load()) return true;
-  module->passed.store(false);
-  return false;
+  return !child_torn;
 }
 
 }  // namespace forksafe

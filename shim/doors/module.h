@@ -11,6 +11,7 @@
 
 #include "doors/gate.h"
 #include "elf/image.h"
+#include "lease.h"
 #include "runtimes/gnu_openmp.h"
 #include "state.h"
 
@@ -115,15 +116,10 @@ struct ThreadState;
 /// resets what it finds. Nothing else may lie in that page. docs/locks.md says who may hold what.
 struct alignas(4096) ForkPage {
   Gates gates[kMaxModules];
-  /// Held from the last prepare handler to the first parent handler, with all signals blocked.
-  Lock fork_lock;
-  /// The address of the ThreadState whose fork has gates lent or shut before other libraries'
-  /// prepare handlers run; 0 where there is none. With kLent set, the thread is in these handlers:
-  /// others wait for it no longer than kLentPatienceNs.
-  Atomic<uintptr_t> rester{0};
-  static constexpr uintptr_t kLent = 1;
-  Atomic<uint32_t> rest_turn{0};  ///< moves when `rester` has finished; futex
-  Atomic<uint32_t> rest_waiters{0};
+  /// The right to lend and shut gates before other libraries' prepare handlers run.
+  Lease rest;
+  /// The right to hold gates, from the last prepare handler to the first parent handler.
+  Lease hold;
 };
 extern ForkPage fork_page;
 
@@ -146,13 +142,14 @@ struct ThreadState {
   uint8_t brief_depth[kMaxModules];
   FreshBuffer fresh_buffer[kMaxModules];
   OpenMpThread openmp[kMaxOpenMpCopies];
-  uint64_t signals;     ///< the thread's signal mask before fork_lock was taken
-  uint32_t allocating;  ///< bit N: the thread is in the memory allocator of module N
-  uint32_t outlived;    ///< bit N: calls of module N have outlived the fork's first wait
-  bool at_head;         ///< between the head's prepare and its parent or child: it has fork_lock
-  bool in_fork;         ///< between our steps before and after glibc's fork
-  bool in_new_child;    ///< in a child that has not yet taken the last of our steps
-  uint32_t generation;  ///< of how many forks the thread has been the child
+  uint32_t allocating;     ///< bit N: the thread is in the memory allocator of module N
+  uint32_t outlived;       ///< bit N: calls of module N have outlived the fork's first wait
+  uint32_t revoked_holds;  ///< at the head's prepare
+  uint32_t forks_within;   ///< how many forks of signal handlers are under way within this one
+  bool at_head;            ///< between the head's prepare and its parent or child
+  bool in_fork;            ///< between our steps before and after glibc's fork
+  bool in_new_child;       ///< in a child that has not yet taken the last of our steps
+  uint32_t generation;     ///< of how many forks the thread has been the child
 };
 static_assert(kMaxModules <= 32, "a module is a bit of ThreadState");
 extern __thread ThreadState thread_state __attribute__((tls_model("initial-exec")));
@@ -195,8 +192,6 @@ struct Module {
   Lock omp_locks_renewal;
   /// Set when one of these sets was full: the child then can't reset everything.
   std::atomic<bool> overflowed{false};
-  /// A thread has gone through a shut gate: the child of the fork that shut it may be torn.
-  Atomic<bool> passed{false};
 
   /// Threads that it created and did not join.
   std::atomic<int> workers{0};
@@ -253,25 +248,44 @@ void rest_early(Module* module, Gate* gate, const uint8_t* depth);
 /// For a fork that ends before its last steps: nobody needs to wait at the gates that it has lent.
 void take_gates_back();
 
-/// Under fork_lock, before the first gate is held: threads that have gone through gates that
-/// earlier forks had closed are still inside, or have left.
-void forget_passes();
+/// How long a newcomer waits for a fork that has shut or holds the gates: twice what the fork
+/// itself may wait, so that the fork gives up first.
+int64_t newcomer_patience_ns();
 
-/// After other libraries' prepare handlers, under fork_lock: holds the gate and waits until nobody
-/// is inside, but perhaps this thread. False when that took longer than a fork may wait, here or
-/// before.
+/// How often the right to hold the gates was taken away from a fork. Such a fork may not have made
+/// its child yet; the child finds another number than its parent noted, and is torn.
+extern Atomic<uint32_t> revoked_holds;
+
+/// One attempt to get the right to hold the gates. Signals must be blocked: the caller gives the
+/// right back, or goes away with it, before anything else can run in this thread.
+bool try_take_hold(Lease::Patience* patience);
+
+/// For a newcomer that has waited for its patience at a held gate: opens all gates, if the fork
+/// that holds them is in foreign code. It may have left for good.
+void open_gates_left_behind();
+
+/// After other libraries' prepare handlers, with the right to hold gates: holds the gate and waits
+/// until nobody is inside, but perhaps this thread. False when that took longer than a fork may
+/// wait, here or before.
 bool rest_late(Module* module, Gate* gate, const uint8_t* depth);
 
 /// Whether the calling thread's fork rests the gates. It passes those that are lent or shut, since
 /// its handlers may compute; one that is held was closed by another fork.
 inline bool this_thread_rests() {
-  const uintptr_t rester = fork_page.rester.load(std::memory_order_relaxed);
-  return (rester & ~ForkPage::kLent) == reinterpret_cast<uintptr_t>(&thread_state);
+  return fork_page.rest.held_by(reinterpret_cast<uintptr_t>(&thread_state));
 }
 
+/// Whether the calling thread's fork holds the gates: a signal handler has interrupted it, and
+/// computes.
+inline bool this_thread_holds() {
+  return thread_state.at_head && fork_page.hold.held_by(reinterpret_cast<uintptr_t>(&thread_state));
+}
+
+/// In a child, first of all: whether other threads may have been inside of gates at the fork.
+void set_child_torn(bool torn);
+
 /// In a child: no thread is inside the module but perhaps this one, its static mutexes are free
-/// and nobody waits for its conditions. False where a thread may have torn what the module has: it
-/// went through a gate that this fork had shut.
+/// and nobody waits for its conditions. False where set_child_torn(true) was called.
 bool reset_module_in_child(Module* module);
 
 }  // namespace forksafe

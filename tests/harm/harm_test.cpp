@@ -191,6 +191,11 @@ TEST_CASE("a prepare handler waits for a thread that registers, loads or forks")
 
 TEST_CASE("a fork handler needs signals") { expect_no_harm("handler_needs_signal"); }
 
+TEST_CASE("all threads are stopped by a signal while some fork") {
+  expect_no_harm("stopped_world");
+  expect_no_harm("stopped_world", {"libgomp.so.1"});
+}
+
 TEST_CASE("a fork under a recursive lock that a prepare handler takes") {
   expect_no_harm("recursive_lock");
 }

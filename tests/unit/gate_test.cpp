@@ -135,7 +135,7 @@ TEST_CASE("who comes to a shut gate waits outside until it is opened", "[gate]")
   CHECK(empty_now(&gate));
 }
 
-TEST_CASE("a held gate is passed when patience ends, and who passed is counted", "[gate]") {
+TEST_CASE("a newcomer learns that a gate was held for longer than its patience", "[gate]") {
   Gate gate;
   gate.hold();
   uint8_t depth = 0;

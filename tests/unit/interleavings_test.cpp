@@ -10,7 +10,7 @@
 // - No deadlock. Time moves only when nobody can run, and a scenario says how much may be lost.
 // - A child that has a call half done in its memory knows that it is torn.
 // - A child resets the gates and locks: it computes and forks at once, and waits for nobody.
-// - At the end the gates are open and empty, fork_lock and `rester` are free.
+// - At the end the gates are open and empty, and both leases are free.
 //
 // FORKSAFE_MODEL_SECONDS=N explores random executions of each scenario for N seconds,
 // FORKSAFE_MODEL_SEED=N starts at that seed, and FORKSAFE_MODEL_VERBOSE=1 tells how many there
@@ -19,6 +19,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
+#include <set>
 
 #include "runtimes/openblas.h"
 #include "scheduler.h"
@@ -45,21 +46,42 @@ using Word = forksafe::Atomic<uint32_t>;
 // The copy of OpenBLAS on OpenMP rests early, the one on its own threads does not.
 constexpr int kOpenMp = 0, kThreads = 1, kCopies = 2;
 
-// A recursive mutex of the program's.
+// Signals wait meanwhile.
+class Masked {
+ public:
+  Masked() : thread_(scheduler.current()), mask_(thread_->mask) { thread_->mask = ~uint64_t{0}; }
+  ~Masked() { thread_->mask = mask_; }
+  Masked(const Masked&) = delete;
+  Masked& operator=(const Masked&) = delete;
+
+ private:
+  Thread* thread_;
+  uint64_t mask_;
+};
+
+// A recursive mutex. A signal handler finds it locked or free, never half locked.
 struct Mutex {
   Word held{0};
   const Thread* owner = nullptr;
   int depth = 0;
 
-  void lock() {
-    if (owner != scheduler.current()) {
-      while (held.exchange(1) != 0) forksafe::futex_wait_until(&held, 1, INT64_MAX);
-      owner = scheduler.current();
+  bool try_lock() {
+    if (owner == scheduler.current()) {
+      ++depth;
+      return true;
     }
-    ++depth;
+    const Masked masked;
+    if (held.exchange(1) != 0) return false;
+    owner = scheduler.current();
+    depth = 1;
+    return true;
+  }
+  void lock() {
+    while (!try_lock()) forksafe::futex_wait_until(&held, 1, INT64_MAX);
   }
   void unlock() {
     if (--depth != 0) return;
+    const Masked masked;
     owner = nullptr;
     held.store(0);
     forksafe::futex_wake_all(&held);
@@ -101,6 +123,11 @@ struct Scenario {
   /// not asked of an execution with a stall.
   int64_t may_lose = 0;
   bool all_whole = true;
+  /// In the kernel's fork: before memory is copied, and when a part of it is.
+  std::function<void()> before_copy = [] {};
+  std::function<void()> within_copy = [] {};
+  /// Runs before the threads.
+  std::function<void()> prologue;
   /// Runs alone when all threads are done, before the last check.
   std::function<void()> epilogue;
 };
@@ -157,6 +184,7 @@ struct Memory {
   Bytes<Module> modules[kCopies];
   Bytes<forksafe::OpenBlas> copies[kCopies];
   Bytes<forksafe::State> state;
+  Bytes<Word> revoked;
   Bytes<forksafe::ForkPage> page;
   Bytes<World> program;
 
@@ -164,6 +192,7 @@ struct Memory {
     for (int i = 0; i < kCopies; ++i) modules[i].save(::modules[i]);
     for (int i = 0; i < kCopies; ++i) copies[i].save(openblas_copies[i]);
     state.save(forksafe_state);
+    revoked.save(forksafe::revoked_holds);
   }
   void save_page() { page.save(fork_page); }
   void save_program() { program.save(world); }
@@ -176,6 +205,7 @@ struct Memory {
     for (int i = 0; i < kCopies; ++i) modules[i].restore(&::modules[i]);
     for (int i = 0; i < kCopies; ++i) copies[i].restore(&openblas_copies[i]);
     state.restore(&forksafe_state);
+    revoked.restore(&forksafe::revoked_holds);
     page.restore(&fork_page);
     program.restore(&world);
   }
@@ -196,10 +226,8 @@ void check_at_rest(const char* where) {
     require(gates.calls.wait_empty(0), "somebody is inside a calls gate");
     require(gates.brief.wait_empty(0), "somebody is inside a brief gate");
   }
-  fork_page.fork_lock.lock();  // fails where it is held
-  fork_page.fork_lock.unlock();
-  require(fork_page.rester.load() == 0, "a thread has the right to rest the gates");
-  require(fork_page.rest_waiters.load() == 0, "a thread waits for the right to rest the gates");
+  require(fork_page.rest.is_free(), "a thread has the right to rest the gates");
+  require(fork_page.hold.is_free(), "a thread has the right to hold the gates");
 }
 
 void fork_as(Fork kind);
@@ -250,18 +278,22 @@ void run_child(const Memory& memory, Fork kind, const forksafe::OuterFork& outer
   scheduler.set_alone(false);
 }
 
-// The kernel's part. Another thread may run while memory is copied.
+// The kernel's part. Another thread may run while memory is copied; a signal waits for its end.
 void clone(Fork kind, const forksafe::OuterFork& outer) {
   if (scheduler.alone() || kind == Fork::kFails) return;
   const auto memory = std::make_unique<Memory>();
+  auto masked = std::make_unique<Masked>();
+  scenario->before_copy();
   while (memory_map.exchange(1) != 0) forksafe::futex_wait_until(&memory_map, 1, INT64_MAX);
   memory->save_library();
   scheduler.step();
+  scenario->within_copy();
   memory->save_page();
   scheduler.step();
   memory->save_program();
   memory_map.store(0);
   forksafe::futex_wake_all(&memory_map);
+  masked.reset();
   run_child(*memory, kind, outer);
 }
 
@@ -272,9 +304,12 @@ void fork_as(Fork kind) {
     const bool handlers = !scheduler.alone();
     if (handlers && !scenario->handlers.prepare()) return;
     forksafe::head_prepare();
+    scheduler.step();
     world.malloc.lock();
+    scheduler.step();
     clone(kind, outer);
     world.malloc.unlock();
+    scheduler.step();
     forksafe::head_parent();
     if (handlers) scenario->handlers.parent();
   }
@@ -322,6 +357,7 @@ void execute(const Scenario& s, Explorer* explorer, Totals* totals) {
   initial.restore();
   memory_map.store(0);
   children_are_whole = true;
+  if (s.prologue) s.prologue();
   scheduler.start(explorer, s.stalls);
   std::vector<Thread> threads;
   for (const Thread& thread : s.threads) {
@@ -435,7 +471,7 @@ Scenario scenario_of(Threads... threads) {
 
 }  // namespace
 
-void forksafe::pass_memory_map() {
+void forksafe::pass_memory_map(void*) {
   while (memory_map.load() != 0) futex_wait_until(&memory_map, 1, INT64_MAX);
 }
 
@@ -537,7 +573,11 @@ TEST_CASE("a prepare handler computes while a fork comes around the library", "[
 }
 
 TEST_CASE("a signal handler forks within a fork", "[interleavings]") {
-  Scenario s = scenario_of(forker("F1"), computing());
+  Scenario s = scenario_of(forker("F1"), thread("computing", [] { call_threads_build(); }));
+  s.threads[0].signals = 1;
+  s.threads[0].on_signal = [] { fork_as(Fork::kWhole); };
+  explore(s, 3);
+  s = scenario_of(forker("F1"), computing());
   s.threads[0].signals = 1;
   s.threads[0].on_signal = [] {
     call_openmp_build();
@@ -558,6 +598,107 @@ TEST_CASE("a signal handler forks within a call", "[interleavings]") {
   // Each fork waits once: the other for this thread, and this one for itself where the handler
   // comes between the two steps of Gate::leave.
   s.may_lose = 2050 * kMillisecond;
+  explore(s, 2);
+}
+
+// A collector stops all threads by a signal, and goes on when each has answered. One of them is
+// stopped while it holds malloc's lock, for which forks wait.
+TEST_CASE("all threads are stopped by a signal", "[interleavings]") {
+  // By those that have been stopped, and those that had ended before.
+  static Word answers{0}, stopped{0};
+  static std::set<const Thread*> answered;
+  const auto answer = [] {
+    const Masked masked;
+    if (!answered.insert(scheduler.current()).second) return;
+    answers.fetch_add(1);
+    forksafe::futex_wake_all(&answers);
+  };
+  const auto stoppable = [answer](const char* name, std::function<void()> body) {
+    Thread result = thread(name, [answer, body] {
+      body();
+      answer();
+    });
+    result.on_signal = [answer] {
+      answer();
+      while (stopped.load() != 0) forksafe::futex_wait_until(&stopped, 1, INT64_MAX);
+    };
+    return result;
+  };
+  const auto collect = [] {
+    stopped.store(1);
+    for (Thread& other : scheduler.threads()) {
+      if (&other != scheduler.current()) scheduler.send_signal(&other);
+    }
+    for (;;) {
+      const uint32_t seen = answers.load();
+      if (seen == 3) break;
+      forksafe::futex_wait_until(&answers, seen, INT64_MAX);
+    }
+    stopped.store(0);
+    forksafe::futex_wake_all(&stopped);
+  };
+  const auto allocate_memory = [] {
+    world.malloc.lock();
+    scheduler.step();
+    world.malloc.unlock();
+  };
+  const auto forking = [&](const char* name, Fork kind = Fork::kWhole) {
+    return stoppable(name, [kind] { fork_as(kind); });
+  };
+  // F2 waits for the right to hold the gates, not for the right to rest them.
+  Scenario s = scenario_of(forking("F1"), forking("F2", Fork::kAround),
+                           stoppable("allocating", allocate_memory), thread("collector", collect));
+  s.may_lose = 50 * kMillisecond;
+  s.prologue = [] {
+    answers.store(0);
+    answered.clear();
+  };
+  explore(s, 1);
+  const auto prologue = s.prologue;
+  s = scenario_of(forking("F1"), stoppable("computing", computing().body),
+                  stoppable("allocating", allocate_memory), thread("collector", collect));
+  // The fork may wait for a call that is stopped.
+  s.may_lose = 1050 * kMillisecond;
+  s.all_whole = false;
+  s.prologue = prologue;
+  explore(s, 1);
+}
+
+TEST_CASE("the kernel takes longer for a fork than others wait", "[interleavings]") {
+  const auto take_long = [] {
+    if (scheduler.current()->name != "F1") return;
+    static Word nobody{0};
+    const int64_t end = scheduler.now() + 2200 * kMillisecond;
+    while (scheduler.now() < end) forksafe::futex_wait_until(&nobody, 0, end);
+  };
+  Scenario s = scenario_of(forker("F1"), forker("F2"), computing());
+  s.may_lose = 2250 * kMillisecond;
+  s.all_whole = false;
+  s.before_copy = take_long;
+  explore(s, 2);
+  s.before_copy = [] {};
+  s.within_copy = take_long;
+  explore(s, 2);
+}
+
+TEST_CASE("a thread leaves its fork by a longjmp out of a signal handler", "[interleavings]") {
+  Scenario s = scenario_of(forker("F1"), computing());
+  s.threads[0].signals = 1;
+  s.threads[0].on_signal = [] {
+    // A process with one thread does not lock malloc.
+    if (world.malloc.owner == scheduler.current()) world.malloc.unlock();
+    scheduler.leave();
+  };
+  s.epilogue = [] {
+    call_openmp_build();
+    call_threads_build();
+    fork_as(Fork::kWhole);
+  };
+  s.all_whole = false;
+  // A call at a gate that F1 has shut or holds, and then a fork that wants to rest the gates.
+  s.may_lose = 3200 * kMillisecond;
+  explore(s, 2);
+  s.threads.push_back(forker("F2"));
   explore(s, 2);
 }
 

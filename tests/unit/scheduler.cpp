@@ -2,6 +2,7 @@
 #include "scheduler.h"
 
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 
 namespace model {
@@ -131,7 +132,7 @@ void Scheduler::reschedule() {
 }
 
 void Scheduler::deliver_signals() {
-  while (current_->signal_pending) {
+  while (current_->signal_pending && current_->mask == 0 && !current_->in_handler) {
     Thread* self = current_;
     self->signal_pending = false;
     self->in_handler = true;
@@ -218,6 +219,21 @@ Thread* Scheduler::choose() {
   }
 }
 
+void Scheduler::send_signal(Thread* thread) {
+  step();
+  if (thread->status == Thread::kDone) return;
+  thread->signal_pending = true;
+  if (thread->status == Thread::kWaiting && thread->mask == 0 && !thread->in_handler) {
+    thread->status = Thread::kReady;
+  }
+}
+
+void Scheduler::leave() {
+  current_->status = Thread::kDone;
+  reschedule();
+  abort();  // nobody runs a thread that is done
+}
+
 void Scheduler::fail(const std::string& property) {
   if (failure_.empty()) failure_ = property;
   if (current_ != nullptr) setcontext(&main_);
@@ -269,6 +285,7 @@ void set_signal_mask(uint64_t mask, uint64_t* old) {
   if (thread == nullptr) return;
   if (old != nullptr) *old = thread->mask;
   thread->mask = mask;
+  if (!model::scheduler.alone()) model::scheduler.deliver_signals();
 }
 
 }  // namespace forksafe

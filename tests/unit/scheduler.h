@@ -103,6 +103,12 @@ class Scheduler {
   void step();
   void wait(const forksafe::Atomic<uint32_t>* word, uint32_t value, int64_t deadline);
   void wake(const void* word);
+  /// A signal for `thread`, which has a handler. It is delivered when the thread does not block it.
+  void send_signal(Thread* thread);
+  /// Runs the handler, if a signal has come that is not blocked.
+  void deliver_signals();
+  /// The calling thread ends here, as far as the model sees: it has left by a longjmp.
+  [[noreturn]] void leave();
   /// Ends the execution. Does not return where a thread calls it.
   void fail(const std::string& property);
 
@@ -111,6 +117,7 @@ class Scheduler {
   bool alone() const { return alone_; }
 
   Thread* current() { return current_; }
+  std::vector<Thread>& threads() { return *threads_; }
   int64_t now() const { return now_; }
   /// How much time has passed while nobody could run.
   int64_t lost() const { return lost_; }
@@ -129,7 +136,6 @@ class Scheduler {
   Thread* choose();
   void trace(int what, const Thread* thread);
   void reschedule();
-  void deliver_signals();
   void switch_to(Thread* thread);
   void pass_time(int64_t until);
   static void run_current();

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+// Signals, for the few microseconds in which a signal handler must not find our work half done.
+#pragma once
+
+#include <csignal>
+#include <cstdint>
+
+#include "futex.h"
+
+namespace forksafe {
+
+/// Blocks signals in the calling thread, and returns the mask to restore. Faults stay unblocked:
+/// they are the program's to handle. So does glibc's signal 33 (SIGSETXID, __SIGRTMIN + 1): the
+/// thread that calls setuid sends it to all others, and waits for them.
+inline uint64_t block_signals() {
+  // The kernel's signal set: one bit for each of 64 signals.
+  constexpr auto bit = [](int signal) { return uint64_t{1} << (signal - 1); };
+  constexpr uint64_t kUnblocked =
+      bit(SIGSEGV) | bit(SIGBUS) | bit(SIGILL) | bit(SIGFPE) | bit(SIGTRAP) | bit(SIGSYS) | bit(33);
+  uint64_t before = 0;
+  set_signal_mask(~kUnblocked, &before);
+  return before;
+}
+
+inline void restore_signals(uint64_t mask) { set_signal_mask(mask, nullptr); }
+
+}  // namespace forksafe
