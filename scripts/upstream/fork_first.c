@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Preloaded into a test program of OpenMP: runs a parallel region, forks, and lets the program's main
-// run in the child. The parent ends with the child's exit status. So every test of a runtime becomes a
-// test of the runtime in a forked child. A program without GOMP_parallel runs as ever.
+// Preloaded into a test program of OpenMP: runs a parallel region, forks, and lets the program's
+// main run in the child. The parent ends with the child's exit status. So every test of a runtime
+// becomes a test of the runtime in a forked child. A program without GOMP_parallel runs as ever.
 //
 // Relies on glibc's __libc_start_main, which a program's start calls with its main.
 #define _GNU_SOURCE
@@ -11,17 +11,17 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-typedef int main_function(int, char **, char **);
-typedef int start_function(main_function *, int, char **, void (*)(void), void (*)(void),
-                           void (*)(void), void *);
-typedef void parallel_function(void (*)(void *), void *, unsigned, unsigned);
+typedef int main_function(int, char**, char**);
+typedef int start_function(main_function*, int, char**, void (*)(void), void (*)(void),
+                           void (*)(void), void*);
+typedef void parallel_function(void (*)(void*), void*, unsigned, unsigned);
 
-static main_function *program_main;
+static main_function* program_main;
 
-static void count(void *counter) { __atomic_fetch_add((int *)counter, 1, __ATOMIC_RELAXED); }
+static void count(void* counter) { __atomic_fetch_add((int*)counter, 1, __ATOMIC_RELAXED); }
 
-static int main_in_child(int argc, char **argv, char **environment) {
-  parallel_function *parallel = (parallel_function *)dlsym(RTLD_DEFAULT, "GOMP_parallel");
+static int main_in_child(int argc, char** argv, char** environment) {
+  parallel_function* parallel = (parallel_function*)dlsym(RTLD_DEFAULT, "GOMP_parallel");
   if (!parallel) return program_main(argc, argv, environment);
 
   // Four threads whatever the program's environment says, so that there is a pool to lose.
@@ -42,9 +42,9 @@ static int main_in_child(int argc, char **argv, char **environment) {
   _exit(WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
 }
 
-int __libc_start_main(main_function *main, int argc, char **argv, void (*init)(void),
-                      void (*fini)(void), void (*rtld_fini)(void), void *stack_end) {
-  start_function *start = (start_function *)dlsym(RTLD_NEXT, "__libc_start_main");
+int __libc_start_main(main_function* main, int argc, char** argv, void (*init)(void),
+                      void (*fini)(void), void (*rtld_fini)(void), void* stack_end) {
+  start_function* start = (start_function*)dlsym(RTLD_NEXT, "__libc_start_main");
   program_main = main;
   return start(main_in_child, argc, argv, init, fini, rtld_fini, stack_end);
 }
