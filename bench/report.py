@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes what the last run of the benchmarks found: docs/performance.md, its pictures and the part of
-README.md between its markers.
+"""Writes what the last run of the benchmarks found: docs/performance.md, its pictures and the part
+of README.md between its markers.
 
     report.py --build BUILD        (sh bench/run.sh --report)
 
@@ -22,50 +22,66 @@ COMMAND = "sh bench/run.sh"
 # Of each area: its heading, what is compared, and its picture.
 SECTIONS = {
     "pools": ("Whole programs with a pool", """A program computes, runs a `Pool` of two workers and
-computes again. *pool* is the time from the pool's start to its end, against
-`OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1`; *parent afterwards* is a product 1000 x 1000 in the
-parent once the pool has ended, against stock (where stock hangs, against the parent of spawn before
-its pool, which runs on stock libraries too). A variant *hangs* where `forksafe diagnose` says so.
-spawn, forkserver, loky run on stock libraries. *forksafe auto* is `FORKSAFE_CHILD_THREADS=auto`."""),
+computes again.
+
+- *pool* is the time from the start of the pool to its end, against `OPENBLAS_NUM_THREADS=1
+  OMP_NUM_THREADS=1`.
+- *parent afterwards* is a product 1000 x 1000 in the parent, after the pool has ended, against
+  stock. Where stock hangs, it is against the parent of spawn before its pool, which runs on stock
+  libraries too.
+- A variant *hangs* where `forksafe diagnose` says so.
+- spawn, forkserver and loky run on stock libraries. *forksafe auto* is `FORKSAFE_CHILD_THREADS=auto`."""),
     "repeat": ("Whether results repeat, and why `auto` is not the default", """OpenBLAS divides some
-computations by the number of threads, and then their last bits depend on it. Under `auto` the number
-depends on what the siblings do at the moment, so the same program may give other bits the next time.
-With one thread for each child, or with the parent's number, it gives the same. A preload that a
-distribution or a cluster sets for everybody must not change results from run to run: so `inherit` is
-the default, and `auto` is for who wants its speed (above)."""),
-    "shared_array": ("100 small tasks on a shared array", """From the pool's start to its end. A
-forked worker has the array of 32 MB already; spawn's and forkserver's get it from the initializer,
-loky's from joblib, which maps it into the workers."""),
-    "next_call": ("A fork and the next BLAS call", """From the fork's begin to the end of the next
-dgemm, about the smallest that the pool still computes; the pool asleep at the fork. In the parent stock has to make a new pool; in the
-child everybody has to. *The call alone* is what that call takes when there was no fork; the rest is the
-fork, and the page faults after it, by which the parent gets its pages back from copy-on-write. Half of
-stock's are in OpenBLAS's buffers, and none of the library's. With many threads most of the rest are in
-the workers' stacks and in the table by which a call hands out its work, which no library can spare. With
-more threads than cores the wheels' call alone is nearly all of the time: then nothing can make the two
-cheaper. In the child, where the kernel starts the pool's new thread decides: on the core of the thread
-that makes it, it waits for milliseconds, as it does in a child that knows no BLAS."""),
+computations by the number of threads, so their last bits depend on that number. Under `auto` the
+number depends on what the siblings do at the moment, and the same program may get other bits the
+next time. With one thread in each child, or with the parent's number, it gets the same bits. A
+preload that a distribution or a cluster sets for everybody must not change results from run to run.
+So `inherit` is the default, and `auto` is for programs that want its speed (above)."""),
+    "shared_array": ("100 small tasks on a shared array", """The time from the start of the pool to
+its end. A forked worker has the array of 32 MB already. The workers of spawn and forkserver get it
+from the initializer. The workers of loky get it from joblib, which maps it into them."""),
+    "next_call": ("A fork and the next BLAS call", """The time from the start of the fork to the end
+of the next dgemm, in the parent or in the child. The dgemm is about the smallest that the pool
+still computes. The pool sleeps at the fork.
+
+In the parent, stock has to make a new pool. In the child, everybody has to.
+
+*The call alone* is what that call takes without a fork before it. The rest is the fork, and the
+page faults after it, by which the parent gets its pages back from copy-on-write:
+
+- Half of stock's page faults are in OpenBLAS's buffers. With the library, none are.
+- With many threads, most of the others are in the stacks of the workers and in the table by which a
+  call hands out its work. No library can avoid these.
+- With more threads than cores, the call alone is nearly all of the time in the wheels. Then nothing
+  can make the two cheaper.
+
+In the child, the time depends on the core on which the kernel starts the new thread of the pool. On
+the core of the thread that makes it, it waits for milliseconds. The same happens in a child that
+knows no BLAS."""),
     "fine_regions": ("Fine-grained OpenMP regions", """Regions of 5 and 15 us under GNU OpenMP, with
-as many threads as processors; the best of a process's rounds, and of those the median. GNU OpenMP
-counts the threads of its teams in one variable of the process (`gomp_managed_threads`). A fork copies
-the count, and a child's own team comes on top. A runtime that counts more threads than processors lets
-its threads sleep at once, instead of spinning until the next region. The variable has no name outside
-of the runtime, and the functions that lower it wait for the threads of the pool, which a child does
-not have. So regions of some microseconds are slower in children, also under `OMP_WAIT_POLICY=active`.
-Long regions are not."""),
-    "fork": ("fork() against _Fork()", """In one process with the library, in turns. `_Fork()` runs
-no handlers, and with calls in flight it copies what they have torn. *no handlers at all* is the same
-pair without the library and with every registration dropped: glibc's own part."""),
-    "growth": ("How the cost of a fork grows", """In one process with the library, `fork()` against
-`_Fork()`, whose own cost grows: the kernel copies more mappings and page tables. *that ratio* is
-that with the most against that with the fewest."""),
-    "dgemm": ("dgemm in the parent", """What the doors cost, by the size of the product and the number
-of calling threads, against stock; and what a program gives up that sets the number of threads to
-one."""),
-    "start_up": ("Start-up", """A program without BLAS, and one that imports numpy, against an empty
-preload."""),
-    "command": ("The command", """What `forksafe` adds to a start, and how long it looks at a large
-process."""),
+as many threads as processors. The figure of a process is its best round; the table has the median
+over processes.
+
+GNU OpenMP counts the threads of its teams in one variable of the process (`gomp_managed_threads`).
+A fork copies the count, and the child's own team is added to it. If the count is larger than the
+number of processors, GNU OpenMP lets its threads sleep at once, instead of spinning until the next
+region. The variable has no name outside of the runtime, and the functions that lower it wait for
+the threads of the pool, which a child does not have. So regions of some microseconds are slower in
+children, also under `OMP_WAIT_POLICY=active`. Long regions are not."""),
+    "fork": ("fork() against _Fork()", """Both in one process with the library, in turns. `_Fork()`
+runs no fork handlers; with calls in flight it copies memory that these calls are changing. *no
+handlers at all* is the same pair without the library and with every registration dropped, which
+shows glibc's own part."""),
+    "growth": ("How the cost of a fork grows", """`fork()` against `_Fork()`, in one process with
+the library. The cost of `_Fork()` grows too, because the kernel copies more mappings and page
+tables. *that ratio* is the ratio with the most against the ratio with the fewest."""),
+    "dgemm": ("dgemm in the parent", """What the doors cost, by the size of the product and the
+number of calling threads, against stock; and what a program loses that sets the number of threads
+to one."""),
+    "start_up": ("Start-up", """A program without BLAS, and a program that imports numpy, against an
+empty preload."""),
+    "command": ("The command", """How much `forksafe` adds to the start of a program, and how long
+it takes to look at a large process."""),
 }
 
 
@@ -144,21 +160,25 @@ def document(areas):
     text = [f"""<!-- Written by bench/report.py from the results of the last run: not to be edited by hand. -->
 # Performance
 
-{warnings(areas)}Made by `{COMMAND} && {COMMAND} --report`, in parts by `{COMMAND} --only=AREA`. Library of commit
-{some['commit']}.
+{warnings(areas)}Made by `{COMMAND} && {COMMAND} --report`, in parts by `{COMMAND} --only=AREA`. The
+library is that of commit {some['commit']}.
+
+## In short
+
+{in_short(areas)}
 
 ## Method
 
-- Ratios within one run. What is compared takes turns, in another order each round, so that what else
-  the machine does falls on both sides. The ratio is the median over the rounds, with its quartiles.
-- *measured* and *against* are medians of absolute times, of this machine.
-- Stock runs with an empty preload, so that the cost of a preload itself is on both sides.
-- `LD_PRELOAD`, `*_NUM_THREADS`, `OMP_*` and the like of the caller are taken away; what chooses
-  OpenBLAS's kernels stays, and is named below.
-- dgemm is timed by Google Benchmark, whole commands by hyperfine; `fork()` and `_Fork()` in pairs
-  within one process, as what lies where in memory differs from process to process.
-- A bar is a goal for the ratio. *OVER*: missed; *OVER (spread)*: missed by the median, but not by a
-  quarter of the rounds.
+- All ratios are within one run. The variants take turns, in another order each round, so other load
+  on the machine falls on all of them. The ratio is the median over the rounds, with its quartiles.
+- *measured* and *against* are medians of absolute times on this machine.
+- Stock runs with an empty preload, so the cost of a preload itself is on both sides.
+- The caller's `LD_PRELOAD`, `*_NUM_THREADS`, `OMP_*` and the like are removed. Variables that
+  choose OpenBLAS's kernels stay, and are named below.
+- Google Benchmark times dgemm, hyperfine times whole commands. `fork()` and `_Fork()` run in pairs
+  within one process, because the layout of memory differs from process to process.
+- A bar is a goal for the ratio. *OVER*: the goal is missed. *OVER (spread)*: the median misses it,
+  but a quarter of the rounds meets it.
 
 ## The machine
 """]
@@ -167,9 +187,9 @@ def document(areas):
         text.append(f"{which}{machine}\n")
     loads = ", ".join(f"{name} {area['load']:.1f}" for name, area in areas.items())
     seconds = sum(area["seconds"] for area in areas.values())
-    text.append(f"Load when each area began, which the one before has raised: {loads}. All took "
+    text.append(f"Load when each area began; the area before has raised it: {loads}. All areas took "
                 f"{seconds / 60:.0f} minutes.\n")
-    text.append("## Goals\n\nWhy some are missed stands with their figures below.\n\n"
+    text.append("## Goals\n\nThe sections below say why some are missed.\n\n"
                 f"{bars_table(areas)}\n")
     for name, (heading, what) in SECTIONS.items():
         text.append(f"## {heading}\n\n{what}\n\n`{COMMAND} --only={name}`\n")
@@ -181,22 +201,22 @@ def document(areas):
         text.append(rows_table(areas[name]["rows"]) + "\n")
     text.append("""## What the figures do not say
 
-- They are of one machine with few cores. With pools of more threads than cores, most of a call's time
-  is OpenBLAS's own threads spinning for each other, with the library as without.
-- A fork right after a call, or with calls in flight, competes with spinning threads for the cores: its
-  spread is that of the scheduler.
-- With the pool alive, a fork copies the mappings of the threads' stacks too. Stock has thrown them
-  away by then. A program that forks all the time, with a large pool that it uses no more, pays for
-  that, and saves nothing.
-- Memory is not measured: a child's private pages, or the pages that the parent copies on its next
-  writes.
-- What a pool takes depends on its tasks. With tasks of seconds, the start of its workers does not
-  matter, nor what starts them.
-- Two workers fill two cores. With fewer workers than cores, one thread for each leaves cores idle,
-  which no pool here shows.
-- spawn, forkserver and loky import the packages again in each worker: the time of that depends on the
-  disk and its cache.
-- No figure here says that a result is right, or that nothing hangs: the tests do
+- They are of one machine with few cores. With more threads in a pool than cores, most of a call's
+  time is spent by OpenBLAS's own threads, which spin for each other, with the library as without.
+- A fork right after a call, or with calls in flight, competes with spinning threads for the cores.
+  Its spread is the scheduler's.
+- With the pool alive, a fork also copies the mappings of the stacks of its threads. Stock has ended
+  the threads by then. So a program that forks all the time, and has a large pool that it no longer
+  uses, pays for the pool and saves nothing.
+- Memory is not measured: neither the private pages of a child, nor the pages that the parent copies
+  on its next writes.
+- The time of a pool depends on its tasks. With tasks of seconds, the start of the workers does not
+  matter.
+- Two workers fill two cores. With fewer workers than cores, one thread for each worker leaves cores
+  idle. No pool here shows that.
+- spawn, forkserver and loky import the packages again in each worker. The time of an import depends
+  on the disk and its cache.
+- No figure here says that a result is right, or that nothing hangs. The tests do
   ([compatibility.md](compatibility.md)).
 """)
     return "\n".join(text)
@@ -225,7 +245,7 @@ def find(area, **wanted):
                  if all(row.get(key) == value for key, value in wanted.items())), None)
 
 
-README_VARIANTS = {
+IN_SHORT_VARIANTS = {
     "stock": "stock",
     "NUM_THREADS=1": "`OPENBLAS_NUM_THREADS=1`",
     "spawn": "spawn",
@@ -235,7 +255,7 @@ README_VARIANTS = {
 }
 
 
-def readme_cell(area, work, variant, part, form):
+def in_short_cell(area, work, variant, part, form):
     row = find(area, work=work, variant=variant, part=part)
     if row:
         return form.format(row["measured"])
@@ -243,53 +263,79 @@ def readme_cell(area, work, variant, part, form):
     return "hangs" if row and "hangs" in row else ""
 
 
-def readme_part(areas):
+def in_short_table(areas):
     pools = areas.get("pools")
-    rows = [[name, readme_cell(pools, "detrend", variant, "pool", "{:.2f} s"),
-             readme_cell(pools, "products600", variant, "pool", "{:.2f} s"),
-             readme_cell(pools, "lightgbm", variant, "pool", "{:.2f} s"),
-             readme_cell(pools, "products600", variant, "parent", "{:.1f} ms")]
-            for variant, name in README_VARIANTS.items()]
-    some = next(iter(areas.values()))["machine"]
-    text = [f"""{warnings(areas)}![A pool, and the parent afterwards](docs/performance-in-short.svg)
-""", table(["", f"Pool(2): {WORKS['detrend']}", WORKS["products600"], WORKS["lightgbm"],
-            "then in the parent: a product 1000 x 1000"], rows), f"""
-{some['cores']} cores, {some['system']}. `{COMMAND} --only=pools` measures it; `{COMMAND} && {COMMAND}
---report` measures all of [docs/performance.md](docs/performance.md), and writes that and this.
-"""]
-    facts = []
+    rows = [[name, in_short_cell(pools, "detrend", variant, "pool", "{:.2f} s"),
+             in_short_cell(pools, "products600", variant, "pool", "{:.2f} s"),
+             in_short_cell(pools, "lightgbm", variant, "pool", "{:.2f} s"),
+             in_short_cell(pools, "products600", variant, "parent", "{:.1f} ms")]
+            for variant, name in IN_SHORT_VARIANTS.items()]
+    return table(["", f"Pool(2): {WORKS['detrend']}", WORKS["products600"], WORKS["lightgbm"],
+                  "then in the parent: a product 1000 x 1000"], rows)
+
+
+def facts(areas):
+    """One sentence each. The README has the first four."""
+    found = []
     shared = [find(areas.get("shared_array"), variant=v) for v in ("spawn", "forkserver", "loky")]
     if all(row and "ratio" in row for row in shared):
         times = [f"{1 / row['ratio']['median']:.0f}" for row in shared]
-        facts.append(f"100 small tasks on an array of 32 MB: {times[0]}, {times[1]} and {times[2]} "
+        found.append(f"100 small tasks on an array of 32 MB: {times[0]}, {times[1]} and {times[2]} "
                      "times as fast as with spawn, forkserver and loky.")
     start = find(areas.get("start_up"), program="/bin/true", variant="forksafe")
     if start:
-        facts.append(f"The start of `/bin/true`: {start['ratio']['median']:.2f} times that with an "
+        found.append(f"The start of `/bin/true`: {start['ratio']['median']:.2f} times that with an "
                      "empty preload.")
     fork = find(areas.get("fork"), build="Debian", situation="sleeping pool")
     if fork:
-        facts.append(f"`fork()`: {fork['ratio']['median']:.2f} times `_Fork()` "
+        found.append(f"`fork()`: {fork['ratio']['median']:.2f} times `_Fork()` "
                      f"({quartiles(fork['ratio'])}).")
+    small = find(areas.get("dgemm"), build="Debian", n=64, callers=1)
+    if small:
+        found.append(f"dgemm n = 64: {small['ratio']['median']:.3f} times stock "
+                     f"({quartiles(small['ratio'])}).")
     own, openmp = (find(areas.get("fork"), build=build, situation="3 calls in flight")
                    for build in ("Debian", "Debian OpenMP"))
     if own and openmp:
-        facts.append(f"A fork with three calls in flight waits for nothing in a build on its own "
-                     f"threads ({own['ratio']['median']:.2f} times `_Fork()`). In an OpenMP build it "
-                     f"waits for the calls that are inside ({openmp['measured'] / 1000:.0f} ms).")
-    small = find(areas.get("dgemm"), build="Debian", n=64, callers=1)
-    if small:
-        facts.append(f"dgemm n = 64: {small['ratio']['median']:.3f} times stock "
-                     f"({quartiles(small['ratio'])}).")
+        found.append(f"A fork with three calls in flight does not wait in a build on its own threads "
+                     f"({own['ratio']['median']:.2f} times `_Fork()`). In an OpenMP build it waits for "
+                     f"the calls that are inside ({openmp['measured'] / 1000:.0f} ms).")
     command = [find(areas.get("command"), subcommand=c) for c in ("run", "list", "diagnose")]
     if all(row and "ms" in row for row in command):
         more, listed, diagnosed = (row["ms"]["median"] for row in command)
-        facts.append(f"`forksafe true` takes {more:.1f} ms more than `env LD_PRELOAD=... true`; "
+        found.append(f"`forksafe true` takes {more:.1f} ms more than `env LD_PRELOAD=... true`. "
                      f"`forksafe list` and `forksafe diagnose` of a process with 200 threads and 300 "
                      f"loaded objects take {listed:.0f} and {diagnosed:.0f} ms.")
-    if some["text_bytes"]:
-        facts.append(f"The library is {some['text_bytes'] / 1000:.0f} kB of code and constants.")
-    return "\n".join(text + [f"- {fact}" for fact in facts])
+    text_bytes = next(iter(areas.values()))["machine"]["text_bytes"]
+    if text_bytes:
+        found.append(f"The library is {text_bytes / 1000:.0f} kB of code and constants.")
+    return found
+
+
+def bullets(sentences):
+    return "\n".join(f"- {sentence}" for sentence in sentences)
+
+
+def in_short(areas):
+    return f"""A program computes, runs a `Pool` of two workers, and computes again. With stock
+libraries the children fight over the cores, or hang. With one thread for all, the parent is slow.
+spawn and loky start workers from nothing.
+
+![A pool, and the parent afterwards](performance-in-short.svg)
+
+{in_short_table(areas)}
+
+{bullets(facts(areas))}"""
+
+
+def readme_part(areas):
+    some = next(iter(areas.values()))["machine"]
+    return f"""{warnings(areas)}![A pool, and the parent afterwards](docs/performance-in-short.svg)
+
+Measured by `{COMMAND}` on {some['cores']} cores, {some['system']}. All figures are in
+[docs/performance.md](docs/performance.md).
+
+{bullets(facts(areas)[:4])}"""
 
 
 def main():

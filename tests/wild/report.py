@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Writes what the last run of the suites found: docs/compatibility.md, docs/compatibility.svg and the
-table in README.md.
+counts in README.md.
 
     report.py --build BUILD
 
@@ -147,6 +147,11 @@ def summary_table(groups):
     return table(["", "packages", "cases", "hang or fail without", "pass with"], rows)
 
 
+def readme_part(groups):
+    tried, bad, good = counts([entry for entries in groups.values() for entry in entries])
+    return f"{tried} cases: {bad} hang or fail without the library, {good} pass with it."
+
+
 def span(versions):
     ordered = sorted(versions, key=lambda v: [int(n) for n in re.findall(r"\d+", v)])
     return ordered[0] if len(ordered) == 1 else f"{ordered[0]} to {ordered[-1]}"
@@ -156,18 +161,23 @@ def compatibility(groups, suites, build):
     text = [f"""<!-- Written by tests/wild/report.py from the results of the last runs: not to be edited by hand. -->
 # What works
 
-Each case is a small program that computes in the parent, forks, computes in its children, and
-compares: to the bit, or within the package's own tolerance where its program says so. It ran on the
-stock libraries first (*without*), then under `forksafe` (*with*). Before it forked, a thread of the
-named runtime was alive in the parent. *hangs* comes with the verdict of `forksafe diagnose`.
-*forks* came back well under `forksafe`; *seconds* are without and with, hangs being left after
-some 5. `FORKSAFE_WAIT_MS` was 20000, so that a busy machine degrades no child.
+{summary_table(groups)}
+
+![Each case, without and with](compatibility.svg)
+
+Each case is a small program. It computes in the parent, forks, computes in its children, and
+compares the results: to the bit, or within the package's own tolerance where its program says so.
+It runs on the stock libraries first (*without*), then under `forksafe` (*with*). Before it forks, a
+thread of the named runtime must be alive in the parent.
+
+- *hangs* comes with the verdict of `forksafe diagnose`.
+- *forks*: so many children came back with the right result under `forksafe`.
+- *seconds*: without and with. A program that hangs is left after some 5 seconds.
+- `FORKSAFE_WAIT_MS` is 20000, so that a busy machine degrades no child to one thread.
 
 {system()}.
 
 Made by `sh scripts/test.sh --wild && python3 tests/wild/report.py --build build`.
-
-![Each case, without and with](compatibility.svg)
 """]
     for group, entries in groups.items():
         text += [f"## {group}\n", case_table(entries) + "\n"]
@@ -181,8 +191,8 @@ Each test must have the same result without the library and with it.
     if systems:
         text += [f"""## Other systems
 
-The library as built on the first, and this project's own tests in each, compiled there (`sh
-scripts/distros.sh`):
+The library is built once, on the first system. This project's own tests are compiled on each
+system, and test that library (`sh scripts/distros.sh`):
 
 {systems}
 """]
@@ -244,7 +254,7 @@ def main():
     readme = ROOT / "README.md"
     before, _, rest = readme.read_text().partition(BEGIN)
     after = rest.partition(END)[2]
-    readme.write_text(f"{before}{BEGIN}\n{summary_table(groups)}\n{END}{after}")
+    readme.write_text(f"{before}{BEGIN}\n{readme_part(groups)}\n{END}{after}")
 
 
 if __name__ == "__main__":
