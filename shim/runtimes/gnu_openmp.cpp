@@ -5,8 +5,8 @@
 // storage: a child's first parallel region waits for team mates that exist only in the parent.
 // In the child, that thread's TLS block of each copy is put back to the object's PT_TLS image: it
 // is then what every new thread starts with, and the next parallel region makes a new pool. The
-// internal control variables that the thread had are read through the public functions before,
-// and set again after where they differ from a new thread's.
+// internal control variables that the thread had are read through the public functions before that,
+// and set again after it where they differ from a new thread's.
 //
 // Not in a thread that is inside a parallel region or another construct: its child may exec or
 // exit, as POSIX says, and can't use OpenMP.
@@ -75,10 +75,10 @@ struct Copy {
   size_t tls_size;
   Functions omp;
 
-  // Of the fork under way.
-  void* block;  ///< the forking thread's TLS block; null when it is not to be reset
-  ControlVariables before;
-  ControlVariables fresh;  ///< in the child, before other libraries' child handlers
+  // In a child, of the fork that it comes from.
+  bool reset;               ///< the thread's TLS block was put back to the image
+  ControlVariables before;  ///< the variables that the thread had then
+  ControlVariables fresh;   ///< what it has since, before other libraries' child handlers run
 };
 
 // Only ever appended to, in the dynamic linker: a copy stays loaded.
@@ -310,23 +310,20 @@ bool is_inside_construct(const Copy* copy, const unsigned char* block) {
   return points_into_stack(block, copy->tls_size);
 }
 
-void prepare_last() {
-  each([](Copy* copy) {
-    unsigned char* block = own_storage() + copy->tls_offset;
-    bool used = memcmp(block, copy->tls_image, copy->tls_image_size) != 0;
-    for (size_t i = copy->tls_image_size; i < copy->tls_size && !used; ++i) used = block[i] != 0;
-    if (!used || is_inside_construct(copy, block)) block = nullptr;
-    // Usually nothing has changed. Skip the write, so that the page stays shared with the child.
-    // In a child handler that forks, the variables wait to be set again: in this child and in that
-    // one.
-    if (thread_state.in_new_child && copy->block != nullptr) return;
-    if (copy->block != block) copy->block = block;
-    if (block == nullptr) return;
-    const ControlVariables now = read_variables(copy->omp);
-    if (now != copy->before) copy->before = now;
-  });
+bool is_used(const Copy* copy, const unsigned char* block) {
+  if (memcmp(block, copy->tls_image, copy->tls_image_size) != 0) return true;
+  for (size_t i = copy->tls_image_size; i < copy->tls_size; ++i) {
+    if (block[i] != 0) return true;
+  }
+  return false;
 }
 
+// Usually nothing has changed. Skip the write, so that the page stays shared with the parent.
+void set(ControlVariables* variables, const ControlVariables& value) {
+  if (*variables != value) *variables = value;
+}
+
+// The forking thread's TLS block is as it was in the parent: nothing needs to be read there.
 void child_first() {
   each([](Copy* copy) {
     // The unnamed critical section and the fallback for atomics are two locks of libgomp's own,
@@ -334,24 +331,28 @@ void child_first() {
     // mutex.h, gomp_mutex_unlock).
     if (copy->omp.critical_end != nullptr) copy->omp.critical_end();
     if (copy->omp.atomic_end != nullptr) copy->omp.atomic_end();
-    if (copy->block != nullptr) {
-      memcpy(copy->block, copy->tls_image, copy->tls_image_size);
-      memset(static_cast<unsigned char*>(copy->block) + copy->tls_image_size, 0,
-             copy->tls_size - copy->tls_image_size);
+    // A child handler may fork before the variables are set again. Then they are still to be set in
+    // this child too, and a pool that the handler made is to go.
+    const bool unset = thread_state.in_new_child && copy->reset;
+    unsigned char* block = own_storage() + copy->tls_offset;
+    const bool reset = unset || (is_used(copy, block) && !is_inside_construct(copy, block));
+    if (copy->reset != reset) copy->reset = reset;
+    if (reset) {
+      if (!unset) set(&copy->before, read_variables(copy->omp));
+      memcpy(block, copy->tls_image, copy->tls_image_size);
+      memset(block + copy->tls_image_size, 0, copy->tls_size - copy->tls_image_size);
     }
-    const ControlVariables now = read_variables(copy->omp);
-    if (now != copy->fresh) copy->fresh = now;
+    set(&copy->fresh, read_variables(copy->omp));
   });
 }
 
 void child_last() {
   const int threads = options().child_threads;
   each([threads](Copy* copy) {
-    const bool reset = copy->block != nullptr;
-    if (reset) write_variables(copy->omp, copy->fresh, copy->before);
+    if (copy->reset) write_variables(copy->omp, copy->fresh, copy->before);
     if (threads == Options::kInherit) return;
     // Another number was set by another library's child handler.
-    const int expected = reset ? copy->before.max_threads : copy->fresh.max_threads;
+    const int expected = copy->reset ? copy->before.max_threads : copy->fresh.max_threads;
     const bool chosen = copy->omp.get_max_threads() != expected;
     if (threads > 0 && !chosen && copy->omp.get_level() == 0) copy->omp.set_num_threads(threads);
     start_child_threads(copy->image, copy->fresh.max_threads);
@@ -361,7 +362,7 @@ void child_last() {
 }  // namespace
 
 const Runtime gnu_openmp = {
-    "GNU OpenMP", see, seen_all, nullptr, prepare_last, nullptr, child_first, child_last,
+    "GNU OpenMP", see, seen_all, nullptr, nullptr, nullptr, child_first, child_last,
 };
 
 }  // namespace forksafe
