@@ -124,13 +124,17 @@ void init_options() {
   }
   current = read_options([](const char* name) -> const char* { return getenv(name); },
                          [](const char* line) { report_to_stderr(line); });
-  if (current.log == nullptr || strcmp(current.log, "stderr") == 0) return;
-  const char* const asked = current.log;
-  current.log = absolute(asked);
-  if (current.log != nullptr) return;
-  Line line;
-  line.add("FORKSAFE_LOG=").add_foreign(asked).add(" can't be used: give a path that is shorter");
-  report_to_stderr(line.add("; going on with no log").text());
+  if (current.log != nullptr && strcmp(current.log, "stderr") != 0) {
+    const char* const asked = current.log;
+    current.log = absolute(asked);
+    if (current.log == nullptr) {
+      Line line;
+      line.add("FORKSAFE_LOG=").add_foreign(asked);
+      line.add(" can't be used: give a path that is shorter; going on with no log");
+      report_to_stderr(line.text());
+    }
+  }
+  set_log(current.log);
 }
 
 }  // namespace forksafe

@@ -8,17 +8,18 @@
 #include <cstring>
 
 #include "futex.h"
-#include "options.h"
 
 // The system calls themselves: open, write and close of libc are cancellation points, and fork is
 // none.
 namespace forksafe {
 namespace {
 
+const char* log = nullptr;
+
 void write_line(int fd, const char* text) {
   Line line;
   line.add("forksafe[").add(static_cast<long>(getpid())).add("]: ").add(text).end();
-  // A log that can't be written is not the program's trouble.
+  // The program goes on if the log can't be written.
   syscall(SYS_write, fd, line.text(), line.size());
 }
 
@@ -60,10 +61,11 @@ Line& Line::end() {
   return add("\n");
 }
 
-bool logging() { return options().log != nullptr; }
+void set_log(const char* target) { log = target; }
+
+bool logging() { return log != nullptr; }
 
 void report(const char* line) {
-  const char* log = options().log;
   if (log == nullptr) return;
   const KeepErrno keep;
   if (strcmp(log, "stderr") == 0) {

@@ -27,7 +27,10 @@ class Line {
   size_t size_ = 0;
 };
 
-/// Whether FORKSAFE_LOG asks for a log.
+/// Sends the log to `target`: "stderr", or a path that stays valid. Null, as at the start: no log.
+void set_log(const char* target);
+
+/// Whether there is a log.
 bool logging();
 
 /// Writes "forksafe[PID]: line" to the log, if there is one.
