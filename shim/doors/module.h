@@ -12,7 +12,6 @@
 #include "doors/gate.h"
 #include "elf/image.h"
 #include "lease.h"
-#include "runtimes/gnu_openmp.h"
 #include "state.h"
 
 namespace forksafe {
@@ -129,19 +128,11 @@ struct FreshBuffer {
   uint8_t unlocks;  ///< how often the thread has given back the allocator's lock since
 };
 
-/// The number of threads of a copy of GNU OpenMP, which each thread has for itself, in a child
-/// under FORKSAFE_CHILD_THREADS.
-struct OpenMpThread {
-  uint16_t inherited;  ///< of the thread that forked: what it had; 0: a thread that was made since
-  bool settled;        ///< it has the child's number, or one that the program has set
-};
-
 /// What the library keeps for each thread.
 struct ThreadState {
   uint8_t calls_depth[kMaxModules];
   uint8_t brief_depth[kMaxModules];
   FreshBuffer fresh_buffer[kMaxModules];
-  OpenMpThread openmp[kMaxOpenMpCopies];
   uint32_t allocating;     ///< bit N: the thread is in the memory allocator of module N
   uint32_t outlived;       ///< bit N: calls of module N have outlived the fork's first wait
   uint32_t revoked_holds;  ///< at the head's prepare

@@ -2,7 +2,7 @@
 // BLIS, on pthreads or OpenMP. It has no fork handling.
 //
 // It keeps no threads of its own between calls: the OpenMP build hangs as GNU OpenMP does, and is
-// cured with it (gnu_openmp.cpp). Both builds have static mutexes around their memory pools and
+// cured with it (gnu_openmp/). Both builds have static mutexes around their memory pools and
 // settings (bli_pba.h, bli_apool.h, bli_gks.c, bli_rntm.c, bli_pack.c, bli_l3_ind.c in 0.8.0 to
 // 2.1), from 1.0 on also around what is done once (bli_pthread.c), all held for microseconds: a
 // child that finds one of them held waits for ever. They all stand under the brief gate.

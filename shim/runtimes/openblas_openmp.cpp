@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // OpenBLAS on OpenMP: Debian's libopenblas0-openmp and its like elsewhere.
 //
-// It inherits the OpenMP runtime's trouble with fork (see gnu_openmp.cpp), and adds its own: a
+// It inherits the OpenMP runtime's trouble with fork (see gnu_openmp/), and adds its own: a
 // call in flight leaves blas_buffer_inuse set in the child, which then spins for ever
 // (blas_server_omp.c, exec_blas), from 0.3.27 on also a static omp_lock_t and the counter under it
 // (level3_thread.c), and the buffer table's spin locks (memory.c).
@@ -101,7 +101,7 @@ void child() {
     if (options().child_threads == Options::kAuto) {
       start_to_adapt(blas);
     } else if (options().child_threads > 0 && options().child_threads < *blas->cpu_number) {
-      // The runtime gets that number too (gnu_openmp.cpp). In 0.3.34 it is not the one that counts
+      // The runtime gets that number too (gnu_openmp/). In 0.3.34 it is not the one that counts
       // once the program has called openblas_set_num_threads: a team smaller than that number then
       // waits for ever for parts that nobody computes, forked or not.
       *blas->cpu_number = options().child_threads;

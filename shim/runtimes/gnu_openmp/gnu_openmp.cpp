@@ -14,15 +14,13 @@
 // A copy is a library that exports GOMP_parallel, and is libgomp alone. LLVM's OpenMP may do so
 // too, and may call itself libgomp.so.1; it cares for fork by itself and is left alone: it exports
 // __kmpc_fork_call.
-#include "runtimes/gnu_openmp.h"
-
 #include <cstring>
 
 #include "doors/module.h"
 #include "elf/loaded_objects.h"
 #include "options.h"
 #include "report.h"
-#include "runtimes/gnu_openmp_callers.h"
+#include "runtimes/gnu_openmp/callers.h"
 #include "runtimes/runtime.h"
 #include "sharing/fork_tree.h"
 

@@ -15,14 +15,13 @@
 //
 // Those are the entries that GCC 4.9 to 16 call for a region (libgomp.map, GOMP_4.0 to GOMP_5.0),
 // each with the number of threads as its third argument, 0 where there is no clause.
-#include "runtimes/gnu_openmp_callers.h"
+#include "runtimes/gnu_openmp/callers.h"
 
 #include <atomic>
 #include <cstdint>
 #include <cstring>
 #include <utility>
 
-#include "doors/module.h"
 #include "doors/setters.h"
 #include "elf/loaded_objects.h"
 #include "elf/slots.h"
@@ -61,6 +60,14 @@ struct Watched {
 Watched watched[kMaxOpenMpCopies] = {};
 std::atomic<int> watched_count{0};
 
+// The number of threads that the calling thread has in a copy, in a child under
+// FORKSAFE_CHILD_THREADS.
+struct OwnNumber {
+  uint16_t inherited;  // of the thread that forked: what it had; 0: a thread that was made since
+  bool settled;        // it has the child's number, or one that the program has set
+};
+__thread OwnNumber own_numbers[kMaxOpenMpCopies] __attribute__((tls_model("initial-exec")));
+
 // Decides the number of an `auto` child, if it is the moment.
 void decide(Watched* copy, int now) {
   if (options().child_threads != Options::kAuto || copy->seen.load(std::memory_order_relaxed)) {
@@ -75,7 +82,7 @@ void decide(Watched* copy, int now) {
 // A thread is about to start a region of the number that it has, or asks for the number.
 void settle(int index) {
   Watched& copy = watched[index];
-  OpenMpThread& thread = thread_state.openmp[index];
+  OwnNumber& thread = own_numbers[index];
   if (thread.settled && copy.seen.load(std::memory_order_relaxed)) return;
   if (copy.numbers.get_level() > 0) return;
   const int now = copy.numbers.get_max_threads();
@@ -88,7 +95,7 @@ void settle(int index) {
   if (now == before && now != number) copy.numbers.set_num_threads(number);
 }
 
-void set_by_program(int index) { thread_state.openmp[index].settled = true; }
+void set_by_program(int index) { own_numbers[index].settled = true; }
 
 template <typename Function>
 Function entry(int index, int number) {
@@ -186,7 +193,7 @@ void start_child_threads(const ElfImage& copy, int fresh) {
   if (index == watched_count.load()) return;
   Watched& own = watched[index];
   own.fresh = fresh;
-  OpenMpThread& thread = thread_state.openmp[index];
+  OwnNumber& thread = own_numbers[index];
   const int wanted = options().child_threads;
   if (wanted > 0) {
     own.number.store(wanted);
