@@ -222,6 +222,11 @@ extern std::atomic<int> module_count;
 Module* adopt(const ElfImage& image, const char* kind, DoorSet doors,
               void (*prepare_module)(Module* module, const void* context), const void* context);
 
+/// Whether that object is a module.
+inline bool is_adopted(const ElfImage& image) {
+  return has_image(modules, module_count.load(), image);
+}
+
 /// Whether a runtime was found in this process: a module, or a copy of GNU OpenMP.
 extern std::atomic<bool> anything_adopted;
 

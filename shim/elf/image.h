@@ -153,4 +153,14 @@ class ElfImage {
   Relocations plt_relocations_ = {};
 };
 
+/// Whether one of the first `count` records of a table is of that object: its `image` lies at the
+/// same address.
+template <typename Record>
+bool has_image(const Record* records, int count, const ElfImage& image) {
+  for (int i = 0; i < count; ++i) {
+    if (records[i].image.base() == image.base()) return true;
+  }
+  return false;
+}
+
 }  // namespace forksafe

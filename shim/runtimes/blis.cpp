@@ -57,10 +57,8 @@ bool is_blis(const ElfImage& image) {
 }
 
 void see(const ElfImage& image, size_t, const ElfW(Phdr) *) {
-  if (!is_blis(image)) return;
-  bool known = false;
-  each([&](Copy* copy) { known = known || copy->module->image.base() == image.base(); });
-  if (!known && candidate_count < kMaxModules) candidates[candidate_count++] = image;
+  if (!is_blis(image) || is_adopted(image)) return;
+  if (candidate_count < kMaxModules) candidates[candidate_count++] = image;
 }
 
 // A computation takes a mutex on its way in (bli_rntm.c, bli_pba.c). Where that is its first one,

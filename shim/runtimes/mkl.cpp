@@ -21,11 +21,11 @@ namespace {
 constexpr int kMaxLayers = 4;
 
 struct Layer {
-  uintptr_t base;
+  ElfImage image;
   int (*get_max_threads)();  // the runtime's
 };
 
-Layer layers[kMaxLayers];
+Layer layers[kMaxLayers] = {};
 int layer_count = 0;
 
 template <int Index>
@@ -45,14 +45,12 @@ constexpr int (*kFunctions[kMaxLayers])() = {
 void see(const ElfImage& image, size_t, const ElfW(Phdr) *) {
   if (options().child_threads != Options::kAuto || layer_count == kMaxLayers) return;
   if (image.find("mkl_serv_domain_get_max_threads").address == nullptr) return;
-  for (int i = 0; i < layer_count; ++i) {
-    if (layers[i].base == image.base()) return;
-  }
+  if (has_image(layers, layer_count, image)) return;
   const int index = layer_count;
   redirect_slots(
       image, [](const char* name) { return strcmp(name, "omp_get_max_threads") == 0 ? 0 : -1; },
       [&](int, void* behind) {
-        layers[index] = {image.base(), reinterpret_cast<int (*)()>(behind)};
+        layers[index] = {image, reinterpret_cast<int (*)()>(behind)};
         layer_count = index + 1;
         return reinterpret_cast<void*>(kFunctions[index]);
       });

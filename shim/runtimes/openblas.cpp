@@ -165,14 +165,6 @@ void prepare_module(Module* module, const void* context) {
   module->maps_scratch = !blas.buffers_have_headers;
 }
 
-bool is_adopted(const ElfImage& image) {
-  const int count = module_count.load();
-  for (int i = 0; i < count; ++i) {
-    if (modules[i].image.base() == image.base()) return true;
-  }
-  return false;
-}
-
 // The image of the object that holds `prepare`, if it may be an OpenBLAS that registers its
 // shutdown. In a process that came by fork the dynamic linker may be asked only by a thread that is
 // loading something: OpenBLAS registers in its constructor, when its _init has just come by.

@@ -169,12 +169,6 @@ void each(Step step) {
   for (int i = 0; i < count; ++i) step(&copies[i]);
 }
 
-bool is_known(const ElfImage& image) {
-  bool known = false;
-  each([&](Copy* copy) { known = known || copy->image.base() == image.base(); });
-  return known;
-}
-
 // Whether all of the object's thread-local storage is libgomp's: it is a library that exports what
 // libgomp exports and nothing else (libgomp.map, GCC 4.9 to 16), and has no more than libgomp has,
 // all of it zero (0x78 to 0x88 bytes in every copy seen). A program or library that has libgomp.a
@@ -211,7 +205,8 @@ void leave_alone(const ElfImage& image, const char* why) {
 
 void see(const ElfImage& image, size_t tls_module, const ElfW(Phdr) * tls) {
   if (image.find("GOMP_parallel").address == nullptr || tls == nullptr || tls_module == 0) return;
-  if (image.find("__kmpc_fork_call").address != nullptr || is_known(image)) return;
+  if (image.find("__kmpc_fork_call").address != nullptr) return;
+  if (has_image(copies, copy_count.load(), image)) return;
   if (!is_libgomp_alone(image, *tls)) {
     leave_alone(image, "GNU OpenMP is linked into it");
     return;
