@@ -24,7 +24,7 @@
 #include "elf/loaded_objects.h"
 #include "fork_handlers.h"
 #include "options.h"
-#include "runtimes/openblas.h"
+#include "runtimes/openblas/adopt.h"
 #include "runtimes/runtime.h"
 #include "sharing/fork_tree.h"
 #include "state.h"

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "doors/module.h"
 
+#include <pthread.h>
+
 #include <cstring>
 
-#include "doors/doors.h"
 #include "options.h"
-#include "report.h"
 #include "signals.h"
 
 namespace forksafe {
@@ -30,36 +30,6 @@ __thread ThreadState thread_state __attribute__((tls_model("initial-exec")));
 Module modules[kMaxModules];
 std::atomic<int> module_count{0};
 std::atomic<bool> anything_adopted{false};
-
-Module* adopt(const ElfImage& image, const char* kind, DoorSet doors,
-              void (*prepare_module)(Module* module, const void* context), const void* context) {
-  Line line;
-  const int slot = module_count.load();
-  if (slot == kMaxModules) {
-    line.add("no room for one more module, left as it is: ").add(image.path());
-    report(line.text());
-    return nullptr;
-  }
-  // An adoption runs in a constructor, where the dynamic linker's lock keeps others out.
-  module_count.store(slot + 1);
-  Module* module = &modules[slot];
-  module->slot = slot;
-  module->image = image;
-  module->doors = doors;
-  memset(module->behind, 0, sizeof module->behind);
-  prepare_module(module, context);
-  if (!install_doors(module)) {
-    module_count.store(slot);
-    line.add("the GOT can't be written, left as it is: ").add(image.path());
-    report(line.text());
-    return nullptr;
-  }
-  anything_adopted.store(true);
-  forksafe_state.modules[slot].base = image.base();
-  line.add("adopted ").add(image.path()).add(": ").add(kind);
-  report(line.text());
-  return module;
-}
 
 bool any_module_rests_early() {
   const int count = module_count.load(std::memory_order_relaxed);
@@ -129,7 +99,6 @@ bool reset_module_in_child(Module* module) {
   module->gates().brief.reset(*module->brief_depth());
   module->mutexes.each([](void* m) { reset_object<pthread_mutex_t>(m); });
   module->conditions.each([](void* c) { reset_object<pthread_cond_t>(c); });
-  module->workers.store(0, std::memory_order_relaxed);
   if (module->adapting.load()) module->adapting.store(false);
   return !child_torn;
 }

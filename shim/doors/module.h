@@ -2,12 +2,9 @@
 // An adopted module: an object whose calls to libc, OpenMP and itself come through our doors.
 #pragma once
 
-#include <pthread.h>
-
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <initializer_list>
 
 #include "doors/gate.h"
 #include "elf/image.h"
@@ -61,42 +58,33 @@ class AddressSet {
   std::atomic<uintptr_t> slots_[kCapacity] = {};
 };
 
-/// The functions that a module's calls can be led through. doors/doors.cpp has their names.
-enum class Door : uint8_t {
-  kMutexLock,
-  kMutexUnlock,
-  kMutexDestroy,
-  kCondWait,
-  kCondSignal,
-  kCondDestroy,
-  kThreadCreate,
-  kThreadJoin,
-  kMmap,
-  kExecBlas,
-  kExecBlasAsync,
-  kMemoryAlloc,
-  kMemoryFree,
-  kOmpInitLock,
-  kOmpSetLock,
-  kOmpUnsetLock,
-  kOmpInParallel,
-  kOmpMaxThreads,
-  kGompParallel,
-  kCount,
+/// One door of a runtime, as DoorList (doors/doors.h) makes it.
+struct Door {
+  const char* name;                 ///< of the import that it stands before
+  void* (*function_for)(int slot);  ///< what stands in the GOT of the module in that slot
 };
-constexpr size_t kDoorCount = static_cast<size_t>(Door::kCount);
 
-/// A set of doors.
+/// A set of doors of one runtime's list. A door is known by its index there.
 class DoorSet {
  public:
+  static constexpr size_t kCapacity = 16;
+
   constexpr DoorSet() = default;
-  constexpr DoorSet(std::initializer_list<Door> doors) {
-    for (const Door d : doors) bits_ |= 1U << static_cast<unsigned>(d);
+  /// All `count` of them.
+  constexpr DoorSet(const Door* list, size_t count) : list_(list), bits_((1U << count) - 1) {}
+
+  constexpr DoorSet without(size_t index) const {
+    DoorSet result = *this;
+    result.bits_ &= ~(1U << index);
+    return result;
   }
-  constexpr bool has(Door d) const { return (bits_ >> static_cast<unsigned>(d) & 1U) != 0; }
-  void add(Door d) { bits_ |= 1U << static_cast<unsigned>(d); }
+  constexpr bool has(size_t index) const { return (bits_ >> index & 1U) != 0; }
+  /// The index of the door before `name`, or -1.
+  int find(const char* name) const;
+  void* function(int index, int slot) const { return list_[index].function_for(slot); }
 
  private:
+  const Door* list_ = nullptr;
   uint32_t bits_ = 0;
 };
 
@@ -122,18 +110,10 @@ struct alignas(4096) ForkPage {
 };
 extern ForkPage fork_page;
 
-/// A buffer that a thread has mapped and OpenBLAS may not have noted yet.
-struct FreshBuffer {
-  void* address;
-  uint8_t unlocks;  ///< how often the thread has given back the allocator's lock since
-};
-
 /// What the library keeps for each thread.
 struct ThreadState {
   uint8_t calls_depth[kMaxModules];
   uint8_t brief_depth[kMaxModules];
-  FreshBuffer fresh_buffer[kMaxModules];
-  uint32_t allocating;     ///< bit N: the thread is in the memory allocator of module N
   uint32_t outlived;       ///< bit N: calls of module N have outlived the fork's first wait
   uint32_t revoked_holds;  ///< at the head's prepare
   uint32_t forks_within;   ///< how many forks of signal handlers are under way within this one
@@ -145,54 +125,25 @@ struct ThreadState {
 static_assert(kMaxModules <= 32, "a module is a bit of ThreadState");
 extern __thread ThreadState thread_state __attribute__((tls_model("initial-exec")));
 
+/// What every module has. What belongs to one runtime stands in that runtime's own record of it.
 struct Module {
   int slot = 0;
   ElfImage image;
   DoorSet doors;  ///< those that it wants
   /// The function that each door leads to; null where the module does not import it.
-  void* behind[kDoorCount] = {};
+  void* behind[DoorSet::kCapacity] = {};
+  /// The runtime's own record of the module.
+  void* copy = nullptr;
 
-  /// Which mutexes stand under the `brief` gate: all static ones, or the one at `brief_mutex`,
-  /// which is learnt from the first lock taken within `brief_function` where no symbol names it.
-  bool all_mutexes_are_brief = false;
-  /// Who is inside of one of its gates may need what other libraries' prepare handlers lock.
+  /// A thread inside one of its gates may need what other libraries' prepare handlers lock.
   bool rests_early = false;
-  std::atomic<const void*> brief_mutex{nullptr};
-  Range brief_function;
 
-  /// Statically allocated mutexes and conditions that it was seen to use, and the buffers that it
-  /// mapped for its memory pool.
+  /// Statically allocated mutexes and conditions that it was seen to use.
   AddressSet mutexes;
   AddressSet conditions;
-  AddressSet buffers;
-  AddressSet
-      team_buffers;  ///< of an OpenMP build, those that a team has for the life of the process
-  bool notes_buffers = false;  ///< `buffers` has those that it has mapped
-  bool notes_taken = false;    ///< `buffers` has those that blas_memory_alloc has given to calls
-  /// The buffers that it maps hold nothing from one call to the next: a child is to have them
-  /// empty.
-  bool maps_scratch = false;
-  /// What is mapped from here is such a buffer: blas_memory_alloc and the function that maps for
-  /// it. Other mappings of the object are its own.
-  Range map_functions[2];
-  /// OpenMP locks that it initialised. A child does so again, at the first that it takes: LLVM's
-  /// and Intel's OpenMP forget every lock at a fork, and crash at one from before it (OpenBLAS has
-  /// such locks from 0.3.27 on).
-  AddressSet omp_locks;
-  Atomic<bool> omp_locks_lost{false};
-  Lock omp_locks_renewal;
-  /// Set when one of these sets was full: the child then can't reset everything.
+  /// Set when one of its sets was full, here or in `copy`: the child then can't reset everything.
   std::atomic<bool> overflowed{false};
 
-  /// Threads that it created and did not join.
-  std::atomic<int> workers{0};
-
-  /// The doors of locks, conditions and joins answer 0 at once: in a child, while the module's own
-  /// shutdown handler runs.
-  bool shut = false;
-  /// In a child that could not be made whole: the doors tell an OpenMP build that one thread is
-  /// all there is.
-  bool one_thread = false;
   /// In a child under FORKSAFE_CHILD_THREADS=auto: brings the number of threads that the module
   /// computes with to this process's share (sharing/fork_tree.h), and returns it. Called at the
   /// doors that a computation passes on its way in. Null where the number stays as it is.
@@ -203,24 +154,12 @@ struct Module {
   uint8_t* calls_depth() const { return &thread_state.calls_depth[slot]; }
   uint8_t* brief_depth() const { return &thread_state.brief_depth[slot]; }
   uint32_t bit() const { return 1U << static_cast<unsigned>(slot); }
-  template <typename Function>
-  Function behind_door(Door d) const {
-    return reinterpret_cast<Function>(behind[static_cast<size_t>(d)]);
-  }
 };
 
 /// The adopted modules, `module_count` of them, in the order of their adoption. The last of them
 /// may not be ready yet: a runtime walks the list of its own copies.
 extern Module modules[kMaxModules];
 extern std::atomic<int> module_count;
-
-/// Puts doors into `image` and makes it a module, of a `kind` for the log. `prepare_module` fills
-/// in what the doors need before the first of them is opened. Null (and a line in the log) where
-/// there is no room or the image's GOT can't be written: then nothing was changed. Takes no lock: a
-/// fork in another thread does not wait for it, and its child has either none of the doors that
-/// matter or all that they need.
-Module* adopt(const ElfImage& image, const char* kind, DoorSet doors,
-              void (*prepare_module)(Module* module, const void* context), const void* context);
 
 /// Whether that object is a module.
 inline bool is_adopted(const ElfImage& image) {

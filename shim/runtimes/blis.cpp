@@ -8,7 +8,7 @@
 // child that finds one of them held waits for ever. They all stand under the brief gate.
 //
 // BLIS registers no handler: a copy is found when it is loaded.
-#include "doors/module.h"
+#include "doors/brief_mutexes.h"
 #include "doors/setters.h"
 #include "elf/loaded_objects.h"
 #include "options.h"
@@ -18,7 +18,7 @@
 namespace forksafe {
 namespace {
 
-constexpr DoorSet kDoors = {Door::kMutexLock, Door::kMutexUnlock};
+using Doors = DoorList<BriefMutexLock, BriefMutexUnlock>;
 
 struct Copy {
   Module* module;
@@ -64,8 +64,7 @@ void see(const ElfImage& image, size_t, const ElfW(Phdr) *) {
 // A computation takes a mutex on its way in (bli_rntm.c, bli_pba.c). Where that is its first one,
 // the public functions, which take one themselves, can be called.
 int adapt(Module* module) {
-  Copy* copy = copies;
-  while (copy->module != module) ++copy;
+  Copy* copy = static_cast<Copy*>(module->copy);
   if (*module->brief_depth() != 0 || module->adapting.exchange(true)) return 0;
   const int share = thread_share();
   const int wanted = share < copy->most_threads ? share : copy->most_threads;
@@ -84,17 +83,15 @@ void set_by_program(int index) { copies[index].module->adapt = nullptr; }
 void seen_all() {
   for (int i = 0; i < candidate_count; ++i) {
     const ElfImage& image = candidates[i];
-    if (!image.imports("pthread_mutex_lock") || !pin(image)) continue;
-    const auto prepare_module = [](Module* module, const void*) {
-      module->all_mutexes_are_brief = true;
-      module->rests_early = true;
-    };
-    Module* module = adopt(image, "BLIS", kDoors, prepare_module, nullptr);
-    if (module == nullptr) continue;
+    if (!image.imports("pthread_mutex_lock") || !pin(image) || !has_room_for(image)) continue;
     const int count = copy_count.load();
-    copies[count] = {
-        module, reinterpret_cast<void (*)(long)>(image.find("bli_thread_set_num_threads").address),
-        reinterpret_cast<long (*)()>(image.find("bli_thread_get_num_threads").address), 0, 0};
+    Copy* copy = &copies[count];
+    copy->set_num_threads =
+        reinterpret_cast<void (*)(long)>(image.find("bli_thread_set_num_threads").address);
+    copy->get_num_threads =
+        reinterpret_cast<long (*)()>(image.find("bli_thread_get_num_threads").address);
+    copy->module = adopt(image, "BLIS", Doors::all(), copy, true);
+    if (copy->module == nullptr) continue;
     copy_count.store(count + 1, std::memory_order_release);
     if (options().child_threads == Options::kAuto) {
       watch_setter(image, image.find("bli_thread_set_num_threads"), set_by_program, count);

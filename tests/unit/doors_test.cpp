@@ -20,115 +20,79 @@
 #include <filesystem>
 #include <fstream>
 #include <memory>
-#include <new>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "doors/brief_mutexes.h"
+#include "doors_fixture.h"
 #include "elf/loaded_objects.h"
 #include "options.h"
 #include "support.h"
 
-using forksafe::Door;
+using forksafe::BriefMutexLock;
+using forksafe::BriefMutexUnlock;
 using forksafe::DoorSet;
 using forksafe::ElfImage;
 using forksafe::Module;
+using forksafe::Passage;
 
 // Of the library that this program is linked to; see fixtures/scope.cpp.
 extern "C" void scope_startup_is_linked();
 
 namespace {
 
-constexpr DoorSet kAllDoors = {Door::kMutexLock,    Door::kMutexUnlock, Door::kMutexDestroy,
-                               Door::kCondWait,     Door::kCondSignal,  Door::kCondDestroy,
-                               Door::kThreadCreate, Door::kThreadJoin,  Door::kMmap,
-                               Door::kExecBlasAsync};
-
-// Forgets what a test case has adopted: all of them together adopt more than there is room for.
-struct Adoptions {
-  ~Adoptions() {
-    for (int i = 0; i < forksafe::module_count; ++i) {
-      forksafe::modules[i].~Module();
-      new (&forksafe::modules[i]) Module();
-    }
-    forksafe::module_count = 0;
+// A door that only goes through.
+template <typename Function>
+struct Open;
+template <typename Result, typename... Arguments>
+struct Open<Result(Arguments...)> {
+  static Result call(const Passage<Result(Arguments...)>& through, Arguments... arguments) {
+    return through(arguments...);
   }
 };
 
-// A copy of a fixture under a name of its own: an object that nobody has adopted yet. It stays
-// loaded, as an adopted object does.
-struct Fixture {
-  explicit Fixture(const std::string& name) {
-    static const TemporaryDirectory directory;
-    static int copies = 0;
-    const std::string path = directory.file(name + "-" + std::to_string(getpid()) + "-" +
-                                            std::to_string(++copies) + ".so");
-    std::filesystem::copy_file(fixture_path(name), path);
-    handle = load(path);
-    image = image_at(symbol_in(handle, "doors_lock"));
-    lock = function_in<int (*)(pthread_mutex_t*)>(handle, "doors_lock");
-    unlock = function_in<int (*)(pthread_mutex_t*)>(handle, "doors_unlock");
-    first_mutex = function_in<pthread_mutex_t* (*)()>(handle, "doors_first_mutex")();
-    second_mutex = function_in<pthread_mutex_t* (*)()>(handle, "doors_second_mutex")();
-    condition = function_in<pthread_cond_t* (*)()>(handle, "doors_condition")();
+struct CondWait {
+  static constexpr const char* kName = "pthread_cond_wait";
+  static int call(const Passage<int(pthread_cond_t*, pthread_mutex_t*)>& through,
+                  pthread_cond_t* condition, pthread_mutex_t* mutex) {
+    note(through.module, &through.module->conditions, condition);
+    return through(condition, mutex);
   }
-
-  void** slot(Door door) const {
-    void** result = nullptr;
-    image.each_slot([&](const char* name, void** slot) {
-      if (strcmp(name, forksafe::door_name(door)) == 0) result = slot;
-    });
-    if (result == nullptr) throw std::runtime_error("the fixture does not import it");
-    return result;
-  }
-
-  std::vector<void*> all_slots() const {
-    std::vector<void*> result;
-    image.each_slot([&](const char*, void** slot) { result.push_back(*slot); });
-    return result;
-  }
-
-  void* handle;
-  ElfImage image;
-  int (*lock)(pthread_mutex_t*);
-  int (*unlock)(pthread_mutex_t*);
-  pthread_mutex_t* first_mutex;
-  pthread_mutex_t* second_mutex;
-  pthread_cond_t* condition;
 };
+struct CondDestroy : Open<int(pthread_cond_t*)> {
+  static constexpr const char* kName = "pthread_cond_destroy";
+};
+struct MapMemory {
+  static constexpr const char* kName = "mmap";
+  static inline const void* caller = nullptr;
+  static void* call(const Passage<void*(void*, size_t, int, int, int, off_t)>& through,
+                    void* address, size_t length, int protection, int flags, int fd, off_t offset) {
+    caller = through.caller;
+    return through(address, length, protection, flags, fd, offset);
+  }
+};
+struct ExecBlasAsync : Open<int(long, void*)> {
+  static constexpr const char* kName = "exec_blas_async";
+};
+using Doors = forksafe::DoorList<BriefMutexLock, BriefMutexUnlock, CondWait, CondDestroy, MapMemory,
+                                 ExecBlasAsync>;
 
-void prepare_nothing(Module* module, const void*) {
-  module->all_mutexes_are_brief = false;
-  module->brief_mutex = nullptr;
-  module->brief_function = {};
-}
+struct ExecBlas : Open<int()> {
+  static constexpr const char* kName = "exec_blas";
+};
+struct MaxThreads : Open<int()> {
+  static constexpr const char* kName = "omp_get_max_threads";
+};
+struct InParallel : Open<int()> {
+  static constexpr const char* kName = "omp_in_parallel";
+};
+using ScopeDoors = forksafe::DoorList<ExecBlas, MaxThreads, InParallel>;
 
-void prepare_all_brief(Module* module, const void*) { module->all_mutexes_are_brief = true; }
+constexpr DoorSet kWithoutUnlock = Doors::all().without(Doors::index<BriefMutexUnlock>());
 
-// What doors_map maps is the module's, as what alloc_mmap maps is OpenBLAS's.
-void prepare_buffers(Module* module, const void*) {
-  const forksafe::Symbol map = module->image.find("doors_map");
-  const auto begin = reinterpret_cast<uintptr_t>(map.address);
-  module->all_mutexes_are_brief = true;
-  module->map_functions[1] = {begin, begin + map.size};
-  module->notes_buffers = true;
-}
-
-Module* adopt(const Fixture& fixture, DoorSet doors = kAllDoors,
-              void (*prepare)(Module*, const void*) = prepare_nothing) {
-  return forksafe::adopt(fixture.image, "a fixture", doors, prepare, nullptr);
-}
-
-bool has(const forksafe::AddressSet& set, const void* address) {
-  bool found = false;
-  set.each([&](const void* a) { found = found || a == address; });
-  return found;
-}
-
-bool is_free(pthread_mutex_t* mutex) {
-  if (pthread_mutex_trylock(mutex) != 0) return false;
-  pthread_mutex_unlock(mutex);
-  return true;
+Module* adopt(const Fixture& fixture, DoorSet doors = Doors::all()) {
+  return forksafe::adopt(fixture.image, "a fixture", doors, nullptr, false);
 }
 
 // "rw-p" and the like: how the page of `address` is mapped.
@@ -174,13 +138,6 @@ std::string log_to(const TemporaryDirectory& directory) {
 
 }  // namespace
 
-TEST_CASE("each door has the name of the function that it stands before", "[doors]") {
-  CHECK(std::string(forksafe::door_name(Door::kMutexLock)) == "pthread_mutex_lock");
-  CHECK(std::string(forksafe::door_name(Door::kMmap)) == "mmap");
-  CHECK(std::string(forksafe::door_name(Door::kExecBlas)) == "exec_blas");
-  CHECK(std::string(forksafe::door_name(Door::kGompParallel)) == "GOMP_parallel");
-}
-
 TEST_CASE_METHOD(Adoptions, "an adopted module's calls come through the doors, however it is bound",
                  "[doors]") {
   const char* name = GENERATE("doors_open", "doors_relro", "doors_lazy");
@@ -196,12 +153,8 @@ TEST_CASE_METHOD(Adoptions, "an adopted module's calls come through the doors, h
   size_t i = 0;
   fixture.image.each_slot([&](const char* import, void** slot) {
     CAPTURE(import);
-    bool is_door = false;
-    for (size_t d = 0; d < forksafe::kDoorCount; ++d) {
-      const auto door = static_cast<Door>(d);
-      is_door = is_door || (kAllDoors.has(door) && door != Door::kExecBlasAsync &&
-                            strcmp(import, forksafe::door_name(door)) == 0);
-    }
+    const bool is_door =
+        Doors::all().find(import) >= 0 && strcmp(import, ExecBlasAsync::kName) != 0;
     CHECK((*slot != before[i]) == is_door);
     if (is_door) CHECK(image_at(*slot).span().contains(reinterpret_cast<void*>(&forksafe::adopt)));
     ++i;
@@ -223,13 +176,24 @@ TEST_CASE_METHOD(Adoptions,
   const Fixture fixture(name);
   Module* module = adopt(fixture);
   REQUIRE(module != nullptr);
-  for (const Door door : {Door::kMutexLock, Door::kMutexUnlock, Door::kMutexDestroy,
-                          Door::kCondWait, Door::kCondSignal, Door::kCondDestroy,
-                          Door::kThreadCreate, Door::kThreadJoin, Door::kMmap}) {
-    CAPTURE(forksafe::door_name(door));
-    CHECK(module->behind[static_cast<size_t>(door)] ==
-          dlsym(RTLD_DEFAULT, forksafe::door_name(door)));
+  for (const char* import : {"pthread_mutex_lock", "pthread_mutex_unlock", "pthread_cond_wait",
+                             "pthread_cond_destroy", "mmap"}) {
+    CAPTURE(import);
+    CHECK(module->behind[Doors::all().find(import)] == dlsym(RTLD_DEFAULT, import));
   }
+  CHECK(Doors::behind<BriefMutexLock>(*module) == pthread_mutex_lock);
+}
+
+TEST_CASE_METHOD(Adoptions, "a door is told which function of its module calls", "[doors]") {
+  const Fixture fixture("doors_relro");
+  Module* module = adopt(fixture);
+  REQUIRE(module != nullptr);
+  const forksafe::Symbol map = module->image.find("doors_map");
+  const auto begin = reinterpret_cast<uintptr_t>(map.address);
+  void* mapped = function_in<void* (*)(size_t)>(fixture.handle, "doors_map")(4096);
+  REQUIRE(mapped != MAP_FAILED);
+  munmap(mapped, 4096);
+  CHECK(forksafe::Range{begin, begin + map.size}.contains(MapMemory::caller));
 }
 
 TEST_CASE_METHOD(Adoptions, "a weak reference that nobody answers gets no door", "[doors]") {
@@ -238,23 +202,23 @@ TEST_CASE_METHOD(Adoptions, "a weak reference that nobody answers gets no door",
   const Fixture fixture(name);
   Module* module = adopt(fixture);
   REQUIRE(module != nullptr);
-  CHECK(module->behind[static_cast<size_t>(Door::kExecBlasAsync)] == nullptr);
+  CHECK(Doors::behind<ExecBlasAsync>(*module) == nullptr);
   CHECK_FALSE(function_in<bool (*)()>(fixture.handle, "doors_weak_is_answered")());
 }
 
 TEST_CASE_METHOD(Adoptions, "a door that is not wanted is not put in", "[doors]") {
   const Fixture fixture("doors_relro");
-  void* before = *fixture.slot(Door::kMutexUnlock);
-  Module* module = adopt(fixture, {Door::kMutexLock});
+  void* before = *fixture.slot("pthread_mutex_unlock");
+  Module* module = adopt(fixture, kWithoutUnlock);
   REQUIRE(module != nullptr);
-  CHECK(*fixture.slot(Door::kMutexUnlock) == before);
-  CHECK(module->behind[static_cast<size_t>(Door::kMutexUnlock)] == nullptr);
-  CHECK(module->behind[static_cast<size_t>(Door::kMutexLock)] != nullptr);
+  CHECK(*fixture.slot("pthread_mutex_unlock") == before);
+  CHECK(Doors::behind<BriefMutexUnlock>(*module) == nullptr);
+  CHECK(Doors::behind<BriefMutexLock>(*module) != nullptr);
 }
 
 TEST_CASE_METHOD(Adoptions, "pages that RELRO has closed are closed again", "[doors]") {
   const Fixture fixture("doors_relro");
-  void** slot = fixture.slot(Door::kMutexLock);
+  void** slot = fixture.slot("pthread_mutex_lock");
   REQUIRE(protection_of(slot) == "r--p");
   REQUIRE(adopt(fixture) != nullptr);
   CHECK(protection_of(slot) == "r--p");
@@ -264,7 +228,7 @@ TEST_CASE_METHOD(Adoptions, "pages that are writable stay so", "[doors]") {
   const char* name = GENERATE("doors_open", "doors_lazy");
   CAPTURE(name);
   const Fixture fixture(name);
-  void** slot = fixture.slot(Door::kCondDestroy);
+  void** slot = fixture.slot("pthread_cond_destroy");
   REQUIRE(protection_of(slot) == "rw-p");
   REQUIRE(adopt(fixture) != nullptr);
   CHECK(protection_of(slot) == "rw-p");
@@ -289,9 +253,7 @@ TEST_CASE_METHOD(Adoptions, "a lazily bound slot is resolved in the global scope
   CHECK(behind("omp_in_parallel") == 3);      // what it needs, not the decoy
   CHECK(forksafe::resolve(image, "nobody_has_this_name") == nullptr);
 
-  Module* module = forksafe::adopt(image, "a fixture",
-                                   {Door::kExecBlas, Door::kOmpMaxThreads, Door::kOmpInParallel},
-                                   prepare_nothing, nullptr);
+  Module* module = forksafe::adopt(image, "a fixture", ScopeDoors::all(), nullptr, false);
   REQUIRE(module != nullptr);
   CHECK(call_exec_blas() == 1);
   CHECK(call_max_threads() == 4);
@@ -305,64 +267,12 @@ TEST_CASE_METHOD(Adoptions, "a lazily bound slot is resolved in the global scope
   CHECK(function_in<int (*)()>(untouched, "scope_call_exec_blas")() == 1);
   CHECK(function_in<int (*)()>(untouched, "scope_call_max_threads")() == 4);
   CHECK(function_in<int (*)()>(untouched, "scope_call_in_parallel")() == 3);
-
-  // In a child that could not be made whole, one thread is all there is.
-  module->one_thread = true;
-  CHECK(call_max_threads() == 1);
-  CHECK(call_in_parallel() == 1);
-  module->one_thread = false;
-}
-
-TEST_CASE_METHOD(Adoptions, "static mutexes and conditions are noted, others are not", "[doors]") {
-  const Fixture fixture("doors_relro");
-  Module* module = adopt(fixture);
-  REQUIRE(module != nullptr);
-  pthread_mutex_t on_the_stack = PTHREAD_MUTEX_INITIALIZER;
-  const auto on_the_heap = std::make_unique<pthread_mutex_t>();
-  for (pthread_mutex_t* mutex : {&on_the_stack, on_the_heap.get(), fixture.second_mutex}) {
-    CHECK(fixture.lock(mutex) == 0);
-    CHECK(fixture.unlock(mutex) == 0);
-  }
-  CHECK(module->mutexes.size() == 1);
-  CHECK(has(module->mutexes, fixture.second_mutex));
-  CHECK(module->conditions.size() == 0);
-
-  const auto wait = function_in<int (*)()>(fixture.handle, "doors_wait");
-  const auto signal = function_in<int (*)()>(fixture.handle, "doors_signal");
-  std::thread waiter(wait);
-  CHECK(signal() == 0);
-  waiter.join();
-  CHECK(module->conditions.size() == 1);
-  CHECK(has(module->conditions, fixture.condition));
-  CHECK_FALSE(module->overflowed);
-}
-
-TEST_CASE_METHOD(Adoptions, "threads that a module creates and joins are counted", "[doors]") {
-  const Fixture fixture("doors_lazy");
-  Module* module = adopt(fixture);
-  REQUIRE(module != nullptr);
-  const auto create =
-      function_in<int (*)(pthread_t*, void* (*)(void*), void*)>(fixture.handle, "doors_create");
-  const auto join = function_in<int (*)(pthread_t)>(fixture.handle, "doors_join");
-  pthread_t thread;
-  bool ran = false;
-  REQUIRE(create(
-              &thread,
-              [](void* flag) -> void* {
-                *static_cast<bool*>(flag) = true;
-                return nullptr;
-              },
-              &ran) == 0);
-  CHECK(module->workers == 1);
-  CHECK(join(thread) == 0);
-  CHECK(ran);
-  CHECK(module->workers == 0);
 }
 
 TEST_CASE_METHOD(Adoptions, "a thread is inside the brief gate while it holds a brief mutex",
                  "[doors]") {
   const Fixture fixture("doors_relro");
-  Module* module = adopt(fixture, kAllDoors, prepare_all_brief);
+  Module* module = adopt(fixture);
   REQUIRE(module != nullptr);
   forksafe::Gate& gate = module->gates().brief;
   const auto empty = [&] { return gate.wait_empty(forksafe::monotonic_ns()); };
@@ -400,126 +310,10 @@ TEST_CASE_METHOD(Adoptions, "a thread is inside the brief gate while it holds a 
   CHECK(*module->calls_depth() == 0);
 }
 
-TEST_CASE_METHOD(Adoptions, "the brief mutex is learnt from the first lock within the allocator",
-                 "[doors]") {
-  const Fixture fixture("doors_lazy");
-  Module* module = adopt(fixture, kAllDoors, [](Module* m, const void*) {
-    const forksafe::Symbol allocator = m->image.find("doors_lock_in_allocator");
-    const auto begin = reinterpret_cast<uintptr_t>(allocator.address);
-    m->all_mutexes_are_brief = false;
-    m->brief_mutex = nullptr;
-    m->brief_function = {begin, begin + allocator.size};
-  });
-  REQUIRE(module != nullptr);
-
-  fixture.lock(fixture.second_mutex);
-  CHECK(*module->brief_depth() == 0);
-  fixture.unlock(fixture.second_mutex);
-  CHECK(module->brief_mutex == nullptr);
-
-  function_in<int (*)()>(fixture.handle, "doors_lock_in_allocator")();
-  CHECK(module->brief_mutex == fixture.first_mutex);
-  CHECK(*module->brief_depth() == 1);
-  fixture.unlock(fixture.first_mutex);
-  CHECK(*module->brief_depth() == 0);
-
-  fixture.lock(fixture.first_mutex);  // from anywhere now
-  CHECK(*module->brief_depth() == 1);
-  fixture.lock(fixture.second_mutex);
-  CHECK(*module->brief_depth() == 1);
-  fixture.unlock(fixture.second_mutex);
-  fixture.unlock(fixture.first_mutex);
-  CHECK(*module->brief_depth() == 0);
-}
-
-TEST_CASE_METHOD(Adoptions,
-                 "a mapped buffer is noted when the allocator's lock was given back twice",
-                 "[doors]") {
-  const Fixture fixture("doors_relro");
-  Module* module = adopt(fixture, kAllDoors, prepare_buffers);
-  REQUIRE(module != nullptr);
-  void* buffer = function_in<void* (*)(size_t)>(fixture.handle, "doors_map")(4096);
-  REQUIRE(buffer != MAP_FAILED);
-  fixture.lock(fixture.first_mutex);
-  fixture.unlock(fixture.first_mutex);
-  CHECK(module->buffers.size() == 0);
-  fixture.lock(fixture.first_mutex);
-  CHECK(module->buffers.size() == 0);
-  fixture.unlock(fixture.first_mutex);
-  CHECK(module->buffers.size() == 1);
-  CHECK(has(module->buffers, buffer));
-  munmap(buffer, 4096);
-}
-
-TEST_CASE_METHOD(Adoptions, "a mapping that fails is not noted", "[doors]") {
-  const Fixture fixture("doors_relro");
-  Module* module = adopt(fixture, kAllDoors, prepare_buffers);
-  REQUIRE(module != nullptr);
-  CHECK(function_in<void* (*)(size_t)>(fixture.handle, "doors_map")(0) == MAP_FAILED);
-  CHECK(forksafe::thread_state.fresh_buffer[module->slot].address == nullptr);
-}
-
-TEST_CASE_METHOD(Adoptions, "a child has the allocator's buffers empty, and no other mapping",
-                 "[doors]") {
-  const Fixture fixture("doors_relro");
-  Module* module = adopt(fixture, kAllDoors, prepare_buffers);
-  REQUIRE(module != nullptr);
-  const forksafe::Range map_function = module->map_functions[1];
-  for (const bool scratch : {false, true}) {
-    for (const bool from_allocator : {false, true}) {
-      CAPTURE(scratch, from_allocator);
-      module->maps_scratch = scratch;
-      module->map_functions[1] = from_allocator ? map_function : forksafe::Range{};
-      forksafe::thread_state.fresh_buffer[module->slot] = {};
-      auto* mapped = function_in<char* (*)(size_t)>(fixture.handle, "doors_map")(4096);
-      REQUIRE(mapped != MAP_FAILED);
-      *mapped = 'x';
-      CHECK(run_in_child([&] { return *mapped == '\0' ? "empty" : std::string(mapped, 1); }) ==
-            (scratch && from_allocator ? "empty" : "x"));
-      CHECK(*mapped == 'x');
-      const void* noted = forksafe::thread_state.fresh_buffer[module->slot].address;
-      CHECK(noted == (from_allocator ? mapped : nullptr));
-      munmap(mapped, 4096);
-    }
-  }
-  forksafe::thread_state.fresh_buffer[module->slot] = {};
-}
-
-TEST_CASE_METHOD(Adoptions, "doors that are shut answer 0 at once", "[doors]") {
-  const Fixture fixture("doors_relro");
-  Module* module = adopt(fixture, kAllDoors, prepare_all_brief);
-  REQUIRE(module != nullptr);
-  pthread_mutex_lock(fixture.first_mutex);
-
-  module->shut = true;
-  CHECK(fixture.lock(fixture.first_mutex) == 0);  // it would wait for ever
-  CHECK(*module->brief_depth() == 0);
-  CHECK(fixture.lock(fixture.second_mutex) == 0);
-  CHECK(is_free(fixture.second_mutex));
-  CHECK(fixture.unlock(fixture.first_mutex) == 0);
-  CHECK_FALSE(is_free(fixture.first_mutex));
-  CHECK(function_in<int (*)(pthread_mutex_t*)>(fixture.handle,
-                                               "doors_destroy")(fixture.first_mutex) == 0);
-  CHECK(function_in<int (*)()>(fixture.handle, "doors_signal")() == 0);
-  CHECK(function_in<int (*)(pthread_cond_t*)>(fixture.handle,
-                                              "doors_destroy_condition")(fixture.condition) == 0);
-  // To join oneself is EDEADLK for who asks.
-  CHECK(function_in<int (*)(pthread_t)>(fixture.handle, "doors_join")(pthread_self()) == 0);
-  CHECK(module->workers == 0);
-  CHECK(module->mutexes.size() == 0);
-  module->shut = false;
-
-  pthread_mutex_unlock(fixture.first_mutex);
-  CHECK(fixture.lock(fixture.first_mutex) == 0);
-  CHECK_FALSE(is_free(fixture.first_mutex));
-  CHECK(fixture.unlock(fixture.first_mutex) == 0);
-  CHECK(is_free(fixture.first_mutex));
-}
-
 TEST_CASE_METHOD(Adoptions, "in a child the module's mutexes are free, and others are as they were",
                  "[doors]") {
   const Fixture fixture("doors_relro");
-  Module* module = adopt(fixture, kAllDoors, prepare_all_brief);
+  Module* module = adopt(fixture);
   REQUIRE(module != nullptr);
   pthread_mutex_t other = PTHREAD_MUTEX_INITIALIZER;
   std::atomic<bool> held{false}, go_on{false};
@@ -540,14 +334,12 @@ TEST_CASE_METHOD(Adoptions, "in a child the module's mutexes are free, and other
   module->gates().brief.shut();
 
   const std::string outcome = run_in_child([&]() -> std::string {
-    module->workers = 3;
     if (is_free(fixture.first_mutex)) return "the fixture's mutex is not held";
     forksafe::reset_module_in_child(module);
     if (!is_free(fixture.first_mutex)) return "the fixture's mutex is held still";
     if (is_free(&other)) return "a mutex that is not the module's was reset";
     static const pthread_cond_t initial = PTHREAD_COND_INITIALIZER;
     if (memcmp(fixture.condition, &initial, sizeof initial) != 0) return "somebody waits still";
-    if (module->workers != 0) return "it has workers still";
     if (module->gates().brief.closed()) return "the gate is closed still";
     if (!module->gates().brief.wait_empty(forksafe::monotonic_ns())) return "somebody is inside";
     fixture.lock(fixture.first_mutex);
@@ -611,15 +403,15 @@ TEST_CASE_METHOD(Adoptions,
     if (errno != 4711) return "errno was changed";
     if (fixture.all_slots() != before) return "its slots were changed";
     if (forksafe::module_count != count) return "it was counted";
-    if (protection_of(fixture.slot(Door::kMutexLock)) != "r--p") return "its pages are open";
+    if (protection_of(fixture.slot("pthread_mutex_lock")) != "r--p") return "its pages are open";
     if (fixture.lock(fixture.first_mutex) != 0 || is_free(fixture.first_mutex)) {
       return "it does not work";
     }
     fixture.unlock(fixture.first_mutex);
     // The next one, which needs no mprotect, gets the place.
-    Module* module = adopt(later, {Door::kMutexLock});
+    Module* module = adopt(later, kWithoutUnlock);
     if (module == nullptr || module->slot != count) return "no place for the next";
-    if (module->behind[static_cast<size_t>(Door::kMutexUnlock)] != nullptr) return "a stale door";
+    if (Doors::behind<BriefMutexUnlock>(*module) != nullptr) return "a stale door";
     later.lock(later.first_mutex);
     return has(module->mutexes, later.first_mutex) ? "" : "the next one's doors don't work";
   });

@@ -21,11 +21,11 @@
 #include <cstring>
 #include <set>
 
-#include "runtimes/openblas.h"
+#include "runtimes/openblas/openmp.h"
+#include "runtimes/openblas/threads.h"
 #include "scheduler.h"
 
-// Their steps are in unnamed namespaces.
-#include "doors/doors.cpp"
+// Its steps are in an unnamed namespace.
 #include "fork_handlers.cpp"
 
 namespace {
@@ -34,7 +34,6 @@ using forksafe::fork_page;
 using forksafe::model_thread_state;
 using forksafe::Module;
 using forksafe::modules;
-using forksafe::openblas_copies;
 using model::Exhaustive;
 using model::Explorer;
 using model::kMillisecond;
@@ -45,6 +44,9 @@ using Word = forksafe::Atomic<uint32_t>;
 
 // The copy of OpenBLAS on OpenMP rests early, the one on its own threads does not.
 constexpr int kOpenMp = 0, kThreads = 1, kCopies = 2;
+forksafe::OpenBlasOpenMp& openmp_copy = forksafe::openblas_openmp_copies[0];
+forksafe::OpenBlasThreads& threads_copy = forksafe::openblas_threads_copies[0];
+forksafe::OpenBlas* const openblas_copies[kCopies] = {&openmp_copy, &threads_copy};
 
 // Signals wait meanwhile.
 class Masked {
@@ -155,12 +157,23 @@ void* allocate(int) {
   return nullptr;
 }
 
+template <typename Function>
+Function door(const forksafe::DoorSet& doors, const char* name, int slot) {
+  return reinterpret_cast<Function>(doors.function(doors.find(name), slot));
+}
+
 void call_openmp_build() {
-  forksafe::Doors<kOpenMp>::exec_blas(1, nullptr);
+  static const auto exec_blas =
+      door<int (*)(long, void*)>(forksafe::openblas_openmp_doors, "exec_blas", kOpenMp);
+  exec_blas(1, nullptr);
   world.calls_done.fetch_add(1);
   forksafe::futex_wake_all(&world.calls_done);
 }
-void call_threads_build() { forksafe::Doors<kThreads>::memory_alloc(0); }
+void call_threads_build() {
+  static const auto memory_alloc =
+      door<void* (*)(int)>(forksafe::openblas_threads_doors, "blas_memory_alloc", kThreads);
+  memory_alloc(0);
+}
 
 void wait_for_calls(uint32_t count) {
   for (;;) {
@@ -182,7 +195,8 @@ struct Bytes {
 
 struct Memory {
   Bytes<Module> modules[kCopies];
-  Bytes<forksafe::OpenBlas> copies[kCopies];
+  Bytes<forksafe::OpenBlasOpenMp> openmp;
+  Bytes<forksafe::OpenBlasThreads> threads;
   Bytes<forksafe::State> state;
   Bytes<Word> revoked;
   Bytes<forksafe::ForkPage> page;
@@ -190,7 +204,8 @@ struct Memory {
 
   void save_library() {
     for (int i = 0; i < kCopies; ++i) modules[i].save(::modules[i]);
-    for (int i = 0; i < kCopies; ++i) copies[i].save(openblas_copies[i]);
+    openmp.save(openmp_copy);
+    threads.save(threads_copy);
     state.save(forksafe_state);
     revoked.save(forksafe::revoked_holds);
   }
@@ -203,7 +218,8 @@ struct Memory {
   }
   void restore() const {
     for (int i = 0; i < kCopies; ++i) modules[i].restore(&::modules[i]);
-    for (int i = 0; i < kCopies; ++i) copies[i].restore(&openblas_copies[i]);
+    openmp.restore(&openmp_copy);
+    threads.restore(&threads_copy);
     state.restore(&forksafe_state);
     revoked.restore(&forksafe::revoked_holds);
     page.restore(&fork_page);
@@ -250,8 +266,8 @@ void run_child(const Memory& memory, Fork kind, const forksafe::OuterFork& outer
   if (kind == Fork::kWhole) after_fork(outer);
 
   for (int i = 0; i < kCopies; ++i) {
-    if (openblas_copies[i].torn) children_are_whole = false;
-    if (world.half_done[i] != 0 && !openblas_copies[i].torn) {
+    if (openblas_copies[i]->torn) children_are_whole = false;
+    if (world.half_done[i] != 0 && !openblas_copies[i]->torn) {
       scheduler.fail(i == kOpenMp ? "a child has half a call in the OpenMP build, and is not torn"
                                   : "a child has half a call in the other build, and is not torn");
     }
@@ -328,21 +344,23 @@ void make_initial_memory() {
   forksafe::module_count.store(kCopies);
   for (int i = 0; i < kCopies; ++i) {
     modules[i].slot = i;
-    forksafe::OpenBlas* blas = &openblas_copies[i];
+    forksafe::OpenBlas* blas = openblas_copies[i];
     blas->module = &modules[i];
+    modules[i].copy = blas;
     blas->version = 326;
     blas->shutdown = no_shutdown;
     blas->cpu_number = &world.cpu_number[i];
     blas->exec_queue_is_named = true;
     world.cpu_number[i] = 2;
   }
-  openblas_copies[kOpenMp].openmp = true;
+  openmp_copy.openmp = true;
   modules[kOpenMp].rests_early = true;
-  modules[kOpenMp].behind[static_cast<size_t>(forksafe::Door::kExecBlas)] =
+  modules[kOpenMp].behind[forksafe::openblas_openmp_doors.find("exec_blas")] =
       reinterpret_cast<void*>(compute);
-  modules[kThreads].behind[static_cast<size_t>(forksafe::Door::kMemoryAlloc)] =
+  modules[kThreads].behind[forksafe::openblas_threads_doors.find("blas_memory_alloc")] =
       reinterpret_cast<void*>(allocate);
-  forksafe::openblas_count.store(kCopies);
+  forksafe::openblas_openmp_count.store(1);
+  forksafe::openblas_threads_count.store(1);
   initial.save();
 }
 

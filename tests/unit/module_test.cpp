@@ -101,14 +101,18 @@ TEST_CASE("threads that overfill a set are refused exactly what has no room", "[
   CHECK(set->size() == AddressSet::kCapacity);
 }
 
-TEST_CASE("a set of doors has those that it was made of", "[module]") {
-  DoorSet doors = {Door::kMutexLock, Door::kGompParallel};
-  CHECK(doors.has(Door::kMutexLock));
-  CHECK(doors.has(Door::kGompParallel));
-  CHECK_FALSE(doors.has(Door::kMutexUnlock));
-  doors.add(Door::kMmap);
-  CHECK(doors.has(Door::kMmap));
-  CHECK_FALSE(DoorSet().has(Door::kMutexLock));
+TEST_CASE("a set of doors has those that were not left out", "[module]") {
+  static constexpr Door kDoors[] = {{"first", nullptr}, {"second", nullptr}, {"third", nullptr}};
+  constexpr DoorSet kAll(kDoors, 3);
+  CHECK(kAll.find("first") == 0);
+  CHECK(kAll.find("third") == 2);
+  CHECK(kAll.find("fourth") == -1);
+  const DoorSet two = kAll.without(1);
+  CHECK(two.has(0));
+  CHECK_FALSE(two.has(1));
+  CHECK(two.find("second") == -1);
+  CHECK(two.find("third") == 2);
+  CHECK(DoorSet().find("first") == -1);
 }
 
 TEST_CASE("what a fork writes to lies in one page", "[module]") {

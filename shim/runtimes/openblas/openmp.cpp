@@ -13,30 +13,127 @@
 // on in the parent; the child is told at the doors that it is inside a parallel region, so that
 // OpenBLAS computes with one thread there and takes none of the stale locks (common_thread.h,
 // num_cpu_avail), whatever the program sets later.
+#include "runtimes/openblas/openmp.h"
+
 #include "options.h"
-#include "runtimes/openblas.h"
+#include "runtimes/openblas/allocator.h"
 #include "runtimes/runtime.h"
 #include "sharing/fork_tree.h"
 
 namespace forksafe {
 namespace {
 
-template <typename Step>
-void each(Step step) {
-  each_openblas(true, step);
+OpenBlasOpenMp* copy_of(const Module* module) {
+  return static_cast<OpenBlasOpenMp*>(openblas_of(module));
 }
 
-void see(const ElfImage& image, size_t, const ElfW(Phdr) *) { see_beside_openblas(image); }
+template <typename Step>
+void each(Step step) {
+  const int count = openblas_openmp_count.load(std::memory_order_acquire);
+  for (int i = 0; i < count; ++i) step(&openblas_openmp_copies[i]);
+}
+
+// ---- doors, beside those of the allocator ----
+
+struct ExecBlas {
+  static constexpr const char* kName = "exec_blas";
+  static int call(const Passage<int(long, void*)>& through, long count, void* queue) {
+    const InCalls inside(through.module);
+    return through(count, queue);
+  }
+};
+
+struct GompParallel {
+  static constexpr const char* kName = "GOMP_parallel";
+  using Body = void (*)(void*);
+  static void call(const Passage<void(Body, void*, unsigned, unsigned)>& through, Body body,
+                   void* data, unsigned threads, unsigned flags) {
+    const InCalls inside(through.module);
+    through(body, data, threads, flags);
+  }
+};
+
+struct MemoryFree {
+  static constexpr const char* kName = "blas_memory_free";
+  static void call(const Passage<void(void*)>& through, void* buffer) {
+    const InBrief inside(through.module);
+    through(buffer);
+  }
+};
+
+struct OmpInitLock {
+  static constexpr const char* kName = "omp_init_lock";
+  static void call(const Passage<void(void*)>& through, void* lock) {
+    through(lock);
+    note(through.module, &copy_of(through.module)->omp_locks, lock);
+  }
+};
+
+void renew_omp_locks(Module* module);
+
+// A computation is in flight from the first OpenMP lock that a thread takes to the last that it
+// gives back.
+struct OmpSetLock {
+  static constexpr const char* kName = "omp_set_lock";
+  static void call(const Passage<void(void*)>& through, void* lock) {
+    Module* module = through.module;
+    enter_calls(module);
+    if (copy_of(module)->omp_locks_lost.load(std::memory_order_acquire)) renew_omp_locks(module);
+    through(lock);
+  }
+};
+
+struct OmpUnsetLock {
+  static constexpr const char* kName = "omp_unset_lock";
+  static void call(const Passage<void(void*)>& through, void* lock) {
+    through(lock);
+    leave_calls(through.module);
+  }
+};
+
+struct OmpInParallel {
+  static constexpr const char* kName = "omp_in_parallel";
+  static int call(const Passage<int()>& through) {
+    return copy_of(through.module)->one_thread ? 1 : through();
+  }
+};
+
+struct OmpMaxThreads {
+  static constexpr const char* kName = "omp_get_max_threads";
+  static int call(const Passage<int()>& through) {
+    Module* module = through.module;
+    if (copy_of(module)->one_thread) return 1;
+    const auto adapt = module->adapt.load(std::memory_order_relaxed);
+    return adapt != nullptr ? adapt(module) : through();
+  }
+};
+
+using Doors =
+    DoorList<MutexLock, MutexUnlock, MutexDestroy, MapMemory, MemoryAlloc, MemoryFree, ExecBlas,
+             GompParallel, OmpInitLock, OmpSetLock, OmpUnsetLock, OmpInParallel, OmpMaxThreads>;
+
+// Inside the calls gate: no fork finds another thread here.
+void renew_omp_locks(Module* module) {
+  OpenBlasOpenMp* blas = copy_of(module);
+  blas->omp_locks_renewal.lock();
+  if (blas->omp_locks_lost.load()) {
+    blas->omp_locks.each(Doors::behind<OmpInitLock>(*module));
+    blas->omp_locks_lost.store(false, std::memory_order_release);
+  }
+  blas->omp_locks_renewal.unlock();
+}
+
+// ---- the number of threads ----
 
 int runtime_threads(const Module* module) {
-  const auto get = module->behind_door<int (*)()>(Door::kOmpMaxThreads);
+  const auto get = Doors::behind<OmpMaxThreads>(*module);
   return get != nullptr ? get() : 0;
 }
 
 constexpr int kUnknown = -1;
 
 // What the forking thread has. Each is hardly ever another than before.
-void note_threads(OpenBlas* blas) {
+void note_threads(OpenBlasOpenMp* blas) {
   const int threads = runtime_threads(blas->module);
   if (blas->most_threads != threads) blas->most_threads = threads;
   const int now = *blas->cpu_number;
@@ -44,16 +141,18 @@ void note_threads(OpenBlas* blas) {
   if (blas->room < now) blas->room = now;
 }
 
+// ---- around a fork ----
+
 // A call that has passed our gate needs malloc, and may need the locks that LLVM's and Intel's
 // OpenMP take in their prepare handlers.
 void prepare_first() {
-  each([](OpenBlas* blas) {
+  each([](OpenBlasOpenMp* blas) {
     rest_early(blas->module, &blas->module->gates().calls, blas->module->calls_depth());
   });
 }
 
 void prepare_last() {
-  each([](OpenBlas* blas) {
+  each([](OpenBlasOpenMp* blas) {
     Module* module = blas->module;
     if (options().child_threads == Options::kAuto) note_threads(blas);
     blas->set_torn(false);
@@ -68,30 +167,30 @@ void prepare_last() {
 }
 
 void parent() {
-  each([](OpenBlas* blas) {
+  each([](OpenBlasOpenMp* blas) {
     blas->module->gates().brief.open();
     blas->module->gates().calls.open();
   });
 }
 
 void child() {
-  each([](OpenBlas* blas) {
+  each([](OpenBlasOpenMp* blas) {
     Module* module = blas->module;
     if (!reset_module_in_child(module) && !blas->torn) {
       tear(blas, "a call went on while the fork was held up");
     }
-    if (module->omp_locks.size() != 0) {
-      module->omp_locks_renewal.reset();
-      module->omp_locks_lost.store(true);
+    if (blas->omp_locks.size() != 0) {
+      blas->omp_locks_renewal.reset();
+      blas->omp_locks_lost.store(true);
     }
     // At rest nothing of it is gone: the threads are the runtime's, and its buffers belong to no
     // one thread. A shutdown would have it ask anew how many threads there may be at most
     // (blas_omp_number_max, 0.3.24 and later), and the child compute with more of them than its
     // parent.
-    if (blas->torn || module->one_thread) {
+    if (blas->torn || blas->one_thread) {
       // Marks the pool as gone: blas_server_avail = 0, buffers given back.
       shut_down_in_child(blas);
-      module->one_thread = true;
+      blas->one_thread = true;
       module->adapt = nullptr;
       forksafe_state.modules[module->slot].one_thread = 1;
       *blas->cpu_number = 1;
@@ -109,15 +208,13 @@ void child() {
   });
 }
 
-}  // namespace
-
 // OpenBLAS asks its runtime before each computation how many threads there are, and where that is
 // another number than its own, sets its own to it (num_cpu_avail, common_thread.h). Both get the
 // same answer here, so the runtime's own number, which is the program's too, stays. Some versions
 // do not ask, or not while their number is 1 (0.3.10 and before, 0.3.22 and 0.3.23): hence the door
 // of the buffers, which a computation passes first.
-int adapt_openblas_openmp(Module* module) {
-  OpenBlas* blas = openblas_of(module);
+int adapt(Module* module) {
+  OpenBlasOpenMp* blas = copy_of(module);
   const int threads = runtime_threads(module);
   const int now = __atomic_load_n(blas->cpu_number, __ATOMIC_RELAXED);
   if (now == 0 || module->adapting.exchange(true)) return threads;  // 0: the copy is being loaded
@@ -138,6 +235,26 @@ int adapt_openblas_openmp(Module* module) {
   }
   module->adapting.store(false);
   return wanted;
+}
+
+void see(const ElfImage& image, size_t, const ElfW(Phdr) *) {
+  each([&](OpenBlasOpenMp* blas) { see_beside(blas, image); });
+}
+
+}  // namespace
+
+OpenBlasOpenMp openblas_openmp_copies[kMaxModules] = {};
+std::atomic<int> openblas_openmp_count{0};
+const DoorSet openblas_openmp_doors = Doors::all();
+
+OpenBlas* adopt_openmp_build(const ElfImage& image, const Internals& found) {
+  const int count = openblas_openmp_count.load(std::memory_order_relaxed);
+  OpenBlasOpenMp* blas = &openblas_openmp_copies[count];
+  blas->adapt = adapt;
+  blas->doors_beside = Doors::all().without(Doors::index<MapMemory>());
+  if (!adopt_copy(blas, image, found, Doors::all(), true)) return nullptr;
+  openblas_openmp_count.store(count + 1, std::memory_order_release);
+  return blas;
 }
 
 const Runtime openblas_openmp = {

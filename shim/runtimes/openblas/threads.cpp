@@ -24,21 +24,91 @@
 //   The child sets it to its initial value where .symtab names it. Where a build is stripped
 //   (Debian 13's) the deficit is bounded: only where it could keep a child's call waiting has the
 //   child one thread.
+#include "runtimes/openblas/threads.h"
+
 #include <fcntl.h>
 #include <linux/stat.h>
 
 #include "options.h"
-#include "runtimes/openblas.h"
+#include "runtimes/openblas/allocator.h"
 #include "runtimes/runtime.h"
 #include "sharing/fork_tree.h"
 
 namespace forksafe {
 namespace {
 
+OpenBlasThreads* copy_of(const Module* module) {
+  return static_cast<OpenBlasThreads*>(openblas_of(module));
+}
+
 template <typename Step>
 void each(Step step) {
-  each_openblas(false, step);
+  const int count = openblas_threads_count.load(std::memory_order_acquire);
+  for (int i = 0; i < count; ++i) step(&openblas_threads_copies[i]);
 }
+
+// ---- doors, beside those of the allocator ----
+
+struct CondWait {
+  static constexpr const char* kName = "pthread_cond_wait";
+  static int call(const Passage<int(pthread_cond_t*, pthread_mutex_t*)>& through,
+                  pthread_cond_t* condition, pthread_mutex_t* mutex) {
+    note(through.module, &through.module->conditions, condition);
+    return through(condition, mutex);
+  }
+};
+
+struct CondSignal {
+  static constexpr const char* kName = "pthread_cond_signal";
+  static int call(const Passage<int(pthread_cond_t*)>& through, pthread_cond_t* condition) {
+    if (openblas_of(through.module)->shut) return 0;
+    note(through.module, &through.module->conditions, condition);
+    return through(condition);
+  }
+};
+
+struct CondDestroy {
+  static constexpr const char* kName = "pthread_cond_destroy";
+  static int call(const Passage<int(pthread_cond_t*)>& through, pthread_cond_t* condition) {
+    return openblas_of(through.module)->shut ? 0 : through(condition);
+  }
+};
+
+struct ThreadCreate {
+  static constexpr const char* kName = "pthread_create";
+  using Start = void* (*)(void*);
+  static int call(const Passage<int(pthread_t*, const pthread_attr_t*, Start, void*)>& through,
+                  pthread_t* thread, const pthread_attr_t* attributes, Start start,
+                  void* argument) {
+    const int result = through(thread, attributes, start, argument);
+    if (result == 0) copy_of(through.module)->workers.fetch_add(1, std::memory_order_relaxed);
+    return result;
+  }
+};
+
+struct ThreadJoin {
+  static constexpr const char* kName = "pthread_join";
+  static int call(const Passage<int(pthread_t, void**)>& through, pthread_t thread, void** value) {
+    OpenBlasThreads* blas = copy_of(through.module);
+    if (blas->shut) return 0;
+    const int result = through(thread, value);
+    if (result == 0) blas->workers.fetch_sub(1, std::memory_order_relaxed);
+    return result;
+  }
+};
+
+struct ExecBlasAsync {
+  static constexpr const char* kName = "exec_blas_async";
+  static int call(const Passage<int(long, void*)>& through, long position, void* queue) {
+    const InCalls inside(through.module);
+    return through(position, queue);
+  }
+};
+
+using Doors = DoorList<MutexLock, MutexUnlock, MutexDestroy, CondWait, CondSignal, CondDestroy,
+                       ThreadCreate, ThreadJoin, MapMemory, MemoryAlloc, ExecBlasAsync>;
+
+// ---- what calls in flight leave behind ----
 
 // Threads of this process (proc(5): a task directory has two links and one for each thread); many
 // where there is no /proc.
@@ -52,14 +122,14 @@ int count_threads() {
 // Those that may be inside a call: all but the forking one and the workers of all copies.
 int count_other_threads() {
   int workers = 0;
-  each([&](OpenBlas* blas) { workers += blas->module->workers.load(); });
+  each([&](OpenBlasThreads* blas) { workers += blas->workers.load(); });
   return count_threads() - 1 - workers;
 }
 
 // 0.3.27 to 0.3.29 without names: whether the counters that a child inherits may be too low for its
 // calls. They start at the number of threads that the build was made for, and each thread other
 // than the workers may be inside one level-3 call, which counts at most the whole pool down.
-bool may_lack_cpus(OpenBlas* blas) {
+bool may_lack_cpus(OpenBlasThreads* blas) {
   const bool counts = blas->version >= 327 && blas->version <= 329;
   if (!counts || blas->cpu_available_count != 0) return false;
   const int pool = blas->num_threads != nullptr && *blas->num_threads > *blas->cpu_number
@@ -75,31 +145,31 @@ bool may_lack_cpus(OpenBlas* blas) {
 // be in a call then; and with other threads about, the process would not look single-threaded.
 void drop_pools() {
   if (count_other_threads() != 0) return;
-  each([](OpenBlas* blas) {
-    if (blas->module->workers.load() == 0) return;
+  each([](OpenBlasThreads* blas) {
+    if (blas->workers.load() == 0) return;
     blas->shutdown();
-    blas->module->workers.store(0);
+    blas->workers.store(0);
   });
 }
 
 // Whether the calls gate is needed: the child can't set exec_queue_lock free.
-bool gates_calls(const OpenBlas* blas) { return !blas->exec_queue_is_named; }
+bool gates_calls(const OpenBlasThreads* blas) { return !blas->exec_queue_is_named; }
 
 // To hand out work may start the pool, which needs malloc.
 void prepare_first() {
   if (options().drop_pool) drop_pools();
-  each([](OpenBlas* blas) {
+  each([](OpenBlasThreads* blas) {
     if (!gates_calls(blas)) return;
     rest_early(blas->module, &blas->module->gates().calls, blas->module->calls_depth());
   });
 }
 
 // Why the child can't be made whole; null where it can.
-const char* what_tears(OpenBlas* blas) {
+const char* what_tears(OpenBlasThreads* blas) {
   Module* module = blas->module;
   // Of a stripped build whose internals don't call each other through the PLT nothing is seen.
-  const bool queue_is_seen = blas->exec_queue_is_named ||
-                             module->behind[static_cast<size_t>(Door::kExecBlasAsync)] != nullptr;
+  const bool queue_is_seen =
+      blas->exec_queue_is_named || Doors::behind<ExecBlasAsync>(*module) != nullptr;
   if (*module->calls_depth() != 0 || *module->brief_depth() != 0) {
     return "the fork comes from inside a call";
   }
@@ -112,7 +182,7 @@ const char* what_tears(OpenBlas* blas) {
 }
 
 void prepare_last() {
-  each([](OpenBlas* blas) {
+  each([](OpenBlasThreads* blas) {
     Module* module = blas->module;
     blas->set_torn(false);
     const char* why = what_tears(blas);
@@ -126,17 +196,18 @@ void prepare_last() {
 }
 
 void parent() {
-  each([](OpenBlas* blas) {
+  each([](OpenBlasThreads* blas) {
     if (gates_calls(blas)) blas->module->gates().calls.open();
     blas->module->gates().brief.open();
   });
 }
 
 void child() {
-  each([](OpenBlas* blas) {
+  each([](OpenBlasThreads* blas) {
     if (!reset_module_in_child(blas->module) && !blas->torn) {
       tear(blas, "a call went on while the fork was held up");
     }
+    blas->workers.store(0, std::memory_order_relaxed);
     if (blas->exec_queue_lock != nullptr && *blas->exec_queue_lock != 0) *blas->exec_queue_lock = 0;
     for (int i = 0; i < blas->cpu_available_count; ++i) {
       long* counter = blas->cpu_available[i];
@@ -160,14 +231,12 @@ void child() {
   });
 }
 
-}  // namespace
-
 // The interface reads blas_cpu_number when it divides a computation, after it has taken a buffer
 // and with it alloc_lock (interface/gemm.c, interface/lapack/getrf.c; a level-1 or level-2 routine
 // comes by a lock later, and computes with the new number from its next call on). The pool keeps
 // the size that the parent's had, so that any number up to that can be used at once.
-int adapt_openblas_threads(Module* module) {
-  OpenBlas* blas = openblas_of(module);
+int adapt(Module* module) {
+  OpenBlasThreads* blas = copy_of(module);
   if (module->adapting.exchange(true)) return blas->given_threads;
   const int now = __atomic_load_n(blas->cpu_number, __ATOMIC_RELAXED);
   if (blas->most_threads == 0) blas->most_threads = blas->given_threads = now;
@@ -186,8 +255,37 @@ int adapt_openblas_threads(Module* module) {
   return blas->given_threads;
 }
 
+void see(const ElfImage& image, size_t, const ElfW(Phdr) *) {
+  each([&](OpenBlasThreads* blas) { see_beside(blas, image); });
+}
+
+}  // namespace
+
+OpenBlasThreads openblas_threads_copies[kMaxModules] = {};
+std::atomic<int> openblas_threads_count{0};
+const DoorSet openblas_threads_doors = Doors::all();
+
+OpenBlas* adopt_threads_build(const ElfImage& image, const Internals& found) {
+  DoorSet doors = Doors::all();
+  // Where both are named, the mapping function tells buffers from other mappings, and the child
+  // sets the queue's lock free.
+  if (found.alloc_mmap.begin != 0) doors = doors.without(Doors::index<MemoryAlloc>());
+  if (found.exec_queue_is_named) doors = doors.without(Doors::index<ExecBlasAsync>());
+  const int count = openblas_threads_count.load(std::memory_order_relaxed);
+  OpenBlasThreads* blas = &openblas_threads_copies[count];
+  blas->adapt = adapt;
+  blas->doors_beside = doors.without(Doors::index<MapMemory>());
+  if (found.cpu_available_count != 0) {
+    // The constructor registers the handler before any call is made: this is their first value.
+    blas->cpu_available_initial = *found.cpu_available[0];
+  }
+  if (!adopt_copy(blas, image, found, doors, !found.exec_queue_is_named)) return nullptr;
+  openblas_threads_count.store(count + 1, std::memory_order_release);
+  return blas;
+}
+
 const Runtime openblas_threads = {
-    "OpenBLAS, own threads", nullptr, nullptr, prepare_first, prepare_last, parent, child, nullptr,
+    "OpenBLAS, own threads", see, nullptr, prepare_first, prepare_last, parent, child, nullptr,
 };
 
 }  // namespace forksafe

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "runtimes/openblas/adopt.h"
+
+#include <cstdlib>
+#include <cstring>
+
+#include "doors/setters.h"
+#include "elf/loaded_objects.h"
+#include "options.h"
+#include "report.h"
+#include "runtimes/openblas/openmp.h"
+#include "runtimes/openblas/threads.h"
+
+namespace forksafe {
+namespace {
+
+// What an OpenBLAS that is loaded now takes from the environment (driver/others/openblas_env.c);
+// an OpenMP build's runtime looks at the last one.
+long threads_in_environment() {
+  for (const char* name : {"OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS"}) {
+    const char* text = getenv(name);
+    const long threads = text != nullptr ? strtol(text, nullptr, 10) : 0;
+    if (threads > 0) return threads;
+  }
+  return 0;
+}
+
+long threads_at_start = 0;
+
+// The image of the object that holds `prepare`, if it may be an OpenBLAS that registers its
+// shutdown. In a process that came by fork the dynamic linker may be asked only by a thread that is
+// loading something: OpenBLAS registers in its constructor, when its _init has just come by.
+bool find_registrant(void (*prepare)(), ElfImage* image) {
+  return may_ask_linker() && find_object(reinterpret_cast<const void*>(prepare), image) &&
+         !is_adopted(*image);
+}
+
+void set_by_program(int slot) {
+  Module* module = &modules[slot];
+  if (module->adapt == nullptr) return;
+  module->adapt = nullptr;
+  openblas_of(module)->program_chose = true;
+}
+
+void watch_setters(const OpenBlas* blas) {
+  const ElfImage& image = blas->module->image;
+  image.any_symbol([&](const char* name, const Symbol& symbol) {
+    if (strstr(name, "openblas_set_num_threads") != nullptr) {
+      watch_setter(image, symbol, set_by_program, blas->module->slot);
+    }
+    return false;
+  });
+}
+
+}  // namespace
+
+bool adopt_openblas(void (*prepare)()) {
+  ElfImage image;
+  if (!find_registrant(prepare, &image)) return false;
+  static Internals found;  // too large for a small stack; the dynamic linker's lock serialises us
+  if (!read_internals(image, prepare, &found)) return false;
+  if (found.cpu_number == nullptr || !pin(image)) {
+    Line line;
+    line.add("left as it is, ");
+    line.add(found.cpu_number == nullptr ? "no symbol names its internals: "
+                                         : "it can't be kept loaded: ");
+    line.add(image.path());
+    report(line.text());
+    return false;
+  }
+  if (!has_room_for(image)) return false;
+  OpenBlas* blas =
+      found.openmp ? adopt_openmp_build(image, found) : adopt_threads_build(image, found);
+  if (blas == nullptr) return false;
+  if (options().child_threads == Options::kAuto) watch_setters(blas);
+  // In a child that has set a number before it loads the copy, that is its choice.
+  blas->program_chose = threads_in_environment() != threads_at_start;
+  start_to_adapt(blas);
+  return true;
+}
+
+void remember_environment() { threads_at_start = threads_in_environment(); }
+
+}  // namespace forksafe
