@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a runtime does around a fork. Each has one file; runtimes.cpp has the table.
+// What a runtime does around a fork. Each runtime has a file or a folder of its own, and a line in
+// the table, table.def. docs/adding-a-runtime.md adds one.
 //
-// To add a runtime: write its file beside openblas_threads.cpp, with these steps side by side so
-// that the reader sees what is taken is given back, and add one line to the table.
+// Write the steps side by side: the reader then sees that what is taken is given back.
 //
-// Rules for every step around a fork: no call of the dynamic linker, no allocation but where it
-// says so, no stdio, errno as it was, as few pages written to as can be.
+// Rules for every step around a fork:
+// - It does not call the dynamic linker.
+// - It does not allocate, except in the steps that may.
+// - It does not use stdio, and leaves errno as it was.
+// - It writes to as few pages as it can.
 #pragma once
 
 #include "elf/image.h"
@@ -36,11 +39,9 @@ struct Runtime {
   void (*child_last)();
 };
 
-extern const Runtime openblas_openmp;
-extern const Runtime openblas_threads;
-extern const Runtime blis;
-extern const Runtime mkl;
-extern const Runtime gnu_openmp;
+#define RUNTIME(name) extern const Runtime name;
+#include "runtimes/table.def"
+#undef RUNTIME
 
 /// Looks at the objects that were loaded since the last call. Only where each_new_object may run.
 void look_at_loaded_objects();

@@ -5,10 +5,10 @@
 namespace forksafe {
 namespace {
 
-// Those that may wait for whole computations come first: while a fork waits for them, the others
-// run on.
 const Runtime* const kRuntimes[] = {
-    &openblas_openmp, &openblas_threads, &blis, &mkl, &gnu_openmp,
+#define RUNTIME(name) &(name),
+#include "runtimes/table.def"
+#undef RUNTIME
 };
 
 }  // namespace
