@@ -13,7 +13,7 @@
 namespace forksafe {
 namespace {
 
-// The largest numbers that make sense; a larger one is a slip of the pen.
+// The largest numbers that make sense. A larger one is taken for a typing error.
 constexpr long kMaxWaitMs = 3600 * 1000;
 constexpr long kMaxThreads = 4096;
 
@@ -99,7 +99,8 @@ const Options& options() { return current; }
 
 namespace {
 
-// Programs write over the memory of their environment (setproctitle), and change their directory.
+// A copy, and absolute: programs overwrite the memory of their environment (setproctitle), and
+// change their directory.
 char log_path[PATH_MAX];
 
 const char* absolute(const char* path) {

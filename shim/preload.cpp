@@ -1,20 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 // The ways in: what the preloaded library exports, and its constructor.
 //
-// - fork, __fork, forkpty: our first and last steps stand around everybody's fork handlers.
-// - __register_atfork: every pthread_atfork, and so OpenBLAS, comes by here.
-// - __gmon_start__: every object that is loaded comes by here.
-// - forksafe_state: for programs that look from outside.
+// - fork, __fork, forkpty: our first and last steps stand around all fork handlers.
+// - __register_atfork: every pthread_atfork calls it, and so does OpenBLAS.
+// - __gmon_start__: every object calls it when it is loaded.
+// - forksafe_state: for programs that read this process from outside.
 //
-// Rules of the house, for all code in this folder:
-// - NEEDED is libc alone, with nothing that glibc 2.31 has not.
+// Rules for all code in this folder:
+// - NEEDED is libc alone, and no function newer than glibc 2.31.
 // - Handlers and doors never allocate, never use stdio, keep errno, and touch few pages.
 // - They make no system call that is a cancellation point.
 // - A fork never calls the dynamic linker, and holds no lock of ours while foreign code runs.
-// - prepare, parent and child of a runtime stand side by side in its file.
-// - What can't be done safely is not done: no patching of code, no guessing of a struct's layout.
-// - No signal is sent to other threads.
-// - Constants initialise static variables: the first call comes before our own constructors.
+// - The prepare, parent and child steps of a runtime stand side by side in its file.
+// - The library does nothing that can't be done safely: it patches no code and guesses no struct's
+//   layout.
+// - It sends no signal to other threads.
+// - Static variables are initialised by constants: the first call comes before our own
+// constructors.
 // - Every workaround names the version that forces it.
 #include <pty.h>
 #include <unistd.h>
@@ -34,7 +36,7 @@
 namespace forksafe {
 namespace {
 
-// The functions behind ours: those that our callers would have come to without us.
+// The functions behind ours, which our callers would have called without us.
 struct Next {
   RegisterAtfork register_atfork;
   pid_t (*fork)();
@@ -55,22 +57,22 @@ void find_next_functions() {
   find_next("forkpty", &next.forkpty);  // before glibc 2.34 in libutil, which may be loaded later
 }
 
-// Of several copies in LD_PRELOAD, the dynamic linker binds the name of the state to the first, for
-// all of them. The others leave everything to it.
+// If LD_PRELOAD has several copies of this library, the dynamic linker binds the state's name to
+// the first copy, for all of them. The other copies leave everything to the first.
 bool is_first_copy() {
   ElfImage holder;
   return find_object(&forksafe_state, &holder) &&
          holder.span().contains(reinterpret_cast<const void*>(&is_first_copy));
 }
 
-// The first call comes from an object that is loaded at start, in its _init or a constructor: there
-// is one thread, and nothing was dlopened yet. It comes before the constructors of all objects with
-// an _init: libgomp's may bind the first thread to one processor (OMP_PROC_BIND).
+// The first call comes from the _init or a constructor of an object that is loaded at start. There
+// is one thread, and nothing was dlopened yet. The call comes before the constructors of all
+// objects with an _init. That matters because libgomp's constructor may bind the first thread to
+// one processor (OMP_PROC_BIND).
 void start() {
   if (started) return;
   find_next_functions();
-  // An object that needs no libc may be initialised before libc is: then there is no environment
-  // yet.
+  // An object that does not need libc may be initialised before libc. There is no environment then.
   if (environ == nullptr) return;
   started = true;
   init_options();
@@ -83,8 +85,9 @@ void start() {
   register_head(next.register_atfork);
 }
 
-// In the dynamic linker, before an object's constructors: the thread holds the linker's lock, and
-// the linker has just taken the lock that dl_iterate_phdr takes. Or at the start of the process.
+// Called in the dynamic linker, before an object's constructors, or at the start of the process. In
+// the linker the thread holds the linker's lock, and the linker has just taken the lock that
+// dl_iterate_phdr takes.
 void object_is_loaded() {
   start();
   if (!active) return;
@@ -130,23 +133,23 @@ FORKSAFE_EXPORT pid_t fork() noexcept { return forksafe::forks(&Next::fork); }
 /// fork by its other public name (glibc 2.31 to 2.43).
 FORKSAFE_EXPORT pid_t __fork() noexcept { return forksafe::forks(&Next::fork); }
 
-/// Calls fork inside libc, where no interposition reaches (glibc 2.34 to 2.43, login/forkpty.c). So
-/// does daemon, but its name is taken too often: a library's own variable or function would be
-/// ours.
+/// Calls fork inside libc, out of reach of our fork (glibc 2.34 to 2.43, login/forkpty.c). daemon
+/// does the same, but many libraries have a variable or a function named daemon, which ours would
+/// replace.
 FORKSAFE_EXPORT int forkpty(int* master, char* name, const termios* settings,
                             const winsize* size) noexcept {
   return forksafe::forks(&Next::forkpty, master, name, settings, size);
 }
 
-/// pthread_atfork is a static stub in every object, which calls this function of glibc's through
-/// the object's PLT (glibc 2.31 to 2.43, nptl/pthread_atfork.c): all registrations come by here.
+/// pthread_atfork is a static stub in every object. It calls this function of glibc's through the
+/// object's PLT (glibc 2.31 to 2.43, nptl/pthread_atfork.c), so this function sees all
+/// registrations.
 FORKSAFE_EXPORT int __register_atfork(void (*prepare)(), void (*parent)(), void (*child)(),
                                       void* dso) {
   return forksafe::register_handlers(prepare, parent, child, dso);
 }
 
-/// The start files of every object call this function in _init, before the object's constructors,
-/// if somebody defines it (glibc 2.31 to 2.43, sysdeps/<machine>/crti.S): it is how gprof is
-/// started in a program that is built with -pg, which brings its own definition. No library has
-/// one.
+/// If an object defines this function, the start files of every object call it in _init, before the
+/// object's constructors (glibc 2.31 to 2.43, sysdeps/<machine>/crti.S). gprof is started so: a
+/// program that is built with -pg has its own definition. No library has one.
 FORKSAFE_EXPORT void __gmon_start__() { forksafe::object_is_loaded(); }

@@ -9,8 +9,8 @@
 
 #include "futex.h"
 
-// The system calls themselves: open, write and close of libc are cancellation points, and fork is
-// none.
+// This file makes the system calls itself: libc's open, write and close are cancellation points,
+// and fork is not one.
 namespace forksafe {
 namespace {
 

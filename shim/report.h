@@ -1,23 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
-// The log: one line for each module that was adopted and each fork that could not be made whole.
+// The log: one line for each module that was adopted, and for each fork whose child could not be
+// made whole.
 //
-// Lines are put together in a fixed buffer and written with one write(2): no stdio, no allocation,
-// so that handlers may report too.
+// A line is put together in a fixed buffer and written with one write(2). Handlers may report too,
+// because this uses no stdio and allocates nothing.
 #pragma once
 
 #include <cstddef>
 
 namespace forksafe {
 
-/// A line of text in a fixed buffer; what does not fit is cut off.
+/// A line of text in a fixed buffer. Text that does not fit is cut off.
 class Line {
  public:
   Line& add(const char* text);
   Line& add(long number);
-  /// What somebody else wrote: a control character becomes a question mark, and what is longer than
-  /// 200 characters is cut, so that the rest of the line keeps its place.
+  /// Adds text that somebody else wrote. A control character becomes a question mark. Text longer
+  /// than 200 characters is cut, so there is room for the rest of the line.
   Line& add_foreign(const char* text);
-  /// Ends the line with a newline, in place of the last character where there is no room.
+  /// Ends the line with a newline. In a full buffer it replaces the last character.
   Line& end();
   const char* text() const { return text_; }
   size_t size() const { return size_; }
@@ -36,7 +37,7 @@ bool logging();
 /// Writes "forksafe[PID]: line" to the log, if there is one.
 void report(const char* line);
 
-/// The same to standard error: for options that can't be read.
+/// Writes the same to standard error: for options that can't be read.
 void report_to_stderr(const char* line);
 
 }  // namespace forksafe

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the library shows to who looks at the process from outside, such as `forksafe list`: one
-// exported variable, forksafe_state, that only ever grows at its end.
+// What the library shows to programs that read the process from outside, such as `forksafe list`:
+// one exported variable, forksafe_state. New fields are only ever added at its end.
 #pragma once
 
 #include <cstdint>
 
 namespace forksafe {
 
-/// How many modules can be adopted in one process. More are left as they are, and the log says so.
+/// How many modules can be adopted in one process. Further ones are left as they are, and the log
+/// says so.
 constexpr int kMaxModules = 16;
 
 struct State {

@@ -13,7 +13,7 @@
 
 namespace forksafe {
 
-/// A set of addresses that any thread may add to and nobody removes from.
+/// A set of addresses. Any thread may add to it, and none are removed.
 class AddressSet {
  public:
   static constexpr size_t kCapacity = 1024;
@@ -21,7 +21,8 @@ class AddressSet {
   /// False when the set is full.
   bool insert(const void* address) {
     const auto value = reinterpret_cast<uintptr_t>(address);
-    // Mutexes and conditions stand at multiples of 8 at least; the high half of the product mixes.
+    // Mutexes and conditions are aligned to 8 bytes at least. The upper bits of the product depend
+    // on all other bits of the address.
     size_t i = static_cast<size_t>((uint64_t{value >> 3} * 0x9e3779b97f4a7c15ULL) >> 54);
     for (size_t probes = 0; probes < kCapacity; ++probes, i = (i + 1) % kCapacity) {
       uintptr_t seen = slots_[i].load(std::memory_order_relaxed);
@@ -88,8 +89,8 @@ class DoorSet {
   uint32_t bits_ = 0;
 };
 
-/// The gates of a module. `calls` is closed for whole computations, `brief` for critical sections
-/// of microseconds: the memory allocator's.
+/// The gates of a module. Whole computations pass `calls`. Critical sections of microseconds, such
+/// as the memory allocator's, pass `brief`.
 struct Gates {
   Gate calls;
   Gate brief;
@@ -156,8 +157,8 @@ struct Module {
   uint32_t bit() const { return 1U << static_cast<unsigned>(slot); }
 };
 
-/// The adopted modules, `module_count` of them, in the order of their adoption. The last of them
-/// may not be ready yet: a runtime walks the list of its own copies.
+/// The adopted modules, `module_count` of them, in the order of their adoption. The last one may
+/// not be ready yet: a runtime walks the list of its own copies instead.
 extern Module modules[kMaxModules];
 extern std::atomic<int> module_count;
 

@@ -21,7 +21,7 @@ struct Setter {
 Setter setters[kMaxSetters];
 std::atomic<int> setter_count{0};
 
-// An int or a pointer comes and goes in a whole register.
+// The argument and the result are an int or a pointer: each has a whole register.
 template <int Number>
 long call(void* argument) {
   const Setter& setter = setters[Number];

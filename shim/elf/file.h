@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The full symbol table (.symtab) of an object's file, where it was not stripped off. It names
-// static variables, and functions with hidden visibility, that .dynsym does not.
+// The full symbol table (.symtab) of an object's file, if it was not stripped. It has the static
+// variables and the functions with hidden visibility, which .dynsym lacks.
 #pragma once
 
 #include "elf/image.h"

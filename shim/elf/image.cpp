@@ -20,7 +20,7 @@ constexpr unsigned kJumpSlot = R_RISCV_JUMP_SLOT, kGlobDat = R_RISCV_64;
 #error "forksafe does not know this architecture's relocations"
 #endif
 
-// Two bits of .gnu.version: the version index, and "not the default version".
+// An entry of .gnu.version is the version's index, and this bit: "not the default version".
 constexpr uint16_t kHiddenVersion = 0x8000;
 
 uint32_t gnu_hash(const char* name) {
@@ -75,7 +75,7 @@ bool ElfImage::read(const dl_phdr_info& info) {
   return dynamic_ != nullptr && table_fits(dynamic_, sizeof *dynamic_) && read_dynamic();
 }
 
-// Within one segment: between two of them there may be nothing.
+// All bytes must lie in one segment: there may be a hole between two segments.
 bool ElfImage::fits(const void* begin, size_t bytes, unsigned flags) const {
   const auto address = reinterpret_cast<uintptr_t>(begin);
   for (size_t i = 0; i < header_count_; ++i) {
@@ -143,8 +143,8 @@ bool ElfImage::read_dynamic() {
   return true;
 }
 
-// The dynamic section does not say how many symbols there are; the hash tables do. 0 where no
-// table can be trusted.
+// The dynamic section does not say how many symbols there are. The hash tables do. 0 if none of
+// them can be trusted.
 size_t ElfImage::count_symbols() const {
   if (sysv_hash_ != nullptr && table_fits(sysv_hash_, 2 * sizeof(uint32_t))) {
     const size_t buckets = sysv_hash_[0];
@@ -237,7 +237,7 @@ bool ElfImage::needs(const ElfImage& other) const {
 
 bool ElfImage::slot_at(const Relocations& table, size_t index, const char** name,
                        void*** slot) const {
-  // The fields that we use stand first in Rela as in Rel.
+  // Rela begins with the fields of Rel, and we use no others.
   const auto* r = reinterpret_cast<const ElfW(Rel)*>(table.begin + index * table.entry_size);
 #if __SIZEOF_POINTER__ == 8
   const unsigned type = ELF64_R_TYPE(r->r_info);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // A loaded ELF object, read through its own program headers and dynamic section.
 //
-// The library can't use dlsym: it would tie it to libdl on glibc before 2.34, it allocates, and it
-// answers for a search scope where we ask for one object. Everything here reads memory that the
-// dynamic linker has mapped, checks each table against the object's segments first, and writes
+// The library can't use dlsym. Before glibc 2.34 dlsym is in libdl, dlsym allocates, and it
+// searches a scope of objects where we ask about one object. The code here reads memory that the
+// dynamic linker has mapped. It checks each table against the object's segments first, and writes
 // nothing.
 #pragma once
 
@@ -36,8 +36,8 @@ struct Symbol {
 
 class ElfImage {
  public:
-  /// Reads the object that `info` describes. False for an image that can't be understood (no
-  /// dynamic section, a table outside of its segments): such an object is left alone.
+  /// Reads the object that `info` describes. False for an object that can't be understood (no
+  /// dynamic section, a table outside of its segments). Such an object is left alone.
   bool read(const dl_phdr_info& info);
 
   /// The path as the dynamic linker gives it; empty for the program itself.
@@ -50,7 +50,7 @@ class ElfImage {
   /// What the dynamic linker made read-only after relocation (PT_GNU_RELRO).
   const Range& relro() const { return relro_; }
 
-  /// What it defines under `name` in .dynsym, in its default version. Indirect functions
+  /// The symbol `name` that it defines in .dynsym, in its default version. Indirect functions
   /// (STT_GNU_IFUNC) don't count.
   Symbol find(const char* name) const;
 
@@ -98,8 +98,8 @@ class ElfImage {
     }
   }
 
-  /// Calls `visit(name, symbol)` for each defined symbol until it answers true. Walks the whole
-  /// table: for names that are known in part only.
+  /// Calls `visit(name, symbol)` for each defined symbol until it returns true. Walks the whole
+  /// table: use it for names of which only a part is known.
   template <typename Visit>
   bool any_symbol(Visit visit) const {
     for (size_t i = 1; i < symbol_count_; ++i) {

@@ -26,7 +26,8 @@ struct Seen {
 };
 Seen seen = {};
 
-// Which objects those were. An address may be another object's after an unload: hence the name.
+// Which objects those were. The name belongs to it, since after an unload another object may have
+// the same address.
 constexpr size_t kMostRemembered = 4096;
 uint64_t remembered[2][kMostRemembered];
 int remembers = 0;
@@ -39,7 +40,7 @@ uint64_t identity(uintptr_t base, const char* name) {
   return hash;
 }
 
-// After an unload the others are as they were, in the same order: `*position` follows them.
+// After an unload the other objects are still in the same order. `*position` follows them.
 bool is_remembered(uint64_t object, size_t* position) {
   const size_t count = seen.count < kMostRemembered ? seen.count : kMostRemembered;
   for (size_t i = *position; i < count; ++i) {
@@ -54,8 +55,8 @@ bool came_by_fork = false;
 bool has_loaded = false;  // in this process, since it came by fork
 const r_debug* debugger_list = nullptr;
 
-// Of the linker's list for debuggers, which is read without its lock: by a thread that is in the
-// linker, or is the only one.
+// Reads the linker's list for debuggers without the linker's lock. The calling thread is in the
+// linker, or is the only thread.
 void read_list(size_t* count, uint64_t* last) {
   *count = 0;
   *last = 0;
@@ -69,8 +70,9 @@ void read_list(size_t* count, uint64_t* last) {
   }
 }
 
-// A thread is in the linker, in a process that came by fork. The rare exception: the constructor of
-// a library has forked, and the child goes on in the linker as the parent does.
+// For a thread that is in the linker, in a process that came by fork. Usually the process has
+// loaded something. The rare exception: the constructor of a library has forked, and the child goes
+// on in the linker as the parent does.
 void see_what_child_loads() {
   size_t count;
   uint64_t last;
@@ -179,7 +181,7 @@ bool pin(const ElfImage& image) {
   });
   if (from_start) return true;
 
-  // Before glibc 2.34 dlopen is in libdl, which whoever loaded this object has loaded.
+  // Before glibc 2.34 dlopen is in libdl. The code that loaded this object has loaded libdl too.
   using Dlopen = void* (*)(const char*, int);
   const auto open = reinterpret_cast<Dlopen>(find_function("dlopen"));
   const KeepErrno keep;

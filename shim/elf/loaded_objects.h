@@ -6,8 +6,9 @@
 
 namespace forksafe {
 
-/// Calls `visit(info)` for each loaded object until it answers false. The linker's lock
-/// (dl_load_write_lock) is held: no dl* call from `visit`. See may_ask_linker().
+/// Calls `visit(info)` for each loaded object until it returns false. The linker's lock
+/// (dl_load_write_lock) is held meanwhile, so `visit` must not call any dl* function. See
+/// may_ask_linker().
 template <typename Visit>
 void each_object_info(Visit visit) {
   dl_iterate_phdr([](dl_phdr_info* info, size_t,
@@ -24,8 +25,8 @@ inline const ElfW(Phdr) * tls_header(const dl_phdr_info& info) {
   return tls;
 }
 
-/// Calls `visit(image, tls_module, tls)` for each object that can be read until it answers false.
-/// The same rules.
+/// Calls `visit(image, tls_module, tls)` for each object that can be read, until it returns false.
+/// The same rules hold.
 template <typename Visit>
 void each_loaded_object(Visit visit) {
   each_object_info([&](const dl_phdr_info& info) {
@@ -34,42 +35,42 @@ void each_loaded_object(Visit visit) {
   });
 }
 
-/// Calls `see` for each object that was loaded since the last call; for all of them where one was
-/// unloaded since. For a thread that is in the dynamic linker, which runs an object's constructors,
-/// and for the start of the process: nobody else loads anything meanwhile. False where nothing is
-/// new.
+/// Calls `see` for each object that was loaded since the last call. Only for a thread that is in
+/// the dynamic linker, which runs an object's constructors, and for the start of the process: no
+/// other thread loads anything meanwhile. An object beyond the 4096th may be seen again. False if
+/// nothing has changed.
 bool each_new_object(void (*see)(const ElfImage& image, size_t tls_module, const ElfW(Phdr) * tls));
 
-/// Whether the linker's lock is known to be sound. In a process that came by fork, a thread of the
-/// parent may have held dl_load_write_lock, which glibc does not reset there (2.31 to 2.43):
-/// whoever waits for it hangs. Once the process has loaded something by itself, the lock is its
-/// own.
+/// Whether the linker's lock may be waited for. A thread of the parent may have held
+/// dl_load_write_lock at the fork, and glibc does not reset it in the child (2.31 to 2.43). A
+/// thread of the child that waits for it then hangs. When the child has loaded something by itself,
+/// the lock is known to be free.
 bool may_ask_linker();
 
-/// In a child of fork, first of all.
+/// To be called in a child of fork, before anything else.
 void distrust_linker();
 
-/// The object whose segments hold `address`; false where none does.
+/// The object whose segments hold `address`; false if none does.
 bool find_object(const void* address, ElfImage* image);
 
-/// What a reference to `name` from `image` is bound to where the dynamic linker has not bound it
-/// yet: the objects that were loaded at start first (the global scope), then the object itself,
-/// then what it names in DT_NEEDED, then any other. Null where nobody defines it.
+/// The function to which the dynamic linker will bind a reference to `name` from `image`. Searched
+/// are the objects that were loaded at start (the global scope), then the object itself, then the
+/// objects that it names in DT_NEEDED, then all others. Null if no object defines it.
 void* resolve(const ElfImage& image, const char* name);
 
 /// The first definition of `name` in link map order outside of this library and its copies.
 void* find_function(const char* name);
 
-/// The first definition of `name` behind this library in link map order, as dlsym(RTLD_NEXT) has
-/// it, copies of this library left out; where there is none, the first of all.
+/// The first definition of `name` behind this library in link map order, as dlsym(RTLD_NEXT) finds
+/// it, without copies of this library. If there is none, the first of all.
 void* find_next_function(const char* name);
 
-/// Keeps an object loaded for the life of the process. False where that can't be had (another
-/// namespace). What was loaded at start can't be unloaded anyway. Only from a constructor: it waits
-/// for the linker's lock (dl_load_lock).
+/// Keeps an object loaded for the life of the process. False if that is not possible (another
+/// namespace). Objects that were loaded at start are never unloaded. To be called from a
+/// constructor only: it waits for the linker's lock (dl_load_lock).
 bool pin(const ElfImage& image);
 
-/// Remembers how many objects were loaded at start; to be called before anything is dlopened.
+/// Remembers how many objects were loaded at start. To be called before anything is dlopened.
 void remember_startup_objects();
 
 }  // namespace forksafe

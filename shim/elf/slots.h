@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The slots of an object's GOT, through which it calls other objects (JUMP_SLOT and GLOB_DAT), and
-// the symbols by which others find what it defines.
+// The GOT slots of an object, through which it calls other objects (JUMP_SLOT and GLOB_DAT), and
+// the symbols by which other objects find its functions.
 #pragma once
 
 #include <sys/mman.h>
@@ -12,18 +12,18 @@
 
 namespace forksafe {
 
-/// What `slot` leads to now, or will at its first call. A lazily bound slot still holds the address
-/// of the object's own PLT.
+/// The function that `slot` leads to now, or will lead to after its first call: before that, a
+/// lazily bound slot holds an address in the object's own PLT.
 inline void* function_behind(const ElfImage& image, const char* name, void* const* slot) {
   void* bound = *slot;
   if (bound == nullptr || !image.span().contains(bound)) return bound;
   return image.find(name).address == bound ? bound : resolve(image, name);
 }
 
-/// Leads slots of `image` elsewhere. `wanted(name)` answers a number for a name, or -1 where its
-/// slots stay as they are; `replacement(number, behind)` the function that takes the place of
-/// `behind`, or null where the slot stays. RELRO pages are opened for it and closed again; false,
-/// with nothing changed, where they can't be.
+/// Puts functions of ours into slots of `image`. `wanted(name)` returns a number for the name of a
+/// slot, or -1 if the slot stays as it is. `replacement(number, behind)` returns the function that
+/// takes the place of `behind`, or null if the slot stays as it is. RELRO pages are opened and
+/// closed again. If they can't be opened, nothing is changed, and the result is false.
 template <typename Wanted, typename Replacement>
 bool redirect_slots(const ElfImage& image, Wanted wanted, Replacement replacement) {
   const auto each = [&](auto visit) {
@@ -31,14 +31,14 @@ bool redirect_slots(const ElfImage& image, Wanted wanted, Replacement replacemen
       const int number = wanted(name);
       if (number < 0) return;
       void* behind = function_behind(image, name, slot);
-      if (behind == nullptr) return;  // a weak reference that nobody answers
+      if (behind == nullptr) return;  // a weak reference that no object defines
       void* function = replacement(number, behind);
       if (function != nullptr) visit(slot, function);
     });
   };
 
-  // The pages of all slots that RELRO has closed. glibc closes whole pages only: the last one
-  // stays open where the range ends within it.
+  // The pages of all slots that RELRO has closed. glibc closes whole pages only. If the range ends
+  // within a page, that page stays open.
   Range closed;
   const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
   const Range relro = {image.relro().begin & ~(page - 1), image.relro().end & ~(page - 1)};
@@ -61,9 +61,10 @@ bool redirect_slots(const ElfImage& image, Wanted wanted, Replacement replacemen
   return true;
 }
 
-/// Has who looks for `symbol` of `image` from now on (dlsym, the dynamic linker) find `function`;
-/// who has found it keeps what he has. False, with nothing changed, where the symbol table can't be
-/// written to: it may lie between machine code, which is never opened.
+/// From now on, lookups of `symbol` of `image` (by dlsym or the dynamic linker) find `function`.
+/// Callers that resolved the symbol earlier keep the old address. If the symbol table can't be
+/// written to, nothing is changed, and the result is false: it may lie in a page with machine code,
+/// and such a page is never made writable.
 inline bool redirect_symbol(const ElfImage& image, const Symbol& symbol, const void* function) {
   const KeepErrno keep;
   auto* value = const_cast<ElfW(Addr)*>(&symbol.entry->st_value);

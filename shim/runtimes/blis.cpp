@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // BLIS, on pthreads or OpenMP. It has no fork handling.
 //
-// It keeps no threads of its own between calls: the OpenMP build hangs as GNU OpenMP does, and is
-// cured with it (gnu_openmp/). Both builds have static mutexes around their memory pools and
-// settings (bli_pba.h, bli_apool.h, bli_gks.c, bli_rntm.c, bli_pack.c, bli_l3_ind.c in 0.8.0 to
-// 2.1), from 1.0 on also around what is done once (bli_pthread.c), all held for microseconds: a
-// child that finds one of them held waits for ever. They all stand under the brief gate.
+// BLIS keeps no threads of its own between calls. The OpenMP build hangs because GNU OpenMP does,
+// and gnu_openmp/ has the cure for both.
+//
+// Both builds have static mutexes around their memory pools and settings (bli_pba.h, bli_apool.h,
+// bli_gks.c, bli_rntm.c, bli_pack.c, bli_l3_ind.c in 0.8.0 to 2.1), from 1.0 on also around what is
+// done once (bli_pthread.c). A child that finds one of them held waits for ever. All are held for
+// microseconds, so all stand under the brief gate.
 //
 // BLIS registers no handler: a copy is found when it is loaded.
 #include "doors/brief_mutexes.h"
@@ -34,7 +36,7 @@ struct Copy {
 Copy copies[kMaxModules];
 std::atomic<int> copy_count{0};
 
-// Those of the look under way.
+// The objects of the look under way.
 ElfImage candidates[kMaxModules];
 int candidate_count = 0;
 
@@ -44,12 +46,12 @@ void each(Step step) {
   for (int i = 0; i < count; ++i) step(&copies[i]);
 }
 
-// libblis exports its own names. The libblas.so.3 that Debian builds of the same code hides them:
-// it is known by dgemm_ and by what BLIS's wrappers for pthreads need (bli_pthread.c), which no
-// other BLAS imports together.
+// libblis exports its own names. Debian's libblas.so.3 of the same code hides them. It is
+// recognised by dgemm_ and by the imports of BLIS's wrappers for pthreads (bli_pthread.c): no other
+// BLAS has all of them.
 bool is_blis(const ElfImage& image) {
   if (image.find("bli_info_get_version_str").address != nullptr) return true;
-  // To ask what it imports is to walk its relocations: not of every OpenBLAS at every look.
+  // imports() walks all relocations. Don't do that for every OpenBLAS at every look.
   return image.find("dgemm_").address != nullptr &&
          image.find("openblas_get_config").address == nullptr &&
          image.imports("pthread_barrier_wait") && image.imports("pthread_mutex_trylock") &&
@@ -61,8 +63,8 @@ void see(const ElfImage& image, size_t, const ElfW(Phdr) *) {
   if (candidate_count < kMaxModules) candidates[candidate_count++] = image;
 }
 
-// A computation takes a mutex on its way in (bli_rntm.c, bli_pba.c). Where that is its first one,
-// the public functions, which take one themselves, can be called.
+// A computation takes a mutex on its way in (bli_rntm.c, bli_pba.c). If the thread holds no other
+// one, the public functions can be called: they take a mutex themselves.
 int adapt(Module* module) {
   Copy* copy = static_cast<Copy*>(module->copy);
   if (*module->brief_depth() != 0 || module->adapting.exchange(true)) return 0;
@@ -100,14 +102,14 @@ void seen_all() {
   candidate_count = 0;
 }
 
-// What BLIS does under these mutexes may need malloc.
+// A thread that holds one of these mutexes may need malloc to go on.
 void prepare_first() {
   each([](Copy* copy) {
     rest_early(copy->module, &copy->module->gates().brief, copy->module->brief_depth());
   });
 }
 
-// Where it fails, the child's reset is all that can be done.
+// If the wait fails, the reset in the child is all that can be done.
 void prepare_last() {
   each([](Copy* copy) {
     rest_late(copy->module, &copy->module->gates().brief, copy->module->brief_depth());
@@ -132,7 +134,7 @@ void start_to_adapt(Copy* copy) {
   }
 }
 
-// After other libraries' handlers: these functions may allocate.
+// This step comes after other libraries' handlers, because BLIS's functions may allocate.
 void child_last() {
   const int threads = options().child_threads;
   each([threads](Copy* copy) {

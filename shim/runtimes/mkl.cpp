@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Intel MKL on an OpenMP runtime (libmkl_intel_thread, libmkl_gnu_thread; 2019 to 2026).
 //
-// It has no threads of its own: what a fork does to it is what it does to the runtime below it, and
-// is cured there. Under FORKSAFE_CHILD_THREADS=auto it is told a child's share. Its threading layer
-// asks the runtime at each computation how many threads there are, unless the program has called
-// MKL_Set_Num_Threads, so the answer in the layer's own slot is what has to change. It keeps
-// nothing that is sized by it from one call to the next, as a program may: it may change at any
-// time.
+// MKL has no threads of its own. A fork harms only the OpenMP runtime below it, whose file has the
+// cure. What is left for this file is FORKSAFE_CHILD_THREADS=auto: MKL is told a child's share.
+//
+// MKL's threading layer asks the runtime at each computation how many threads there are, unless the
+// program has called MKL_Set_Num_Threads. So a function of ours in the layer's own slot answers.
+// The answer may change at any time: unlike a program, MKL keeps nothing between calls whose size
+// depends on it.
 #include <cstring>
 
 #include "elf/slots.h"
@@ -17,7 +18,7 @@
 namespace forksafe {
 namespace {
 
-// One process has one layer, as a rule; a program that bundles MKL may have its own beside it.
+// Usually a process has one layer. A program that bundles MKL may have its own beside another one.
 constexpr int kMaxLayers = 4;
 
 struct Layer {

@@ -18,22 +18,25 @@ namespace forksafe {
 struct Runtime {
   const char* name;
 
-  /// An object was loaded; it may be one that was seen before. The linker's lock is held: what
-  /// needs it free is done in `seen_all`, when all new objects were seen. All steps may be null.
+  // Any step may be null.
+
+  /// An object was loaded. It may be one that was seen before. The linker's lock is held:
+  /// `seen_all`, which runs when all new objects were seen, does what needs that lock free.
   void (*see)(const ElfImage& image, size_t tls_module, const ElfW(Phdr) * tls);
   void (*seen_all)();
 
-  /// In the parent, before any other library's prepare handler: malloc and locks are free. What
-  /// waits for calls in flight, which need them, waits here. Other threads may fork at the same
-  /// time, and a signal handler of this thread. Does not run where a fork reaches glibc around us.
+  /// In the parent, before any other library's prepare handler: malloc and other libraries' locks
+  /// are free. Calls in flight need them, so a wait for such calls belongs here. Other threads may
+  /// fork at the same time, and so may a signal handler of this thread. Does not run if a fork
+  /// reaches glibc without our fork().
   void (*prepare_first)();
-  /// In the parent, after all other libraries' prepare handlers: what is over in microseconds. From
+  /// In the parent, after all other libraries' prepare handlers: for what takes microseconds. From
   /// here to `parent` and `child_first`, no other thread is between these steps, and signals are
   /// blocked.
   void (*prepare_last)();
   /// In the parent, before all other libraries' handlers.
   void (*parent)();
-  /// In the child, before all other libraries' handlers. malloc may be locked still.
+  /// In the child, before all other libraries' handlers. malloc may still be locked.
   void (*child_first)();
   /// In the child, after all other libraries' handlers: may allocate.
   void (*child_last)();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What children know of each other is the kernel's own account of their CPU time
-// (clock_getcpuclockid): nobody must say that it has finished, and of a child that was killed
-// nothing is left. No descriptor, no signal, no thread is needed for it.
+// Children know of each other by the kernel's account of their CPU time (clock_getcpuclockid). So
+// no child has to report that it has finished, and a child that was killed leaves nothing behind.
+// This needs no descriptor, no signal and no thread.
 #include "sharing/fork_tree.h"
 
 #include <strings.h>
@@ -20,14 +20,14 @@ namespace {
 
 struct Child {
   static constexpr int kFree = 0;
-  static constexpr int kTaken = -1;  // by a process that is writing itself down
+  static constexpr int kTaken = -1;  // by a process that is filling in its entry
   std::atomic<int> pid;
   std::atomic<int64_t> busy_ms;  // when it was last seen to compute
   std::atomic<int64_t> cpu_ns;   // its CPU time at the last look
 };
 
-// As it is all zero from the kernel. A child that finds no place is not counted: with so many
-// there is one thread for each anyway.
+// The kernel's zeros are its initial state. A child that finds no free place is not counted: with
+// so many children each has one thread anyway.
 struct Tree {
   static constexpr int kCapacity = 1000;
   std::atomic<uint32_t> computing;  // how many children do
@@ -75,7 +75,7 @@ void each_child(Visit visit) {
 
 void free_place(Child* child, int pid) { child->pid.compare_exchange_strong(pid, Child::kFree); }
 
-// One process does it at a time: it has moved looked_ms.
+// One process at a time looks: the one that has moved looked_ms.
 void look(int64_t now, int64_t before) {
   uint32_t computing = 0;
   each_child([&](Child* child, int pid) {
@@ -91,7 +91,7 @@ void look(int64_t now, int64_t before) {
   tree->computing.store(computing);
 }
 
-// False where the last look is too fresh, or another process looks.
+// False if the last look was less than kLookMs ago, or if another process looks.
 bool look_if_due(int64_t now) {
   int64_t before = tree->looked_ms.load(std::memory_order_relaxed);
   if (now - before < kLookMs || !tree->looked_ms.compare_exchange_strong(before, now)) return false;
@@ -111,9 +111,9 @@ Child* take_place() {
   return nullptr;
 }
 
-// Counts those that compute, and frees the places of those that are gone: a sibling that has just
-// ended would make a child's first share too small, and the number of its OpenMP regions is given
-// once.
+// Counts the children that compute, and frees the places of those that have ended. Without this, a
+// sibling that has just ended would make a child's first share too small, and GNU OpenMP's regions
+// get their number from the first share alone.
 void recount(int64_t now) {
   uint32_t computing = 0;
   each_child([&](Child* child, int pid) {
@@ -126,16 +126,16 @@ void recount(int64_t now) {
   tree->computing.store(computing);
 }
 
-// Writes this process down, as one that computes.
+// Makes an entry for this process, as one that computes.
 void enter(int64_t now) {
   const int pid = getpid();
-  // An earlier process of the same number has not been missed yet.
+  // An earlier process with the same number may still have an entry.
   each_child([pid](Child* child, int other) {
     if (other == pid) free_place(child, pid);
   });
   own = take_place();
   if (own == nullptr) {
-    look(now, tree->looked_ms.load());  // frees the places of those that are gone
+    look(now, tree->looked_ms.load());  // frees the places of processes that have ended
     own = take_place();
   }
   if (own == nullptr) return;
@@ -145,15 +145,15 @@ void enter(int64_t now) {
   if (!look_if_due(now)) recount(now);
 }
 
-// At once, not at the next look: the siblings' next calls are to know it.
+// Done at once, not at the next look, so that the siblings' next calls know it.
 void compute_again(int64_t now) {
   const int64_t idle_ms = now - own->busy_ms.load(std::memory_order_relaxed);
   if (idle_ms < kIdleMs / 2 || own->busy_ms.exchange(now) == now) return;
   if (idle_ms >= kIdleMs) tree->computing.fetch_add(1);
 }
 
-// A program may pin its workers: looked at as often as the siblings are. But where the OpenMP
-// runtime binds threads, a thread's processors are those of its place.
+// A program may pin its workers, so this is read as often as the siblings are looked at. But if the
+// OpenMP runtime binds threads, a thread's processors are those of its place, and say nothing.
 int find_own_processors(int64_t now) {
   if (runtime_binds) return tree_processors;
   if (own_processors.load() == 0 || now - own_processors_ms.load() >= kLookMs) {
@@ -163,7 +163,7 @@ int find_own_processors(int64_t now) {
   return own_processors.load();
 }
 
-// What has GNU OpenMP bind its threads (libgomp's env.c, GCC 4.9 to 16).
+// Whether the environment makes GNU OpenMP bind its threads (libgomp's env.c, GCC 4.9 to 16).
 bool asks_to_bind() {
   const char* bind = getenv("OMP_PROC_BIND");
   if (bind != nullptr) return strcasecmp(bind, "false") != 0;

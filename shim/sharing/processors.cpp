@@ -15,7 +15,7 @@ namespace {
 
 constexpr size_t kPathSize = 1024;
 
-// What fits of a small file, as text; false where there is none.
+// Reads the beginning of a small file, as much as fits, as text. False if it can't be read.
 bool read_text(const char* path, char* text, size_t size) {
   const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
   if (fd < 0) return false;
@@ -29,7 +29,7 @@ bool read_text(const char* path, char* text, size_t size) {
   return true;
 }
 
-// A path that is put together from parts; one that does not fit names nothing.
+// A path that is put together from parts. A path that does not fit can't be read.
 class Path {
  public:
   Path& add(const char* part) { return add(part, strlen(part)); }
@@ -61,7 +61,7 @@ void lower(int* least, int limit) {
   if (limit != 0 && (*least == 0 || limit < *least)) *least = limit;
 }
 
-// The limit that the folder `mount`/`hierarchy``group` sets; 0 where there is none.
+// The limit that the folder `mount`/`hierarchy``group` sets; 0 if it sets none.
 int limit_of(const char* mount, const char* hierarchy, size_t hierarchy_length, const char* group,
              size_t group_length) {
   char text[64];
@@ -105,8 +105,8 @@ int affinity_processors() {
 }
 
 // Each line of the membership file is "ID:CONTROLLERS:/GROUP", with no controllers for v2
-// (cgroups(7)). A limit of any group from there to the root holds. In a container the group may not
-// be seen below the mount, the root always is.
+// (cgroups(7)). The limits of all groups from there to the root hold. In a container the group may
+// be invisible below the mount; the root never is.
 int quota_processors(const char* membership, const char* mount) {
   const KeepErrno keep;
   char text[4096];
@@ -121,7 +121,7 @@ int quota_processors(const char* membership, const char* mount) {
       const auto hierarchy_length = static_cast<size_t>(group - controllers);
       ++group;
       for (size_t length = strlen(group);; --length) {
-        // At each slash, so at each group on the way up, and last at the root.
+        // Stop at each slash, so at each group on the way up, and at the root.
         if (length != 0 && group[length] != '\0' && group[length] != '/') continue;
         lower(&least, limit_of(mount, controllers, hierarchy_length, group, length));
         if (length == 0) break;

@@ -1,20 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
-// libgomp itself says nothing when a region starts: with its team alive it calls no other library.
-// So the slots by which other objects call it are led through functions of ours.
+// libgomp calls no other library when it starts a region with a team that is alive, so no door of
+// its own can see that. Instead, other objects call libgomp through functions of ours in their
+// slots.
 //
-// How many threads a region has is the program's business. A program that knows the number may have
-// made an array of so many entries, or have divided its work by it. So a process gets its number
-// once, before it can have seen one:
+// The number of threads of a region may matter to the program: it may have an array with an entry
+// for each thread, or may have divided its work by the number. So a process gets its number once,
+// before it can have seen another one:
 //
 // - FORKSAFE_CHILD_THREADS=N: every thread of a child starts with N.
-// - auto: a child's first region or question decides: its share at that moment, never more than the
-//   thread has. The number then holds, for all threads of the child and of its children. Where the
-//   program has started a region or asked before the fork, it keeps the number that it knows.
+// - auto: the first region or question of a child decides. The number is the child's share at that
+//   moment, and never more than the thread has. It then holds for all threads of the child and of
+//   its children. If the program has started a region or asked before the fork, it keeps the number
+//   that it knows.
 // - A region with a num_threads clause has what it asks for.
 // - A number that the program sets holds in that thread.
 //
-// Those are the entries that GCC 4.9 to 16 call for a region (libgomp.map, GOMP_4.0 to GOMP_5.0),
-// each with the number of threads as its third argument, 0 where there is no clause.
+// kEntries has the functions that code of GCC 4.9 to 16 calls for a region (libgomp.map, GOMP_4.0
+// to GOMP_5.0). Each has the number of threads as its third argument, 0 if there is no clause.
 #include "runtimes/gnu_openmp/callers.h"
 
 #include <atomic>
@@ -53,22 +55,22 @@ struct Watched {
   void* entries[kEntryCount];  // the copy's own functions
 
   std::atomic<bool> seen;   // the program has started a region or asked, here or in an ancestor
-  std::atomic<int> number;  // what a child's threads start with; 0: as without us
-  int fresh;                // in a child: what a new thread has by itself
+  std::atomic<int> number;  // the number that a child's threads start with; 0: as without us
+  int fresh;                // in a child: the number that a new thread has by itself
 };
 
 Watched watched[kMaxOpenMpCopies] = {};
 std::atomic<int> watched_count{0};
 
-// The number of threads that the calling thread has in a copy, in a child under
-// FORKSAFE_CHILD_THREADS.
+// What each thread of a child knows of its number of threads in a copy.
 struct OwnNumber {
-  uint16_t inherited;  // of the thread that forked: what it had; 0: a thread that was made since
-  bool settled;        // it has the child's number, or one that the program has set
+  uint16_t inherited;  // the number that the forking thread had; 0 in a thread that was made since
+  bool settled;        // the thread has the child's number, or one that the program has set
 };
 __thread OwnNumber own_numbers[kMaxOpenMpCopies] __attribute__((tls_model("initial-exec")));
 
-// Decides the number of an `auto` child, if it is the moment.
+// Decides the number of an `auto` child, unless that was done or the program knows a number
+// already.
 void decide(Watched* copy, int now) {
   if (options().child_threads != Options::kAuto || copy->seen.load(std::memory_order_relaxed)) {
     return;
@@ -79,7 +81,8 @@ void decide(Watched* copy, int now) {
   copy->seen.store(true);
 }
 
-// A thread is about to start a region of the number that it has, or asks for the number.
+// Called when a thread is about to start a region without a num_threads clause, or asks for the
+// number.
 void settle(int index) {
   Watched& copy = watched[index];
   OwnNumber& thread = own_numbers[index];
@@ -91,7 +94,8 @@ void settle(int index) {
   if (thread.settled || number == 0) return;
   const int before = thread.inherited != 0 ? thread.inherited : copy.fresh;
   thread.settled = true;
-  // Another number than the thread began with was set by a runtime call that we have not seen.
+  // If the number is not the one that the thread began with, a runtime call has set it that we have
+  // not seen.
   if (now == before && now != number) copy.numbers.set_num_threads(number);
 }
 
@@ -108,8 +112,7 @@ int get_max_threads() {
   return entry<int (*)()>(Index, 0)();
 }
 
-// One function for each copy and entry. `More` is what the entry takes behind the number of
-// threads.
+// One function for each copy and entry. `More` are the parameters behind the number of threads.
 template <int Index, int Entry, typename Result, typename... More>
 Result region(void (*body)(void*), void* data, unsigned threads, More... more) {
   if (threads == 0) settle(Index);

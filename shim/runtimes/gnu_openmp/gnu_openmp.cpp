@@ -1,19 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 // GNU OpenMP (libgomp, GCC 4.9 to 15), the system's and the renamed copies in Python wheels.
 //
-// It has no fork handling (GCC PR 60035). Its pool hangs off the forking thread's thread-local
-// storage: a child's first parallel region waits for team mates that exist only in the parent.
-// In the child, that thread's TLS block of each copy is put back to the object's PT_TLS image: it
-// is then what every new thread starts with, and the next parallel region makes a new pool. The
-// internal control variables that the thread had are read through the public functions before that,
-// and set again after it where they differ from a new thread's.
+// It has no fork handling (GCC PR 60035). The thread-local storage of the forking thread leads to
+// its pool of threads. A child's first parallel region waits for threads of that pool, which exist
+// only in the parent.
 //
-// Not in a thread that is inside a parallel region or another construct: its child may exec or
-// exit, as POSIX says, and can't use OpenMP.
+// In the child, the thread's TLS block of each copy is set back to the object's PT_TLS image. Every
+// new thread starts with such a block, so the next parallel region makes a new pool. The thread's
+// internal control variables are read through the public functions before that. Those that differ
+// from a new thread's are set again after it.
 //
-// A copy is a library that exports GOMP_parallel, and is libgomp alone. LLVM's OpenMP may do so
-// too, and may call itself libgomp.so.1; it cares for fork by itself and is left alone: it exports
-// __kmpc_fork_call.
+// A thread that is inside a parallel region or another construct is left as it is: its child may
+// exec or exit, as POSIX says, and can't use OpenMP.
+//
+// A copy is a library that exports GOMP_parallel and is libgomp alone. LLVM's OpenMP may export
+// that name too, and may call itself libgomp.so.1. It exports __kmpc_fork_call as well, and is left
+// alone: it has its own care for fork.
 #include <cstring>
 
 #include "doors/module.h"
@@ -27,7 +29,7 @@
 namespace forksafe {
 namespace {
 
-// The internal control variables that live in the thread: OpenMP 5.1, section 2.4.
+// The internal control variables that each thread has: OpenMP 5.1, section 2.4.
 struct ControlVariables {
   int max_threads;
   int dynamic;
@@ -46,7 +48,7 @@ struct ControlVariables {
   }
 };
 
-// The public functions; null where a copy is too old to have one.
+// The public functions. A function is null if the copy is too old to have it.
 struct Functions : ThreadNumbers {
   int (*get_dynamic)();
   void (*set_dynamic)(int);
@@ -128,8 +130,9 @@ ControlVariables read_variables(const Functions& omp) {
   return v;
 }
 
-// Sets the variables that nobody has changed since the child began: another library's child handler
-// may have chosen for itself. The first set in a new thread allocates.
+// Sets the variables that are still a new thread's. A variable that has changed since the child
+// began was set by another library's child handler, and stays. The first set in a new thread
+// allocates.
 void write_variables(const Functions& omp, const ControlVariables& fresh,
                      const ControlVariables& wanted) {
   const ControlVariables now = read_variables(omp);
@@ -149,7 +152,7 @@ void write_variables(const Functions& omp, const ControlVariables& fresh,
   if (fresh_levels && now.max_active_levels != wanted.max_active_levels) {
     omp.set_max_active_levels(wanted.max_active_levels);
   }
-  // Up to GCC 10 a variable of its own; later another view of max-active-levels.
+  // Up to GCC 10 `nested` is a variable of its own. Later it is another view of max-active-levels.
   if (fresh_levels && now.nested == fresh.nested && omp.get_nested() != wanted.nested) {
     omp.set_nested(wanted.nested);
   }
@@ -169,10 +172,10 @@ void each(Step step) {
   for (int i = 0; i < count; ++i) step(&copies[i]);
 }
 
-// Whether all of the object's thread-local storage is libgomp's: it is a library that exports what
-// libgomp exports and nothing else (libgomp.map, GCC 4.9 to 16), and has no more than libgomp has,
-// all of it zero (0x78 to 0x88 bytes in every copy seen). A program or library that has libgomp.a
-// in it has thread_local variables of its own there.
+// Whether all of the object's thread-local storage is libgomp's. That holds for a library that
+// exports only names of libgomp's (libgomp.map, GCC 4.9 to 16), and has as little thread-local
+// storage as libgomp, all of it zero (0x78 to 0x88 bytes in every copy seen). A program or library
+// with libgomp.a linked in may have thread_local variables of its own there.
 bool is_libgomp_alone(const ElfImage& image, const ElfW(Phdr) & tls) {
   constexpr size_t kLargestTls = 256;
   if (*image.path() == '\0' || tls.p_memsz > kLargestTls) return false;
@@ -232,17 +235,17 @@ void see(const ElfImage& image, size_t tls_module, const ElfW(Phdr) * tls) {
 
 unsigned char* own_storage() { return reinterpret_cast<unsigned char*>(&thread_state); }
 
-// Asks the linker where the block is in this thread. Never in a fork: it may allocate, and before
-// glibc 2.35 it may wait for dl_load_lock (elf/dl-tls.c, tls_get_addr_tail).
+// Asks the linker where the block is in this thread. Must not run in a fork: it may allocate, and
+// before glibc 2.35 it may wait for dl_load_lock (elf/dl-tls.c, tls_get_addr_tail).
 bool find_block(Copy* copy, size_t tls_module) {
-  // Of ld.so: a reference would make it a NEEDED of ours.
+  // The function is in ld.so. A reference by name would make ld.so a NEEDED of ours.
   using TlsGetAddr = void* (*)(const size_t* module_and_offset);
   static TlsGetAddr tls_get_addr = nullptr;
   if (tls_get_addr == nullptr) {
     tls_get_addr = reinterpret_cast<TlsGetAddr>(find_function("__tls_get_addr"));
   }
   if (tls_get_addr == nullptr) return false;
-    // Where the function adds a distance of the architecture's ABI (TLS_DTV_OFFSET, dl-tls.h).
+    // On some architectures the function adds a distance of the ABI's (TLS_DTV_OFFSET, dl-tls.h).
 #if defined(__riscv)
   constexpr size_t kDistance = 0x800;
 #elif defined(__powerpc64__)
@@ -275,16 +278,18 @@ void seen_all() {
   }
 }
 
-// Whether a word of the block points into the part of this thread's stack that is in use: an
-// explicit task stands on the stack of the thread that runs it (task.c, GOMP_task), and outside of
-// a region nothing else tells that there is one. Of the words nothing needs to be known but that.
+// Whether a word of the block points into the part of this thread's stack that is in use. If so,
+// the thread runs an explicit task: its record is on the stack of the thread that runs it (task.c,
+// GOMP_task). Outside of a region there is no other sign of a task. Nothing else needs to be known
+// of the words.
 __attribute__((noinline)) bool points_into_stack(const unsigned char* block, size_t size) {
   const auto here = reinterpret_cast<uintptr_t>(__builtin_frame_address(0));
   const auto storage = reinterpret_cast<uintptr_t>(&thread_state);
-  // glibc has a thread's static TLS at the top of its stack; the first thread's lies elsewhere,
-  // below.
+  // glibc puts a thread's static TLS at the top of its stack. The first thread's lies elsewhere, at
+  // a lower address.
   const uintptr_t end = here < storage ? storage : UINTPTR_MAX;
-  // Far from the thread's own stack: a coroutine's or a signal handler's, between other memory.
+  // Farther away, this is not the thread's own stack but a coroutine's or a signal handler's, and
+  // there is other memory in between.
   constexpr uintptr_t kLargestStack = 64 << 20;
   if (here < storage && storage - here > kLargestStack) return false;
   for (size_t i = 0; i + sizeof(uintptr_t) <= size; i += sizeof(uintptr_t)) {
@@ -295,7 +300,7 @@ __attribute__((noinline)) bool points_into_stack(const unsigned char* block, siz
   return false;
 }
 
-// Inside of a region, task or teams construct the block is in use: the child may exec or exit, as
+// Inside a region, task or teams construct the block is in use. The child may exec or exit, as
 // POSIX says, and can't use OpenMP.
 bool is_inside_construct(const Copy* copy, const unsigned char* block) {
   if (copy->omp.get_level() > 0) return true;

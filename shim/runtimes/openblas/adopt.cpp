@@ -14,8 +14,8 @@
 namespace forksafe {
 namespace {
 
-// What an OpenBLAS that is loaded now takes from the environment (driver/others/openblas_env.c);
-// an OpenMP build's runtime looks at the last one.
+// The number that an OpenBLAS that is loaded now takes from the environment
+// (driver/others/openblas_env.c). The runtime of an OpenMP build reads the last one.
 long threads_in_environment() {
   for (const char* name : {"OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS"}) {
     const char* text = getenv(name);
@@ -27,9 +27,10 @@ long threads_in_environment() {
 
 long threads_at_start = 0;
 
-// The image of the object that holds `prepare`, if it may be an OpenBLAS that registers its
-// shutdown. In a process that came by fork the dynamic linker may be asked only by a thread that is
-// loading something: OpenBLAS registers in its constructor, when its _init has just come by.
+// Finds the object that holds `prepare`, if it may be an OpenBLAS that registers its shutdown. In a
+// process that came by fork, only a thread that is loading something may ask the dynamic linker.
+// OpenBLAS's thread is: it registers in its constructor, just after its _init has called
+// __gmon_start__.
 bool find_registrant(void (*prepare)(), ElfImage* image) {
   return may_ask_linker() && find_object(reinterpret_cast<const void*>(prepare), image) &&
          !is_adopted(*image);
@@ -73,7 +74,7 @@ bool adopt_openblas(void (*prepare)()) {
       found.openmp ? adopt_openmp_build(image, found) : adopt_threads_build(image, found);
   if (blas == nullptr) return false;
   if (options().child_threads == Options::kAuto) watch_setters(blas);
-  // In a child that has set a number before it loads the copy, that is its choice.
+  // A child that has set a number in the environment before it loads the copy has made its choice.
   blas->program_chose = threads_in_environment() != threads_at_start;
   start_to_adapt(blas);
   return true;

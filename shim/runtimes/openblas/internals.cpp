@@ -23,7 +23,7 @@ void* find_get_config(const ElfImage& image) {
   return result;
 }
 
-// "OpenBLAS 0.3.21 NO_AFFINITY ... MAX_THREADS=64". Every version since 0.3.4 has it so.
+// "OpenBLAS 0.3.21 NO_AFFINITY ... MAX_THREADS=64": the format of every version since 0.3.4.
 void read_config(const char* config, Internals* result) {
   const char* number = strstr(config, "OpenBLAS ");
   if (number != nullptr) {
@@ -38,7 +38,7 @@ void read_config(const char* config, Internals* result) {
   if (threads != nullptr) {
     result->max_threads = static_cast<int>(strtol(threads + strlen("MAX_THREADS="), nullptr, 10));
   }
-  // 0.3.1 to 0.3.3 were built so unless told otherwise.
+  // 0.3.1 to 0.3.3 were built with USE_TLS by default.
   result->buffers_have_headers = result->version < 304 || strstr(config, "USE_TLS") != nullptr;
 }
 
@@ -72,7 +72,7 @@ void take_symbol(Reading* reading, const char* name, void* address, size_t size)
   } else if (strcmp(name, "alloc_lock") == 0) {
     i->alloc_lock = address;
   } else if (strcmp(name, "exec_queue_lock") == 0) {
-    // A spin lock of one word; a mutex in 0.3.34, which the doors see like any other.
+    // A spin lock of one word. In 0.3.34 it is a mutex, which the doors see like any other.
     i->exec_queue_is_named = true;
     if (size == sizeof(long)) i->exec_queue_lock = static_cast<unsigned long*>(address);
   } else if (strncmp(name, "CPU_AVAILABLE", strlen("CPU_AVAILABLE")) == 0 && size == sizeof(long) &&
@@ -82,7 +82,7 @@ void take_symbol(Reading* reading, const char* name, void* address, size_t size)
 }
 
 void read_symbols(Reading* reading) {
-  // .dynsym is in memory. What has hidden visibility or is static stands in the file, if at all.
+  // .dynsym is in memory. Hidden and static symbols are in the file, unless it is stripped.
   for (const char* name :
        {"blas_memory_alloc", "blas_memory_free", "blas_cpu_number", "blas_num_threads",
         "blas_thread_shutdown_", "blas_thread_shutdown_64_"}) {
@@ -100,7 +100,7 @@ void read_symbols(Reading* reading) {
         if (r->image->span().contains(address)) take_symbol(r, name, address, size);
       },
       reading);
-  // Another file may stand at that path by now.
+  // The path may have another file by now.
   if (!walked || !reading->shutdown_is_named) *reading = from_memory;
 }
 

@@ -1,18 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 // OpenBLAS on OpenMP: Debian's libopenblas0-openmp and its like elsewhere.
 //
-// It inherits the OpenMP runtime's trouble with fork (see gnu_openmp/), and adds its own: a
-// call in flight leaves blas_buffer_inuse set in the child, which then spins for ever
-// (blas_server_omp.c, exec_blas), from 0.3.27 on also a static omp_lock_t and the counter under it
-// (level3_thread.c), and the buffer table's spin locks (memory.c).
+// A fork breaks the OpenMP runtime below it (see gnu_openmp/). In OpenBLAS itself, a call in flight
+// leaves these set in the child:
 //
-// exec_blas spins for its in-use flag, so calls are serial already, and the parts to be brought to
-// rest are these: exec_blas and the level-3 drivers between their OpenMP locks (the calls gate),
-// blas_memory_alloc and blas_memory_free (the brief gate; threads of a parallel region may come
-// there, so it is closed when the calls are at rest). A call that outlives FORKSAFE_WAIT_MS goes
-// on in the parent; the child is told at the doors that it is inside a parallel region, so that
-// OpenBLAS computes with one thread there and takes none of the stale locks (common_thread.h,
-// num_cpu_avail), whatever the program sets later.
+// - blas_buffer_inuse, for which the child then spins for ever (blas_server_omp.c, exec_blas);
+// - from 0.3.27 on a static omp_lock_t and the counter under it (level3_thread.c);
+// - the spin locks of the table of buffers (memory.c).
+//
+// So a fork waits until two parts are at rest. exec_blas, and the level-3 drivers between their
+// OpenMP locks, stand under the calls gate. Calls are serial there anyway: exec_blas spins for its
+// in-use flag. blas_memory_alloc and blas_memory_free stand under the brief gate. Threads of a
+// parallel region use them, so this gate is closed when the calls are at rest.
+//
+// A call that outlives FORKSAFE_WAIT_MS goes on in the parent. In the child, the doors then say
+// that the thread is inside a parallel region. So OpenBLAS computes with one thread and takes none
+// of the stale locks (common_thread.h, num_cpu_avail), whatever number the program sets later.
 #include "runtimes/openblas/openmp.h"
 
 #include "options.h"
@@ -71,7 +74,7 @@ struct OmpInitLock {
 
 void renew_omp_locks(Module* module);
 
-// A computation is in flight from the first OpenMP lock that a thread takes to the last that it
+// A computation is in flight from the first OpenMP lock that a thread takes to the last one that it
 // gives back.
 struct OmpSetLock {
   static constexpr const char* kName = "omp_set_lock";
@@ -112,7 +115,7 @@ using Doors =
     DoorList<MutexLock, MutexUnlock, MutexDestroy, MapMemory, MemoryAlloc, MemoryFree, ExecBlas,
              GompParallel, OmpInitLock, OmpSetLock, OmpUnsetLock, OmpInParallel, OmpMaxThreads>;
 
-// Inside the calls gate: no fork finds another thread here.
+// The thread is inside the calls gate, so no fork finds another thread here.
 void renew_omp_locks(Module* module) {
   OpenBlasOpenMp* blas = copy_of(module);
   blas->omp_locks_renewal.lock();
@@ -132,7 +135,8 @@ int runtime_threads(const Module* module) {
 
 constexpr int kUnknown = -1;
 
-// What the forking thread has. Each is hardly ever another than before.
+// Notes the numbers that the forking thread has. They rarely change, so the parent rarely dirties
+// this page.
 void note_threads(OpenBlasOpenMp* blas) {
   const int threads = runtime_threads(blas->module);
   if (blas->most_threads != threads) blas->most_threads = threads;
@@ -143,8 +147,8 @@ void note_threads(OpenBlasOpenMp* blas) {
 
 // ---- around a fork ----
 
-// A call that has passed our gate needs malloc, and may need the locks that LLVM's and Intel's
-// OpenMP take in their prepare handlers.
+// A call inside the gate needs malloc, and may need the locks that LLVM's and Intel's OpenMP take
+// in their prepare handlers.
 void prepare_first() {
   each([](OpenBlasOpenMp* blas) {
     rest_early(blas->module, &blas->module->gates().calls, blas->module->calls_depth());
@@ -156,7 +160,7 @@ void prepare_last() {
     Module* module = blas->module;
     if (options().child_threads == Options::kAuto) note_threads(blas);
     blas->set_torn(false);
-    // Threads of a computation come to the allocator: calls first.
+    // Calls come first: the threads of a computation use the allocator.
     if (!rest_late(module, &module->gates().calls, module->calls_depth())) {
       tear(blas, "calls in flight outlived FORKSAFE_WAIT_MS");
     } else if (*module->calls_depth() != 0 || *module->brief_depth() != 0) {
@@ -183,10 +187,10 @@ void child() {
       blas->omp_locks_renewal.reset();
       blas->omp_locks_lost.store(true);
     }
-    // At rest nothing of it is gone: the threads are the runtime's, and its buffers belong to no
-    // one thread. A shutdown would have it ask anew how many threads there may be at most
-    // (blas_omp_number_max, 0.3.24 and later), and the child compute with more of them than its
-    // parent.
+    // A copy at rest has lost nothing: its threads are the runtime's, and its buffers belong to no
+    // particular thread. So it is not shut down. After a shutdown it would ask again how many
+    // threads there may be at most (blas_omp_number_max, 0.3.24 and later), and the child could
+    // compute with more threads than its parent.
     if (blas->torn || blas->one_thread) {
       // Marks the pool as gone: blas_server_avail = 0, buffers given back.
       shut_down_in_child(blas);
@@ -200,19 +204,21 @@ void child() {
     if (options().child_threads == Options::kAuto) {
       start_to_adapt(blas);
     } else if (options().child_threads > 0 && options().child_threads < *blas->cpu_number) {
-      // The runtime gets that number too (gnu_openmp/). In 0.3.34 it is not the one that counts
-      // once the program has called openblas_set_num_threads: a team smaller than that number then
-      // waits for ever for parts that nobody computes, forked or not.
+      // The runtime gets that number too (gnu_openmp/). In 0.3.34 the runtime's number no longer
+      // counts once the program has called openblas_set_num_threads: a team that is smaller than
+      // OpenBLAS's own number then waits for ever for parts that no thread computes, in any
+      // process.
       *blas->cpu_number = options().child_threads;
     }
   });
 }
 
-// OpenBLAS asks its runtime before each computation how many threads there are, and where that is
-// another number than its own, sets its own to it (num_cpu_avail, common_thread.h). Both get the
-// same answer here, so the runtime's own number, which is the program's too, stays. Some versions
-// do not ask, or not while their number is 1 (0.3.10 and before, 0.3.22 and 0.3.23): hence the door
-// of the buffers, which a computation passes first.
+// OpenBLAS asks its runtime before each computation how many threads there are. If that differs
+// from its own number, it takes the runtime's (num_cpu_avail, common_thread.h). So this function
+// sets OpenBLAS's number and returns the same one to OpenBLAS. The runtime's own number, which the
+// rest of the program uses too, stays. Some versions don't ask, or not while their number is 1
+// (0.3.10 and before, 0.3.22 and 0.3.23). Therefore the door of the buffers calls this too: a
+// computation passes it first.
 int adapt(Module* module) {
   OpenBlasOpenMp* blas = copy_of(module);
   const int threads = runtime_threads(module);
@@ -224,10 +230,11 @@ int adapt(Module* module) {
     blas->program_chose = true;  // by openblas_set_num_threads
     module->adapt = nullptr;
   } else {
-    // Another number than at the fork was set by omp_set_num_threads, in this thread.
+    // If the number is not the one at the fork, omp_set_num_threads has set it, in this thread.
     const int share = thread_share();
     if (threads == blas->most_threads && share < threads) wanted = share;
-    // More than it has buffers for it is to learn from its runtime.
+    // OpenBLAS has to learn a number from its runtime if it lacks buffers for so many threads: it
+    // makes them then.
     blas->given_threads = wanted <= blas->room ? wanted : kUnknown;
     if (wanted <= blas->room && wanted != now) {
       __atomic_store_n(blas->cpu_number, wanted, __ATOMIC_RELAXED);

@@ -1,29 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
 // OpenBLAS with its own threads: Debian's default, every numpy and scipy wheel.
 //
-// By itself it registers blas_thread_shutdown_ as a prepare handler, which tears the pool down in
-// the parent at every fork. With a call in flight in another thread that never returns, or pulls
-// the pool from under the call (0.3.21 to 0.3.34, blas_server.c).
+// OpenBLAS registers blas_thread_shutdown_ as a prepare handler. It tears the pool down in the
+// parent at every fork. If a call is in flight in another thread, the handler never returns, or it
+// destroys the pool while the call uses it (0.3.21 to 0.3.34, blas_server.c).
 //
-// Here the handler is captured. The parent's pool is not touched; the child runs the handler, with
-// the doors answering for locks and joins, so that OpenBLAS itself marks its pool as gone and
-// builds a new one at its next parallel call (exec_blas: blas_server_avail == 0). No structure of
-// a version needs to be known. What another thread may have been in the middle of at the fork:
+// The library captures that handler. The parent's pool is not touched. The child runs the handler
+// while the doors of locks and joins return 0 at once. So OpenBLAS itself marks its pool as gone,
+// and builds a new one at its next parallel call (exec_blas: blas_server_avail == 0). No structure
+// of a version needs to be known.
 //
-// - alloc_lock: the table of buffers. The brief gate brings it to rest: microseconds.
-// - level3_lock (one for each level-3 driver, held for whole computations), server_lock, the
-//   workers' locks: they guard nothing that the handler and blas_thread_init do not set anew. The
-//   child puts those that the doors have seen back to their initial state, and the conditions:
-//   their waiters are gone, and a signal would go to one of them.
-// - exec_queue_lock: a spin lock of one word, held while work is handed out, and for as long as
-//   all workers are busy with another call (a mutex in 0.3.34). The child sets it free where
-//   .symtab names it (the wheels). Where a build is stripped, its calls of exec_blas_async through
-//   its PLT stand under the calls gate (Debian's, conda's).
-// - CPU_AVAILABLE (0.3.27 to 0.3.29): a level-3 call counts it down on its way in and up on its
-//   way out. A child would inherit the deficit of calls in flight, and wait for it to go for ever.
-//   The child sets it to its initial value where .symtab names it. Where a build is stripped
-//   (Debian 13's) the deficit is bounded: only where it could keep a child's call waiting has the
-//   child one thread.
+// What another thread may be in the middle of at the fork, and what is done about it:
+//
+// - alloc_lock guards the table of buffers. It is held for microseconds, and stands under the brief
+//   gate.
+// - level3_lock (one for each level-3 driver, held for whole computations), server_lock and the
+//   workers' locks: all that they guard is set anew by the handler and by blas_thread_init. The
+//   child sets the locks that the doors have seen back to their initial state. It does the same
+//   with the conditions: their waiters are gone, and a signal would be lost on one of them.
+// - exec_queue_lock is a spin lock of one word (a mutex in 0.3.34). It is held while work is handed
+//   out, and for as long as all workers are busy with another call. If .symtab names it (the
+//   wheels), the child sets it free. In a stripped build (Debian's, conda's), the calls of
+//   exec_blas_async through the PLT stand under the calls gate.
+// - CPU_AVAILABLE (0.3.27 to 0.3.29): a level-3 call counts it down on its way in and up on its way
+//   out. A child inherits what calls in flight have counted down, and could wait for it for ever.
+//   If .symtab names the counter, the child sets it to its initial value. In a stripped build
+//   (Debian 13's) only a bound is known: if so much could keep a call of the child waiting, the
+//   child gets one thread.
 #include "runtimes/openblas/threads.h"
 
 #include <fcntl.h>
@@ -110,8 +113,8 @@ using Doors = DoorList<MutexLock, MutexUnlock, MutexDestroy, CondWait, CondSigna
 
 // ---- what calls in flight leave behind ----
 
-// Threads of this process (proc(5): a task directory has two links and one for each thread); many
-// where there is no /proc.
+// How many threads this process has. A task directory has two links and one for each thread
+// (proc(5)). Many, if there is no /proc.
 int count_threads() {
   // Not stat: its name in libc is newer than glibc 2.31.
   struct statx status;
@@ -119,16 +122,17 @@ int count_threads() {
   return failed == 0 ? static_cast<int>(status.stx_nlink) - 2 : 1024;
 }
 
-// Those that may be inside a call: all but the forking one and the workers of all copies.
+// How many threads may be inside a call: all but the forking one and the workers of all copies.
 int count_other_threads() {
   int workers = 0;
   each([&](OpenBlasThreads* blas) { workers += blas->workers.load(); });
   return count_threads() - 1 - workers;
 }
 
-// 0.3.27 to 0.3.29 without names: whether the counters that a child inherits may be too low for its
-// calls. They start at the number of threads that the build was made for, and each thread other
-// than the workers may be inside one level-3 call, which counts at most the whole pool down.
+// For 0.3.27 to 0.3.29 without names: whether the counters that a child inherits may be too low for
+// its calls. They start at the number of threads that the build was made for. Each thread other
+// than the workers may be inside one level-3 call, and a call counts down by the whole pool at
+// most.
 bool may_lack_cpus(OpenBlasThreads* blas) {
   const bool counts = blas->version >= 327 && blas->version <= 329;
   if (!counts || blas->cpu_available_count != 0) return false;
@@ -141,8 +145,9 @@ bool may_lack_cpus(OpenBlasThreads* blas) {
   return lost != 0 && lost + wanted > blas->max_threads;
 }
 
-// FORKSAFE_POOL=drop: the pool is torn down if its workers are the only other threads. Nobody can
-// be in a call then; and with other threads about, the process would not look single-threaded.
+// FORKSAFE_POOL=drop: tears the pools down if their workers are the only other threads. Then no
+// thread can be in a call. If there are other threads, the process would have several threads
+// anyway.
 void drop_pools() {
   if (count_other_threads() != 0) return;
   each([](OpenBlasThreads* blas) {
@@ -155,7 +160,7 @@ void drop_pools() {
 // Whether the calls gate is needed: the child can't set exec_queue_lock free.
 bool gates_calls(const OpenBlasThreads* blas) { return !blas->exec_queue_is_named; }
 
-// To hand out work may start the pool, which needs malloc.
+// A thread that hands out work may start the pool, which needs malloc.
 void prepare_first() {
   if (options().drop_pool) drop_pools();
   each([](OpenBlasThreads* blas) {
@@ -167,7 +172,7 @@ void prepare_first() {
 // Why the child can't be made whole; null where it can.
 const char* what_tears(OpenBlasThreads* blas) {
   Module* module = blas->module;
-  // Of a stripped build whose internals don't call each other through the PLT nothing is seen.
+  // If the internals of a stripped build don't call each other through the PLT, no door sees them.
   const bool queue_is_seen =
       blas->exec_queue_is_named || Doors::behind<ExecBlasAsync>(*module) != nullptr;
   if (*module->calls_depth() != 0 || *module->brief_depth() != 0) {
@@ -231,10 +236,10 @@ void child() {
   });
 }
 
-// The interface reads blas_cpu_number when it divides a computation, after it has taken a buffer
-// and with it alloc_lock (interface/gemm.c, interface/lapack/getrf.c; a level-1 or level-2 routine
-// comes by a lock later, and computes with the new number from its next call on). The pool keeps
-// the size that the parent's had, so that any number up to that can be used at once.
+// The interface takes a buffer, and with it alloc_lock, before it reads blas_cpu_number and divides
+// a computation (interface/gemm.c, interface/lapack/getrf.c). A level-1 or level-2 routine takes
+// its first lock later, and computes with the new number from its next call on. The pool keeps the
+// size that the parent's had, so any number up to that can be used at once.
 int adapt(Module* module) {
   OpenBlasThreads* blas = copy_of(module);
   if (module->adapting.exchange(true)) return blas->given_threads;
