@@ -63,7 +63,7 @@ STEPS = [
     {LEFT: ("theirs", ["other libraries' parent handlers"]),
      CHILD: ("theirs", ["other libraries' child handlers"])},
     {LEFT: ("ours", ["after_fork()"]),
-     CHILD: ("ours", ["after_fork(): set OpenMP's", "control variables again"])},
+     CHILD: ("ours", ["after_fork(): give BLIS its number", "of threads"])},
     {LEFT: ("theirs", ["fork() returns: the next call", "finds the pool as it was"]),
      CHILD: ("theirs", ["fork() returns 0: the next call makes", "a new pool, with all threads"])},
 ]

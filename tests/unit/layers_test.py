@@ -14,6 +14,7 @@ SHIM = pathlib.Path(sys.argv[1])
 # From the lowest to the highest. A folder stands for all files in it.
 LAYERS = [
     ["futex", "state"],
+    ["lease", "signals"],
     ["report"],
     ["options"],
     ["elf", "sharing"],

@@ -8,7 +8,8 @@
 // In the child, the thread's TLS block of each copy is set back to the object's PT_TLS image. Every
 // new thread starts with such a block, so the next parallel region makes a new pool. The thread's
 // internal control variables are read through the public functions before that. Those that differ
-// from a new thread's are set again after it.
+// from a new thread's are set again after it. All of that is done before other libraries' child
+// handlers run, so what such a handler sets holds.
 //
 // A thread that is inside a parallel region or another construct is left as it is: its child may
 // exec or exit, as POSIX says, and can't use OpenMP.
@@ -20,6 +21,7 @@
 
 #include "doors/module.h"
 #include "elf/loaded_objects.h"
+#include "elf/slots.h"
 #include "options.h"
 #include "report.h"
 #include "runtimes/gnu_openmp/callers.h"
@@ -74,11 +76,6 @@ struct Copy {
   size_t tls_image_size;
   size_t tls_size;
   Functions omp;
-
-  // In a child, of the fork that it comes from.
-  bool reset;               ///< the thread's TLS block was put back to the image
-  ControlVariables before;  ///< the variables that the thread had then
-  ControlVariables fresh;   ///< what it has since, before other libraries' child handlers run
 };
 
 // Only ever appended to, in the dynamic linker: a copy stays loaded.
@@ -130,40 +127,80 @@ ControlVariables read_variables(const Functions& omp) {
   return v;
 }
 
-// Sets the variables that are still a new thread's. A variable that has changed since the child
-// began was set by another library's child handler, and stays. The first set in a new thread
-// allocates.
-void write_variables(const Functions& omp, const ControlVariables& fresh,
-                     const ControlVariables& wanted) {
+// Sets the variables that are not as wanted.
+void write_variables(const Functions& omp, const ControlVariables& wanted) {
   const ControlVariables now = read_variables(omp);
-  if (now.max_threads == fresh.max_threads && now.max_threads != wanted.max_threads) {
-    omp.set_num_threads(wanted.max_threads);
-  }
-  if (now.dynamic == fresh.dynamic && now.dynamic != wanted.dynamic) {
-    omp.set_dynamic(wanted.dynamic);
-  }
-  const bool fresh_schedule =
-      now.schedule_kind == fresh.schedule_kind && now.schedule_chunk == fresh.schedule_chunk;
-  if (fresh_schedule &&
-      (now.schedule_kind != wanted.schedule_kind || now.schedule_chunk != wanted.schedule_chunk)) {
+  if (now.max_threads != wanted.max_threads) omp.set_num_threads(wanted.max_threads);
+  if (now.dynamic != wanted.dynamic) omp.set_dynamic(wanted.dynamic);
+  if (now.schedule_kind != wanted.schedule_kind || now.schedule_chunk != wanted.schedule_chunk) {
     omp.set_schedule(wanted.schedule_kind, wanted.schedule_chunk);
   }
-  const bool fresh_levels = now.max_active_levels == fresh.max_active_levels;
-  if (fresh_levels && now.max_active_levels != wanted.max_active_levels) {
+  if (now.max_active_levels != wanted.max_active_levels) {
     omp.set_max_active_levels(wanted.max_active_levels);
   }
   // Up to GCC 10 `nested` is a variable of its own. Later it is another view of max-active-levels.
-  if (fresh_levels && now.nested == fresh.nested && omp.get_nested() != wanted.nested) {
-    omp.set_nested(wanted.nested);
-  }
-  if (now.default_device == fresh.default_device && now.default_device != wanted.default_device &&
-      omp.set_default_device != nullptr) {
+  if (omp.get_nested() != wanted.nested) omp.set_nested(wanted.nested);
+  if (now.default_device != wanted.default_device && omp.set_default_device != nullptr) {
     omp.set_default_device(wanted.default_device);
   }
-  if (now.default_allocator == fresh.default_allocator &&
-      now.default_allocator != wanted.default_allocator && omp.set_default_allocator != nullptr) {
+  if (now.default_allocator != wanted.default_allocator && omp.set_default_allocator != nullptr) {
     omp.set_default_allocator(wanted.default_allocator);
   }
+}
+
+// ---- the record of a child's variables ----
+
+// The first set of a variable in a new thread allocates a record, which the thread frees when it
+// ends (gomp_new_icv and gomp_free_thread, team.c, GCC 4.9 to 16). In a child malloc may be locked:
+// until the allocator's own child handler has run, or for ever, if it has none and another thread
+// of the parent was inside. A child that calls exec next would not have called malloc. So the
+// record of a child's first thread is one of these, by way of libgomp's own GOT slots for malloc
+// and free. One for each copy is enough: a child's child puts its TLS block back, and takes the
+// record anew.
+struct alignas(64) Record {
+  unsigned char bytes[2048];  // some 250 are needed
+};
+Record records[kMaxOpenMpCopies];
+Record* record_to_give = nullptr;  // only in a child, while it sets variables in its only thread
+
+void* (*next_malloc)(size_t) = nullptr;
+void (*next_free)(void*) = nullptr;
+
+void* give_memory(size_t size) {
+  Record* const record = record_to_give;
+  if (record == nullptr || size > sizeof record->bytes) return next_malloc(size);
+  record_to_give = nullptr;
+  return record->bytes;
+}
+
+void take_memory_back(void* memory) {
+  const auto* record = static_cast<const Record*>(memory);
+  if (record < records || record >= records + kMaxOpenMpCopies) next_free(memory);
+}
+
+// Not for a copy whose malloc is another one than that of the first copy (RTLD_DEEPBIND), or whose
+// slots can't be written: its child calls malloc.
+void lead_to_records(const ElfImage& image) {
+  const auto number_of = [](const char* name) {
+    return strcmp(name, "malloc") == 0 ? 0 : strcmp(name, "free") == 0 ? 1 : -1;
+  };
+  void* behind[2] = {};
+  image.each_slot([&](const char* name, void** slot) {
+    const int number = number_of(name);
+    if (number >= 0) behind[number] = function_behind(image, name, slot);
+  });
+  if (behind[0] == nullptr || behind[1] == nullptr) return;
+  const auto behind_malloc = reinterpret_cast<void* (*)(size_t)>(behind[0]);
+  const auto behind_free = reinterpret_cast<void (*)(void*)>(behind[1]);
+  if (next_malloc == nullptr) {
+    next_malloc = behind_malloc;
+    next_free = behind_free;
+  }
+  if (next_malloc != behind_malloc || next_free != behind_free) return;
+  redirect_slots(image, number_of, [&](int number, void*) {
+    return number == 0 ? reinterpret_cast<void*>(give_memory)
+                       : reinterpret_cast<void*>(take_memory_back);
+  });
 }
 
 template <typename Step>
@@ -261,6 +298,7 @@ bool find_block(Copy* copy, size_t tls_module) {
 void seen_all() {
   for (int i = 0; i < found_count; ++i) {
     if (!pin(found[i].image) || !find_block(&found[i], tls_modules[i])) continue;
+    lead_to_records(found[i].image);
     if (logging()) {
       Line line;
       report(line.add("adopted ").add(found[i].image.path()).add(": GNU OpenMP").text());
@@ -316,51 +354,43 @@ bool is_used(const Copy* copy, const unsigned char* block) {
   return false;
 }
 
-// Usually nothing has changed. Skip the write, so that the page stays shared with the parent.
-void set(ControlVariables* variables, const ControlVariables& value) {
-  if (*variables != value) *variables = value;
+void reset_block(const Copy* copy, unsigned char* block) {
+  memcpy(block, copy->tls_image, copy->tls_image_size);
+  memset(block + copy->tls_image_size, 0, copy->tls_size - copy->tls_image_size);
 }
 
-// The forking thread's TLS block is as it was in the parent: nothing needs to be read there.
+// Nothing is noted in the parent: the forking thread's TLS block is the same in the child.
 void child_first() {
-  each([](Copy* copy) {
+  const int threads = options().child_threads;
+  each([threads](Copy* copy) {
     // The unnamed critical section and the fallback for atomics are two locks of libgomp's own,
     // which a thread that is gone may hold. To end one that is not held does no harm (config/linux/
     // mutex.h, gomp_mutex_unlock).
     if (copy->omp.critical_end != nullptr) copy->omp.critical_end();
     if (copy->omp.atomic_end != nullptr) copy->omp.atomic_end();
-    // A child handler may fork before the variables are set again. Then they are still to be set in
-    // this child too, and a pool that the handler made is to go.
-    const bool unset = thread_state.in_new_child && copy->reset;
-    unsigned char* block = own_storage() + copy->tls_offset;
-    const bool reset = unset || (is_used(copy, block) && !is_inside_construct(copy, block));
-    if (copy->reset != reset) copy->reset = reset;
-    if (reset) {
-      if (!unset) set(&copy->before, read_variables(copy->omp));
-      memcpy(block, copy->tls_image, copy->tls_image_size);
-      memset(block + copy->tls_image_size, 0, copy->tls_size - copy->tls_image_size);
-    }
-    set(&copy->fresh, read_variables(copy->omp));
-  });
-}
 
-void child_last() {
-  const int threads = options().child_threads;
-  each([threads](Copy* copy) {
-    if (copy->reset) write_variables(copy->omp, copy->fresh, copy->before);
-    if (threads == Options::kInherit) return;
-    // Another number was set by another library's child handler.
-    const int expected = copy->reset ? copy->before.max_threads : copy->fresh.max_threads;
-    const bool chosen = copy->omp.get_max_threads() != expected;
-    if (threads > 0 && !chosen && copy->omp.get_level() == 0) copy->omp.set_num_threads(threads);
-    start_child_threads(copy->image, copy->fresh.max_threads);
+    unsigned char* block = own_storage() + copy->tls_offset;
+    const bool inside = is_inside_construct(copy, block);
+    const ControlVariables before = read_variables(copy->omp);
+    record_to_give = &records[copy - copies];
+    int fresh = before.max_threads;
+    if (!inside && is_used(copy, block)) {
+      reset_block(copy, block);
+      fresh = copy->omp.get_max_threads();
+      write_variables(copy->omp, before);
+    }
+    if (threads != Options::kInherit) {
+      if (threads > 0 && !inside) copy->omp.set_num_threads(threads);
+      start_child_threads(copy->image, fresh);
+    }
+    record_to_give = nullptr;
   });
 }
 
 }  // namespace
 
 const Runtime gnu_openmp = {
-    "GNU OpenMP", see, seen_all, nullptr, nullptr, nullptr, child_first, child_last,
+    "GNU OpenMP", see, seen_all, nullptr, nullptr, nullptr, child_first, nullptr,
 };
 
 }  // namespace forksafe

@@ -2,9 +2,10 @@
 // What another library's child handler sets with omp_set_num_threads holds in the child, and the
 // variables that no handler has touched are the parent's.
 //
-//   handler_sets_threads early|late pool|no-pool
+//   handler_sets_threads early|late pool|no-pool NUMBER
 //
-// early: the handler is registered in a constructor, late: in main, after GNU OpenMP has been used.
+// The handler sets NUMBER; early: it is registered in a constructor, late: in main, after GNU
+// OpenMP has been used.
 #include <omp.h>
 #include <pthread.h>
 
@@ -16,17 +17,20 @@ namespace {
 
 using namespace harm;
 
-void set_one_thread() { omp_set_num_threads(1); }
+int number = 0;
+
+void set_number() { omp_set_num_threads(number); }
 
 __attribute__((constructor)) void register_early(int argc, char** argv, char**) {
+  if (argc > 3) number = atoi(argv[3]);
   if (argc > 1 && strcmp(argv[1], "early") == 0) {
-    pthread_atfork(nullptr, nullptr, set_one_thread);
+    pthread_atfork(nullptr, nullptr, set_number);
   }
 }
 
 void look() {
   const int threads = omp_get_max_threads();
-  if (threads != 1) finish(1, "omp_get_max_threads() = %d, its handler has set 1", threads);
+  if (threads != number) finish(1, "%d threads, its handler has set %d", threads, number);
   omp_sched_t kind;
   int chunk;
   omp_get_schedule(&kind, &chunk);
@@ -35,14 +39,14 @@ void look() {
   int members = 0;
 #pragma omp parallel reduction(+ : members)
   members += 1;
-  if (members != 1) finish(1, "a region of %d threads", members);
+  if (members != number) finish(1, "a region of %d threads", members);
   _exit(0);
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 3) finish(2, "usage: handler_sets_threads early|late pool|no-pool");
+  if (argc != 4) finish(2, "usage: handler_sets_threads early|late pool|no-pool NUMBER");
   limit_processor_time(60);
   omp_set_num_threads(4);
   omp_set_schedule(omp_sched_guided, 17);
@@ -51,7 +55,7 @@ int main(int argc, char** argv) {
 #pragma omp parallel
     usleep(100);
   }
-  if (strcmp(argv[1], "late") == 0) pthread_atfork(nullptr, nullptr, set_one_thread);
+  if (strcmp(argv[1], "late") == 0) pthread_atfork(nullptr, nullptr, set_number);
   for (int i = 0; i < 3; ++i) {
     const pid_t child = fork();
     if (child == 0) look();

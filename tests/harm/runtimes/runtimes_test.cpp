@@ -168,10 +168,15 @@ TEST_CASE("FORKSAFE_CHILD_THREADS=N holds in every thread of a child") {
 TEST_CASE("what a child handler sets with omp_set_num_threads holds") {
   for (const char* when : {"early", "late"}) {
     for (const char* pool : {"no-pool", "pool"}) {
-      unharmed(harm_program("handler_sets_threads", {when, pool}));
+      // 2 is the number that the environment gives.
+      for (const char* number : {"1", "2"}) {
+        unharmed(harm_program("handler_sets_threads", {when, pool, number}));
+      }
     }
   }
 }
+
+TEST_CASE("a child calls no malloc by itself") { unharmed(harm_program("locked_malloc", {})); }
 
 TEST_CASE("a prepare handler that has the first region") {
   cured(harm_program("first_region_in_prepare", {}));
