@@ -11,6 +11,7 @@
 #include <map>
 
 #include "error.h"
+#include "limits.h"
 #include "run.h"
 
 namespace forksafe::cli {
@@ -219,11 +220,36 @@ struct Case {
   // It did not wake up between two looks.
   bool asleep() const { return slept(wait.tid); }
   bool slept(pid_t tid) const { return cli::slept(sleeps, tid); }
-  // Spins or sleeps for a thread of OpenBLAS's pool.
-  bool waits_for_pool() const {
+  // Spins or sleeps in a call for threads of OpenBLAS's pool, which may be at work.
+  bool is_in_pool_call() const {
     return is(Kind::kOpenBlas) && own_threads() && !wait.is_worker && in("exec_blas") &&
-           (yields() || locks() || innermost("exec_blas") || innermost("inner_")) &&
-           !any_worker_awake();
+           (yields() || locks() || innermost("exec_blas") || innermost("inner_"));
+  }
+  bool waits_for_pool() const { return is_in_pool_call() && !any_worker_awake(); }
+  // Some of that pool's workers were never made, because pthread_create failed: OpenBLAS prints
+  // that, raises SIGINT, and where that is handled takes the pool for complete.
+  bool workers_were_refused() const {
+    const std::optional<int>& wanted = wait.runtime->pool_workers;
+    const int there = workers_of(wait.runtime->object);
+    if (!is_in_pool_call() || !wanted || there >= *wanted) return false;
+    if (!forked()) {
+      // A shutdown, which ends all workers, marks the pool as not made.
+      if (!wait.runtime->pool_made.value_or(there > 0)) return false;
+    } else if (there == 0 && !find_thread_limit(look.process)) {
+      // A fork takes all workers away. If some are left, that was not the fork.
+      return false;
+    }
+    return !any_worker_at_work();
+  }
+  // Up to 0.3.26 the workers that exist may spin for those that don't.
+  bool any_worker_at_work() const {
+    return std::any_of(look.stacks.begin(), look.stacks.end(), [this](const ThreadStack& stack) {
+      if (stack.tid == look.process.pid()) return false;
+      if (stack.frames.empty()) return true;  // it could not be looked at: it may be one
+      if (!is_worker_of(*wait.runtime, stack)) return false;
+      const std::optional<Wait> worker = find_wait(look, stack);
+      return !slept(stack.tid) && !(worker && spins(look, *worker));
+    });
   }
   bool any_worker_awake() const {
     return std::any_of(look.stacks.begin(), look.stacks.end(), [this](const ThreadStack& stack) {
@@ -277,7 +303,9 @@ struct Rule {
   const char* waits_for;
 };
 
+// describe() fills in the numbers.
 constexpr const char* kLostTeam = "team mates that exist only in its parent";
+constexpr const char* kRefused = "workers of OpenBLAS that could not be made";
 
 // In this order: the first that holds. The names are those of OpenBLAS 0.3.13 to 0.3.34, GCC 4.9
 // to 15 and BLIS 0.9.
@@ -289,6 +317,8 @@ constexpr Rule kRules[] = {
      },
      "the workers of the thread pool, which it wants to end before every fork while another thread "
      "is inside a call"},
+    // In the parent, in a child, or without any fork.
+    {"openblas-no-threads", [](const Case& c) { return c.workers_were_refused(); }, kRefused},
     {"openblas-pool-gone", [](const Case& c) { return !c.forked() && c.waits_for_pool(); },
      "workers of the thread pool that a fork in another thread has ended under this call"},
 
@@ -296,7 +326,8 @@ constexpr Rule kRules[] = {
     {"gnu-openmp-lock",
      [](const Case& c) {
        return c.forked() && c.is(Kind::kGnuOpenMp) && !c.wait.is_worker &&
-              (c.in("GOMP_critical") || c.in("GOMP_atomic") || c.in("omp_set_lock")) &&
+              (c.in("GOMP_critical") || c.in("GOMP_atomic") || c.in("omp_set_lock") ||
+               c.in("omp_set_nest_lock")) &&
               c.workers_of(c.wait.runtime->object) == 0 && c.alone();
      },
      "a critical section or lock whose holder exists only in its parent"},
@@ -457,6 +488,17 @@ bool own_care_is_off(const Look& look) {
   return false;
 }
 
+std::string describe_refused(const Look& look, const Wait& wait) {
+  const int wanted = wait.runtime->pool_workers.value_or(0);
+  const int there = wait.runtime->workers.value_or(0);
+  const std::string exist =
+      there == 0 ? "none exists" : fmt::format("only {} exist{}", there, there == 1 ? "s" : "");
+  const std::optional<ThreadLimit> limit = find_thread_limit(look.process);
+  return fmt::format("{} worker{} of OpenBLAS, of which {}, since threads could not be made: {}",
+                     wanted, wanted == 1 ? "" : "s", exist,
+                     limit ? limit->what : "see standard error for \"pthread_create failed\"");
+}
+
 std::string describe(const Look& look, const Wait& wait, const Rule& rule) {
   const pid_t pid = look.process.pid();
   std::string waits_for = rule.waits_for;
@@ -466,6 +508,7 @@ std::string describe(const Look& look, const Wait& wait, const Rule& rule) {
     if (mates == 1) waits_for = "1 team mate that exists only in its parent";
     if (mates > 1) waits_for = fmt::format("{} {}", mates, waits_for);
   }
+  if (waits_for == kRefused) waits_for = describe_refused(look, wait);
   std::string who = wait.tid == pid ? "It" : fmt::format("Its thread {}", wait.tid);
   if (wait.in_fork) who += wait.tid == pid ? " hangs in its own fork():" : " hangs in fork():";
   std::string text;
@@ -512,23 +555,68 @@ std::string cure_of_llvm_or_intel(const Look& look) {
                      command_to_run(look));
 }
 
-std::string cure_for(const Look& look, const Wait& wait) {
+std::string cure_for_refused(const Look& look) {
+  const std::optional<ThreadLimit> limit = find_thread_limit(look.process);
+  const bool in_children = look.guard.enabled && look.process.status().forked;
+  return fmt::format("{}, or use fewer threads:  {} {}",
+                     limit ? limit->cure : "raise the limit of threads (ulimit -u, pids.max)",
+                     in_children ? "forksafe --child-threads 1" : "OPENBLAS_NUM_THREADS=1",
+                     command_to_run(look));
+}
+
+// A lock that the program itself has asked for. The unnamed critical section is none.
+bool is_programs_lock(const Wait& wait) {
+  if (wait.called != wait.runtime) return false;
+  for (const char* name : {"omp_set_lock", "omp_set_nest_lock", "GOMP_critical_name_start"}) {
+    if (starts_with(wait.function, name)) return true;
+  }
+  return false;
+}
+
+// For a process that hangs although the library is loaded and switched on.
+std::string cure_under_forksafe(const ThreadRuntime& runtime) {
+  if (runtime.kind == Kind::kOpenBlas && !runtime.guarded) {
+    return runtime.threads
+               ? "forksafe leaves this copy of OpenBLAS as it is: it was loaded before forksafe, "
+                 "with RTLD_DEEPBIND, or by dlmopen"
+               : "forksafe leaves this copy of OpenBLAS as it is, since no symbol names its "
+                 "internals: use a build that has them";
+  }
+  if (runtime.one_thread && runtime.threads.value_or(1) > 1) {
+    return "forksafe gave this child one thread, because calls were in flight for longer than "
+           "FORKSAFE_WAIT_MS, and the program has raised the number: leave it, or raise "
+           "FORKSAFE_WAIT_MS";
+  }
+  if (!runtime.idle_guarded.safe || !runtime.in_flight_guarded.safe) {
+    return fmt::format(
+        "forksafe has none for a defect of {} {} (an LU decomposition after a fork "
+        "hangs at times): use another version",
+        runtime.name(), runtime.version);
+  }
+  return "it runs under forksafe already, which does not help a child that was made by _Fork() or "
+         "a raw clone(), that was forked inside a parallel region or by a signal handler inside a "
+         "call, or that can't make threads (the runtime says so on standard error). In all other "
+         "cases this is a defect of forksafe: please report it with this output";
+}
+
+std::string cure_for(const Look& look, const Wait& wait, const Rule& rule) {
   if (is_llvm_or_intel(wait)) return cure_of_llvm_or_intel(look);
+  if (rule.waits_for == kRefused) return cure_for_refused(look);
   if (wait.runtime->kind == Kind::kGnuOpenMp && wait.runtime->linked_in) {
     return fmt::format(
         "forksafe has none for an OpenMP that is linked into {}: link that to libgomp.so instead "
-        "of "
-        "libgomp.a, and run it under forksafe",
+        "of libgomp.a, and run it under forksafe",
         wait.runtime->object->name());
+  }
+  if (is_programs_lock(wait)) {
+    return "forksafe has none for a lock of the program's own, which stays held in the child, as "
+           "POSIX says: fork while no other thread holds it";
   }
   if (wait.runtime->threading == Threading::kTbb) {
     return "forksafe has none for TBB: choose another layer with MKL_THREADING_LAYER=INTEL or GNU, "
            "and run that under forksafe";
   }
-  if (look.guard.enabled) {
-    return "it runs under forksafe already. Unless it was made by _Fork() or a raw clone(), which "
-           "run no handlers, this is a defect of forksafe: please report it with this output";
-  }
+  if (look.guard.enabled) return cure_under_forksafe(*wait.runtime);
   if (look.guard.loaded) {
     return "forksafe is loaded but switched off (FORKSAFE=0): run it without that";
   }
@@ -613,7 +701,7 @@ void apply_rules(const FirstLook& first, Diagnosis* result) {
       result->stuck = true;
       result->code = rule.code;
       result->what = describe(look, wait, rule);
-      result->cure = cure_for(look, wait);
+      result->cure = cure_for(look, wait, rule);
       result->place = place_of(wait);
       result->library = wait.runtime->object->path();
       result->tid = wait.tid;

@@ -134,6 +134,7 @@ bool read_status(pid_t pid, ProcessStatus* status) {
     sscanf(s, "PPid: %d", &status->parent);
     sscanf(s, "TracerPid: %d", &status->tracer);
     sscanf(s, "Uid: %u", &status->user);
+    sscanf(s, "Threads: %d", &status->threads);
   }
   // "pid (name) state ppid pgrp session tty tpgid flags": the name may hold blanks and brackets.
   if (!read_file(proc_path(pid, "stat"), &text)) return false;
@@ -223,17 +224,25 @@ bool Process::read_memory(uintptr_t address, void* buffer, size_t size) const {
 
 std::string Process::root() const { return proc_path(pid(), "root"); }
 
+std::vector<pid_t> all_processes() {
+  std::vector<pid_t> result;
+  DIR* folder = opendir("/proc");
+  if (folder == nullptr) return result;
+  while (const dirent* entry = readdir(folder)) {
+    const int pid = atoi(entry->d_name);
+    if (pid > 0) result.push_back(pid);
+  }
+  closedir(folder);
+  return result;
+}
+
 std::vector<pid_t> process_tree(pid_t pid) {
   std::vector<pid_t> tree = {pid};
   std::multimap<pid_t, pid_t> children;
-  DIR* folder = opendir("/proc");
-  if (folder == nullptr) return tree;
-  while (const dirent* entry = readdir(folder)) {
+  for (const pid_t other : all_processes()) {
     ProcessStatus status;
-    const int other = atoi(entry->d_name);
-    if (other > 0 && read_status(other, &status)) children.emplace(status.parent, other);
+    if (read_status(other, &status)) children.emplace(status.parent, other);
   }
-  closedir(folder);
   for (size_t i = 0; i < tree.size(); ++i) {
     const auto [first, last] = children.equal_range(tree[i]);
     const size_t begin = tree.size();

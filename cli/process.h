@@ -28,6 +28,7 @@ struct ProcessStatus {
   pid_t parent = 0;
   pid_t tracer = 0;  ///< 0: nobody traces it
   uid_t user = 0;
+  int threads = 0;
   char state = '?';
   bool forked = false;  ///< forked, and no exec since (PF_FORKNOEXEC, linux/sched.h)
 };
@@ -71,6 +72,8 @@ class Process {
 
 /// The command line of a process; empty when it can't be read.
 std::vector<std::string> read_arguments(pid_t pid);
+
+std::vector<pid_t> all_processes();
 
 /// All processes below `pid`, and `pid` itself first, parents before children.
 std::vector<pid_t> process_tree(pid_t pid);

@@ -217,6 +217,23 @@ int first_number(const std::string& text) {
   return end != text.c_str() && value > 0 && value <= 1 << 20 ? static_cast<int>(value) : 0;
 }
 
+std::optional<int> read_int(const Process& process, const Object& object, const char* variable) {
+  const auto address = object.address_of(variable);
+  int value = 0;
+  if (!address || !process.read_memory(*address, &value, sizeof value)) return std::nullopt;
+  return value;
+}
+
+void find_pool(const Process& process, ThreadRuntime* runtime) {
+  if (runtime->kind != Kind::kOpenBlas || runtime->threading != Threading::kOwn) return;
+  if (const auto threads = read_int(process, *runtime->object, "blas_num_threads")) {
+    runtime->pool_workers = *threads - 1;
+  }
+  if (const auto made = read_int(process, *runtime->object, "blas_server_avail")) {
+    runtime->pool_made = *made != 0;
+  }
+}
+
 void find_threads(const Process& process, ThreadRuntime* runtime) {
   if (!runtime->is_openmp() && runtime->threading == Threading::kNone) {
     runtime->threads = 1;
@@ -224,12 +241,8 @@ void find_threads(const Process& process, ThreadRuntime* runtime) {
     return;
   }
   if (runtime->kind == Kind::kOpenBlas) {
-    const auto address = runtime->object->address_of("blas_cpu_number");
-    int value = 0;
-    if (address && process.read_memory(*address, &value, sizeof value)) {
-      runtime->threads = value;
-      runtime->threads_from = "memory";
-    }
+    runtime->threads = read_int(process, *runtime->object, "blas_cpu_number");
+    if (runtime->threads) runtime->threads_from = "memory";
     return;
   }
   std::vector<const char*> variables = {"OMP_NUM_THREADS"};
@@ -441,6 +454,7 @@ std::vector<ThreadRuntime> find_thread_runtimes(const Process& process, const Ob
       }
     }
     find_threads(process, &r);
+    find_pool(process, &r);
     // What computes with an OpenMP runtime or TBB has its threads there.
     if (!stacks.empty() && (r.is_openmp() || r.threading == Threading::kOwn)) {
       r.workers = static_cast<int>(

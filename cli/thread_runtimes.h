@@ -41,6 +41,10 @@ struct ThreadRuntime {
   std::optional<int> threads;  ///< how many threads a call may use
   std::string threads_from;    ///< where that number is from: memory, environment, default
   std::optional<int> workers;  ///< live threads that it has started; none for one on OpenMP
+  /// OpenBLAS on its own threads: how many workers its pool is to have, and whether it takes them
+  /// for made (blas_num_threads, blas_server_avail of driver/others). None where no symbol tells.
+  std::optional<int> pool_workers;
+  std::optional<bool> pool_made;
 
   std::string linked;                  ///< at start, preload, dlopen or static
   std::vector<std::string> needed_by;  ///< names of the objects that are linked to it

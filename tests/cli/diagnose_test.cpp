@@ -25,17 +25,10 @@ using Clock = std::chrono::steady_clock;
 
 constexpr const char* kNotStuck = "This is not a fork problem that I know.";
 
-const std::set<std::string> kCodes = {"openblas-shutdown",
-                                      "openblas-pool-gone",
-                                      "openblas-level3-lock",
-                                      "openblas-workers",
-                                      "openblas-queue-lock",
-                                      "openblas-memory-lock",
-                                      "openblas-in-use",
-                                      "gnu-openmp-team",
-                                      "openblas-cpu-available",
-                                      "gnu-openmp-lock",
-                                      "blis-lock"};
+const std::set<std::string> kCodes = {
+    "openblas-shutdown",   "openblas-pool-gone",     "openblas-level3-lock", "openblas-workers",
+    "openblas-no-threads", "openblas-queue-lock",    "openblas-memory-lock", "openblas-in-use",
+    "gnu-openmp-team",     "openblas-cpu-available", "gnu-openmp-lock",      "blis-lock"};
 
 struct Verdict {
   int status;
@@ -248,7 +241,23 @@ TEST_CASE("GNU OpenMP: teams, critical sections, locks; LLVM's", "[diagnose open
   spinning.environment["OMP_WAIT_POLICY"] = "active";
   check_stuck(spinning, {"gnu-openmp-team", "GOMP_parallel", "for 2 team mates that"});
   check_stuck(omp_specimen("critical"), {"gnu-openmp-lock", "GOMP_critical_start", holder});
-  check_stuck(omp_specimen("lock"), {"gnu-openmp-lock", "omp_set_lock", holder});
+  // A lock of the program's own stays held under forksafe too.
+  for (const auto& [situation, function] :
+       {std::pair("lock", "omp_set_lock"), std::pair("nest-lock", "omp_set_nest_lock"),
+        std::pair("named-critical", "GOMP_critical_name_start")}) {
+    for (const bool guarded : {false, true}) {
+      Command own = omp_specimen(situation);
+      if (guarded) own = with_library(own);
+      Background background(own);
+      const Verdict verdict = diagnose_when_stuck(background.ready());
+      INFO(verdict.process.dump(1));
+      CHECK(verdict.at("code") == "gnu-openmp-lock");
+      CHECK(contains(verdict.at("place"), function));
+      CHECK(contains(verdict.at("text"), holder));
+      CHECK(verdict.process["guarded"] == guarded);
+      CHECK(verdict.at("cure").rfind("forksafe has none for a lock of the program's own", 0) == 0);
+    }
+  }
   // It has handlers of its own, which clone does not run.
   const std::string llvm = multiarch_folder() + "/libomp.so.5";
   if (!fs::exists(llvm)) {
@@ -373,6 +382,100 @@ TEST_CASE("numpy 2.4's OpenBLAS", "[diagnose numpy-2.4]") {
                     {"openblas-workers", "exec_blas_async", kWorkers});
 }
 
+namespace {
+
+constexpr const char* kFewer = ", or use fewer threads:  OPENBLAS_NUM_THREADS=1";
+
+/// A folder of a pids control group that allows one thread, for the life of the object. No path
+/// where this system lets us make none.
+class ThreadGroup {
+ public:
+  ThreadGroup() {
+    const std::string name = "/forksafe-test-" + words(getpid());
+    for (const char* root : {"/sys/fs/cgroup/pids", "/sys/fs/cgroup"}) {
+      if (mkdir((root + name).c_str(), 0755) != 0) continue;
+      path_ = root + name;
+      std::ofstream(path_ + "/pids.max") << 1 << std::flush;
+      if (read_file(path_ + "/pids.max") == "1\n") return;
+      rmdir(path_.c_str());
+      path_.clear();
+    }
+  }
+  ~ThreadGroup() {
+    for (int i = 0; !path_.empty() && rmdir(path_.c_str()) != 0 && i < 100; ++i) usleep(10000);
+  }
+  ThreadGroup(const ThreadGroup&) = delete;
+  ThreadGroup& operator=(const ThreadGroup&) = delete;
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
+}  // namespace
+
+TEST_CASE("OpenBLAS's workers could not be made: no defect of forksafe", "[diagnose no threads]") {
+  const std::string unknown = "raise the limit of threads (ulimit -u, pids.max)";
+  for (const char* build : {"debian", "numpy-2.4"}) {
+    INFO(build);
+    const Blas blas = blas_by_name(build);
+    check_stuck(specimen(blas, {"refused", "4", "1"}),
+                {"openblas-no-threads", "",
+                 "for 3 workers of OpenBLAS, of which only 1 exists, since threads could not be "
+                 "made: see standard error for \"pthread_create failed\"",
+                 unknown + kFewer});
+    check_stuck(specimen(blas, {"limited"}),
+                {"openblas-no-threads", "",
+                 "for 1 worker of OpenBLAS, of which none exists, since threads could not be made: "
+                 "RLIMIT_NPROC is 1, and its user has ",
+                 std::string("raise RLIMIT_NPROC (ulimit -u)") + kFewer});
+
+    // No fork is needed.
+    const Command here = specimen(blas, {"refused-here", "4", "0"});
+    Background background(here);
+    const Verdict verdict = diagnose_when_stuck(background.ready());
+    INFO(verdict.process.dump(1));
+    CHECK(verdict.at("code") == "openblas-no-threads");
+    CHECK(verdict.at("text").rfind("It waits in ", 0) == 0);
+    CHECK(contains(verdict.at("text"), "for 3 workers of OpenBLAS, of which only 1 exists, "));
+    CHECK(contains(verdict.at("cure"), unknown + kFewer + " " + SPECIMEN));
+
+    // Under forksafe too, which can give children fewer threads.
+    for (const bool cured : {false, true}) {
+      Command guarded = with_library(specimen(blas, {"limited"}));
+      if (cured) guarded.environment["FORKSAFE_CHILD_THREADS"] = "1";
+      Background under(guarded);
+      const pid_t child = under.ready();
+      if (cured) {
+        // It has computed, and stays.
+        CHECK(under.errors().empty());
+        CHECK(diagnose(child).status == 0);
+        continue;
+      }
+      const Verdict other = diagnose_when_stuck(child);
+      INFO(other.process.dump(1));
+      CHECK(other.process["guarded"] == true);
+      CHECK(other.at("code") == "openblas-no-threads");
+      CHECK(contains(other.at("cure"),
+                     "raise RLIMIT_NPROC (ulimit -u), or use fewer threads:  forksafe "
+                     "--child-threads 1 " +
+                         std::string(SPECIMEN)));
+    }
+  }
+}
+
+TEST_CASE("OpenBLAS's workers could not be made: pids.max", "[diagnose pids]") {
+  const ThreadGroup group;
+  if (group.path().empty()) skip("no control group for pids can be made here");
+  const std::string name = "/" + fs::path(group.path()).filename().string();
+  check_stuck(specimen(blas_by_name("debian"), {"limited", group.path()}),
+              {"openblas-no-threads", "",
+               "of which none exists, since threads could not be made: pids.max of the control "
+               "group " +
+                   name + " is 1, and it has 1 thread",
+               "raise pids.max of " + name + kFewer});
+}
+
 TEST_CASE("OpenBLAS 0.3.34, whose internals are hidden", "[diagnose 0.3.34]") {
   check_own_threads("openblas64", {"openblas-level3-lock", "gemm_driver", kLevel3},
                     {"openblas-queue-lock", "exec_blas_async", kQueue});
@@ -474,7 +577,8 @@ TEST_CASE("stuck under forksafe, or under FORKSAFE=0: said so", "[diagnose guard
     CHECK(verdict.status == 1);
     CHECK(verdict.at("code") == "gnu-openmp-team");
     CHECK(verdict.process["guarded"] == true);
-    CHECK(verdict.at("cure").rfind("it runs under forksafe already.", 0) == 0);
+    CHECK(verdict.at("cure").rfind("it runs under forksafe already, which does not help a child",
+                                   0) == 0);
   }
   command.environment["FORKSAFE"] = "0";
   Background background(command);

@@ -91,6 +91,28 @@ void lock() {
   with_child(fork, [] { omp_set_lock(&lock); });
 }
 
+void nest_lock() {
+  static omp_nest_lock_t lock;
+  omp_init_nest_lock(&lock);
+  std::thread([] {
+    omp_set_nest_lock(&lock);
+    hold();
+  }).detach();
+  while (!is_held) usleep(1000);
+  with_child(fork, [] { omp_set_nest_lock(&lock); });
+}
+
+void named_section(void (*inside)()) {
+#pragma omp critical(name)
+  inside();
+}
+
+void named_critical() {
+  std::thread([] { named_section(hold); }).detach();
+  while (!is_held) usleep(1000);
+  with_child(fork, [] { named_section([] {}); });
+}
+
 // Not stuck: empty regions, or sections that nobody else wants, again and again.
 template <int Threads>
 void regions() {
@@ -112,9 +134,16 @@ constexpr struct {
   const char* name;
   void (*enter)();
 } kSituations[] = {
-    {"kmp-team", kmp_team},    {"team", team},         {"bare-team", bare_team},
-    {"critical", critical},    {"lock", lock},         {"regions-1", regions<1>},
-    {"regions-2", regions<2>}, {"sections", sections},
+    {"kmp-team", kmp_team},
+    {"team", team},
+    {"bare-team", bare_team},
+    {"critical", critical},
+    {"lock", lock},
+    {"nest-lock", nest_lock},
+    {"named-critical", named_critical},
+    {"regions-1", regions<1>},
+    {"regions-2", regions<2>},
+    {"sections", sections},
 };
 
 }  // namespace

@@ -12,15 +12,18 @@
 #include <pthread.h>
 #include <signal.h>
 #include <sys/ptrace.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <functional>
 #include <map>
 #include <string>
@@ -40,6 +43,7 @@ using Create = int (*)(pthread_t*, const pthread_attr_t*, void* (*)(void*), void
 Create real_create;
 pthread_spinlock_t held_lock;
 bool threads_get_nowhere = false;  // new ones run, but stay within the C library
+int threads_left = -1;             // so many more can be made; -1: any number
 
 [[noreturn]] void stay() {
   for (;;) pause();
@@ -65,6 +69,8 @@ extern "C" int pthread_create(pthread_t* thread, const pthread_attr_t* attribute
   if (real_create == nullptr) {
     real_create = reinterpret_cast<Create>(dlsym(RTLD_NEXT, "pthread_create"));
   }
+  if (threads_left == 0) return EAGAIN;
+  if (threads_left > 0) --threads_left;
   if (threads_get_nowhere) {
     start = reinterpret_cast<void* (*)(void*)>(reinterpret_cast<void*>(pthread_spin_lock));
     argument = const_cast<int*>(&held_lock);
@@ -278,6 +284,50 @@ void locked() {
   with_child(bare_fork, [n] { multiply(n); });
 }
 
+// OpenBLAS raises SIGINT when it can't make a thread. Python handles that signal too.
+void handle_interrupt() {
+  signal(SIGINT, [](int) {});
+}
+
+// refused THREADS M: a child that can make M threads and no more.
+void refused() {
+  set_threads(argument(0, 2));
+  multiply(400);
+  const int threads = argument(1, 0);
+  with_child(fork, [threads] {
+    handle_interrupt();
+    threads_left = threads;
+    multiply(400);
+  });
+}
+
+// refused-here THREADS M: the same without a fork.
+void refused_here() {
+  handle_interrupt();
+  threads_left = argument(1, 0);
+  set_threads(argument(0, 2));
+  say("ready " + std::to_string(getpid()));
+  multiply(400);
+  stay();
+}
+
+// limited [GROUP]: a child at its limit of threads: RLIMIT_NPROC, which does not bind root, or that
+// of a control group, whose folder is given.
+void limited() {
+  multiply(400);
+  with_child(fork, [] {
+    handle_interrupt();
+    if (!arguments.empty()) {
+      std::ofstream(arguments[0] + "/cgroup.procs") << getpid() << std::flush;
+    } else {
+      const rlimit one = {1, 1};
+      if (setrlimit(RLIMIT_NPROC, &one) != 0) fail("setrlimit");
+      if (getuid() == 0 && (setgid(65534) != 0 || setuid(65534) != 0)) fail("setuid");
+    }
+    multiply(400);
+  });
+}
+
 // ---- not stuck
 
 // products N: in this process, for ever.
@@ -421,6 +471,9 @@ int main(int argc, char** argv) {
       {"in-flight", in_flight},
       {"queue", queue},
       {"locked", locked},
+      {"refused", refused},
+      {"refused-here", refused_here},
+      {"limited", limited},
       {"products", products},
       {"child-products", child_products},
       {"unstarted", unstarted},
