@@ -124,16 +124,26 @@ Subject::Subject(pid_t pid, const char* moment, bool prove)
       situation(situation_of(look, moment)),
       no_proof(why_no_proof(look.process, prove)) {}
 
-RuntimeAnswers answer(const ThreadRuntime& runtime, const Objects& objects, bool prove_it) {
+// What a runtime of the process finds in KMP_INIT_AT_FORK, and what it would find under forksafe.
+void set_fork_care(const ThreadRuntime& runtime, const Process& process, bool under_forksafe) {
+  if (runtime.fork_care_off.empty() || (under_forksafe && fork_care_setting(process) == "")) {
+    setenv("KMP_INIT_AT_FORK", "TRUE", 1);
+  } else {
+    setenv("KMP_INIT_AT_FORK", runtime.fork_care_off.c_str(), 1);
+  }
+}
+
+RuntimeAnswers answer(const ThreadRuntime& runtime, const Look& look, bool prove_it) {
   RuntimeAnswers answers = {&runtime,
                             {runtime.idle, {}},
                             {runtime.in_flight, {}},
                             {runtime.idle_guarded, {}},
                             {runtime.in_flight_guarded, {}}};
-  const Object* object = callable(runtime, objects);
+  const Object* object = callable(runtime, look.objects);
   if (!prove_it || object == nullptr) return answers;
-  const std::vector<std::string> dependencies = dependencies_of(runtime, object, objects);
+  const std::vector<std::string> dependencies = dependencies_of(runtime, object, look.objects);
   const auto attempt = [&](Answer* result, Situation situation, const std::string& preload) {
+    set_fork_care(runtime, look.process, !preload.empty());
     result->proof = prove(probe_path(), object->path(), dependencies, situation, preload);
   };
   attempt(&answers.idle, Situation::kIdle, "");
@@ -192,13 +202,15 @@ int report(const CheckOptions& options, const Subject& subject) {
   bool safe_guarded = true;
   bool guarded = true;
   std::string incurable;  // the object that has GNU OpenMP linked in
+  bool fork_care_off = false;
   for (const ThreadRuntime& runtime : look.runtimes) {
-    all.push_back(answer(runtime, look.objects, prove_it));
+    all.push_back(answer(runtime, look, prove_it));
     const RuntimeAnswers& a = all.back();
     const bool by_itself = a.idle.safe() && a.in_flight.safe();
     safe = safe && by_itself;
     safe_guarded = safe_guarded && a.idle_guarded.safe() && a.in_flight_guarded.safe();
     guarded = guarded && (by_itself || runtime.guarded);
+    fork_care_off = fork_care_off || !runtime.fork_care_off.empty();
     if (!by_itself && runtime.kind == Kind::kGnuOpenMp && runtime.linked_in) {
       incurable = runtime.object->name();
     }
@@ -222,8 +234,10 @@ int report(const CheckOptions& options, const Subject& subject) {
     verdict = guarded ? "fork is not safe here, even under forksafe" : "fork is not safe here";
   }
   std::string cure;
-  if (!safe_now && !guarded && incurable.empty()) {
-    cure = "forksafe " + shell_line(look.process.arguments());
+  const std::optional<std::string> setting =
+      fork_care_off ? fork_care_setting(look.process) : std::optional<std::string>("");
+  if (!safe_now && !guarded && incurable.empty() && setting) {
+    cure = *setting + "forksafe " + shell_line(look.process.arguments());
   }
 
   if (options.json) {
@@ -259,6 +273,8 @@ int report(const CheckOptions& options, const Subject& subject) {
   if (!prove_it && !look.runtimes.empty()) {
     fmt::print("\nNothing was tried: {}.\n", subject.no_proof);
   }
+  const std::string note = fork_care_note(look.process, look.runtimes);
+  if (!note.empty()) fmt::print("\n{}", note);
   if (!cure.empty()) fmt::print("\nRun it so:  {}\n", cure);
   return safe_now ? 0 : 1;
 }

@@ -428,64 +428,8 @@ int count_in_parent(const Look& child, const Object* object) {
   return 0;
 }
 
-// A text of the process, of `most` bytes at most. It may end right before what is not mapped.
-std::string read_text(const Process& process, uintptr_t address, size_t most) {
-  std::string text;
-  while (text.size() < most) {
-    char buffer[4096];
-    const uintptr_t at = address + text.size();
-    const size_t size = std::min(most - text.size(), 4096 - at % 4096);
-    if (!process.read_memory(at, buffer, size)) break;
-    const size_t length = strnlen(buffer, size);
-    text.append(buffer, length);
-    if (length < size) break;
-  }
-  return text;
-}
-
-// A variable of the environment as it is now, with what the program has set itself: /proc has only
-// what it was started with.
-std::optional<std::string> variable_now(const Look& look, const std::string& name) {
-  // The program's own `environ`, where it has one, is the one in use (a copy relocation).
-  std::optional<uintptr_t> environment;
-  for (const auto& object : look.objects) {
-    const bool program = object.get() == look.objects.program();
-    if (!program && !is_c_library(*object)) continue;
-    for (const char* symbol : {"environ", "__environ"}) {
-      if (object->defines(symbol) && (program || !environment)) {
-        environment = object->address_of(symbol);
-      }
-    }
-  }
-  uintptr_t entry = 0;
-  if (!environment || !look.process.read_memory(*environment, &entry, sizeof entry)) {
-    return std::nullopt;
-  }
-  constexpr size_t kMostVariables = 4096;
-  for (size_t i = 0; i < kMostVariables; ++i, entry += sizeof entry) {
-    uintptr_t variable = 0;
-    if (!look.process.read_memory(entry, &variable, sizeof variable) || variable == 0) break;
-    const std::string text = read_text(look.process, variable, name.size() + 16);
-    if (text.compare(0, name.size() + 1, name + "=") == 0) return text.substr(name.size() + 1);
-  }
-  return std::nullopt;
-}
-
 bool is_llvm_or_intel(const Wait& wait) {
   return wait.runtime->kind == Kind::kLlvmOpenMp || wait.runtime->kind == Kind::kIntelOpenMp;
-}
-
-constexpr const char* kInitAtFork = "KMP_INIT_AT_FORK";
-
-// Whether LLVM's or Intel's OpenMP was told not to care for fork: the words that they take for no
-// (kmp_str.cpp, __kmp_str_match_false).
-bool own_care_is_off(const Look& look) {
-  std::string value = variable_now(look, kInitAtFork).value_or("");
-  for (char& c : value) c = static_cast<char>(tolower(static_cast<unsigned char>(c)));
-  for (const char* no : {"0", "f", "n", "of", ".f", "d"}) {
-    if (starts_with(value, no)) return true;
-  }
-  return false;
 }
 
 std::string describe_refused(const Look& look, const Wait& wait) {
@@ -521,11 +465,11 @@ std::string describe(const Look& look, const Wait& wait, const Rule& rule) {
     return text + fmt::format("{} OpenBLAS's handler {} for {}.", who, where(wait), waits_for);
   }
   text += fmt::format("{} {} for {}.", who, where(wait), waits_for);
-  if (is_llvm_or_intel(wait) && own_care_is_off(look)) {
+  if (!wait.runtime->fork_care_off.empty()) {
     text += fmt::format(
-        " This runtime's own care for fork is off: {} is {}. scikit-learn sets it so, unless it is "
-        "set.",
-        kInitAtFork, *variable_now(look, kInitAtFork));
+        " This runtime's own care for fork is off: KMP_INIT_AT_FORK is {}. scikit-learn sets it "
+        "so, unless it is set.",
+        wait.runtime->fork_care_off);
   }
   return text;
 }
@@ -543,16 +487,16 @@ std::string command_to_run(const Look& look) {
 }
 
 // LLVM's and Intel's OpenMP have fork handlers of their own: forksafe leaves them alone.
-std::string cure_of_llvm_or_intel(const Look& look) {
-  if (!own_care_is_off(look)) {
+std::string cure_of_llvm_or_intel(const Look& look, const ThreadRuntime& runtime) {
+  if (runtime.fork_care_off.empty()) {
     return "forksafe has none: this runtime cares for fork by itself, but not for a child that was "
            "made by _Fork() or a raw clone(), which run no handlers";
   }
-  // forksafe COMMAND keeps a value that it finds.
-  const bool found = !look.process.environment(kInitAtFork).empty();
-  return fmt::format("{0}=TRUE in the environment, which forksafe COMMAND sets:  {1}forksafe {2}",
-                     kInitAtFork, found ? std::string(kInitAtFork) + "=TRUE " : "",
-                     command_to_run(look));
+  const std::optional<std::string> setting = fork_care_setting(look.process);
+  if (!setting) return "the program itself sets KMP_INIT_AT_FORK: set it to TRUE there";
+  return fmt::format(
+      "KMP_INIT_AT_FORK=TRUE in the environment, which forksafe COMMAND sets:  {}forksafe {}",
+      *setting, command_to_run(look));
 }
 
 std::string cure_for_refused(const Look& look) {
@@ -600,7 +544,7 @@ std::string cure_under_forksafe(const ThreadRuntime& runtime) {
 }
 
 std::string cure_for(const Look& look, const Wait& wait, const Rule& rule) {
-  if (is_llvm_or_intel(wait)) return cure_of_llvm_or_intel(look);
+  if (is_llvm_or_intel(wait)) return cure_of_llvm_or_intel(look, *wait.runtime);
   if (rule.waits_for == kRefused) return cure_for_refused(look);
   if (wait.runtime->kind == Kind::kGnuOpenMp && wait.runtime->linked_in) {
     return fmt::format(

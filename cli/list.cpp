@@ -28,7 +28,8 @@ class Report {
     }
     if (runtimes.empty()) return;
     if (!text_.empty()) text_ += '\n';
-    text_ += fmt::format("process {}\n{}", process.name(), runtime_table(runtimes));
+    text_ += fmt::format("process {}\n{}{}", process.name(), runtime_table(runtimes),
+                         fork_care_note(process, runtimes));
   }
 
   void print(const std::string& nothing) const {

@@ -261,4 +261,59 @@ const Object* Objects::at(uintptr_t address) const {
   return object->span().contains(address) ? object : nullptr;
 }
 
+bool is_c_library(const Object& object) {
+  const std::string name = object.name();
+  for (const char* prefix : {"libc.so", "libc-2", "libpthread", "ld-"}) {
+    if (name.rfind(prefix, 0) == 0) return true;
+  }
+  return false;
+}
+
+namespace {
+
+// A text of the process, of `most` bytes at most. It may end right before what is not mapped.
+std::string read_text(const Process& process, uintptr_t address, size_t most) {
+  std::string text;
+  while (text.size() < most) {
+    char buffer[4096];
+    const uintptr_t at = address + text.size();
+    const size_t size = std::min(most - text.size(), 4096 - at % 4096);
+    if (!process.read_memory(at, buffer, size)) break;
+    const size_t length = strnlen(buffer, size);
+    text.append(buffer, length);
+    if (length < size) break;
+  }
+  return text;
+}
+
+}  // namespace
+
+std::optional<std::string> variable_now(const Process& process, const Objects& objects,
+                                        const std::string& name) {
+  // The program's own `environ`, where it has one, is the one in use (a copy relocation).
+  std::optional<uintptr_t> environment;
+  for (const auto& object : objects) {
+    const bool program = object.get() == objects.program();
+    if (!program && !is_c_library(*object)) continue;
+    for (const char* symbol : {"environ", "__environ"}) {
+      if (object->defines(symbol) && (program || !environment)) {
+        environment = object->address_of(symbol);
+      }
+    }
+  }
+  uintptr_t entry = 0;
+  if (!environment || !process.read_memory(*environment, &entry, sizeof entry)) {
+    const std::string at_start = process.environment(name);
+    return at_start.empty() ? std::nullopt : std::optional(at_start);
+  }
+  constexpr size_t kMostVariables = 4096;
+  for (size_t i = 0; i < kMostVariables; ++i, entry += sizeof entry) {
+    uintptr_t variable = 0;
+    if (!process.read_memory(entry, &variable, sizeof variable) || variable == 0) break;
+    const std::string text = read_text(process, variable, name.size() + 16);
+    if (text.compare(0, name.size() + 1, name + "=") == 0) return text.substr(name.size() + 1);
+  }
+  return std::nullopt;
+}
+
 }  // namespace forksafe::cli

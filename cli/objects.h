@@ -77,6 +77,9 @@ class Object {
   mutable std::vector<NamedRange> symbols_;
 };
 
+/// Whether an object is a part of the C library: libc itself, libpthread, the dynamic linker.
+bool is_c_library(const Object& object);
+
 class Objects {
  public:
   explicit Objects(const Process& process);
@@ -93,5 +96,11 @@ class Objects {
   std::vector<std::unique_ptr<Object>> objects_;  // by address
   const Object* program_ = nullptr;
 };
+
+/// A variable of the environment as it is in the process's memory, with what the program has set by
+/// setenv or putenv: /proc has only what the process was started with. Where the memory can't be
+/// read, that. None where the variable is not set.
+std::optional<std::string> variable_now(const Process& process, const Objects& objects,
+                                        const std::string& name);
 
 }  // namespace forksafe::cli

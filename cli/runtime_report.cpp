@@ -92,6 +92,21 @@ std::string runtime_table(const std::vector<ThreadRuntime>& runtimes) {
       rows);
 }
 
+std::string fork_care_note(const Process& process, const std::vector<ThreadRuntime>& runtimes) {
+  for (const ThreadRuntime& r : runtimes) {
+    if (!r.is_openmp() || r.fork_care_off.empty()) continue;
+    const std::optional<std::string> setting = fork_care_setting(process);
+    const char* cure = "The program itself sets it: set it to TRUE there.";
+    if (setting) {
+      cure = setting->empty() ? "Set it to TRUE, as forksafe COMMAND does."
+                              : "Set it to TRUE: forksafe COMMAND keeps a value that it finds.";
+    }
+    return fmt::format("KMP_INIT_AT_FORK is {}: {} does not care for fork, and children hang. {}\n",
+                       r.fork_care_off, r.name(), cure);
+  }
+  return "";
+}
+
 Json runtime_json(const std::vector<ThreadRuntime>& runtimes) {
   Json result = Json::array();
   for (const ThreadRuntime& r : runtimes) {

@@ -15,6 +15,10 @@ std::string describe(const ThreadRuntime& runtime);
 
 std::string runtime_table(const std::vector<ThreadRuntime>& runtimes);
 
+/// What to do where KMP_INIT_AT_FORK keeps a runtime of these from caring for fork, as a line;
+/// empty for all others.
+std::string fork_care_note(const Process& process, const std::vector<ThreadRuntime>& runtimes);
+
 /// An array with the keys of threadpoolctl 3.6's threadpool_info (user_api, internal_api,
 /// num_threads, prefix, filepath, version, threading_layer, architecture), and ours behind them.
 /// What is not known is null.

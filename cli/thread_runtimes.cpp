@@ -262,6 +262,37 @@ void find_threads(const Process& process, ThreadRuntime* runtime) {
   runtime->threads_from = "default";
 }
 
+// ---- LLVM's and Intel's own care for fork ----
+
+constexpr const char* kInitAtFork = "KMP_INIT_AT_FORK";
+
+// As the runtime compares (kmp_str.cpp, __kmp_str_match): `value` and `word` are the same as far as
+// the shorter goes, which is at least `least` letters; with 0, all of both.
+bool kmp_matches(const std::string& value, const std::string& word, size_t least) {
+  const size_t common = std::min(value.size(), word.size());
+  for (size_t i = 0; i < common; ++i) {
+    if (tolower(static_cast<unsigned char>(value[i])) != word[i]) return false;
+  }
+  return least > 0 ? common >= least : value.size() == word.size();
+}
+
+// What the runtime takes for no (kmp_str.cpp, __kmp_str_match_false).
+bool kmp_says_no(const std::string& value) {
+  return kmp_matches(value, "false", 1) || kmp_matches(value, "off", 2) ||
+         kmp_matches(value, "0", 1) || kmp_matches(value, ".false.", 2) ||
+         kmp_matches(value, ".f.", 2) || kmp_matches(value, "no", 1) ||
+         kmp_matches(value, "disabled", 0);
+}
+
+// The value that switches it off, or nothing. The runtime reads the variable at its first call. It
+// keeps no trace of that which could be read: __kmp_need_register_atfork is 0 after it, whether
+// handlers were registered or not. So it is what the variable is now. A program that sets it after
+// the runtime's first call does not reach the runtime, and is called unsafe all the same.
+std::string find_fork_care_off(const Process& process, const Objects& objects) {
+  const std::string value = variable_now(process, objects, kInitAtFork).value_or("");
+  return kmp_says_no(value) ? value : "";
+}
+
 // ---- what a fork does ----
 
 const Fork kSafe = {true, "safe", "parent and children compute on"};
@@ -271,7 +302,7 @@ const Fork kLinkedInHangs = {false, "child hangs",
 const Fork kMayHang = {false, "may hang", "a child that computes hangs at times"};
 
 // What was measured: tests/scenarios has the cases.
-void find_behaviour(ThreadRuntime* r) {
+void find_usual_behaviour(ThreadRuntime* r) {
   r->idle = r->in_flight = r->idle_guarded = r->in_flight_guarded = kSafe;
   const bool gnu = r->openmp != nullptr && is_gnu_openmp(*r->openmp);
   const bool one_thread = r->threads == 1 && r->workers.value_or(0) == 0;
@@ -329,6 +360,15 @@ void find_behaviour(ThreadRuntime* r) {
   }
 }
 
+void find_behaviour(const Process& process, ThreadRuntime* r) {
+  find_usual_behaviour(r);
+  if (r->fork_care_off.empty() || (r->threads == 1 && r->workers.value_or(0) == 0)) return;
+  r->idle = r->in_flight = {
+      false, "child hangs",
+      fmt::format("a child that computes hangs: {} is {}", kInitAtFork, r->fork_care_off)};
+  if (fork_care_setting(process) != "") r->idle_guarded = r->in_flight_guarded = r->idle;
+}
+
 }  // namespace
 
 const char* ThreadRuntime::name() const {
@@ -353,6 +393,13 @@ bool is_gnu_openmp(const Object& object) {
          !object.address_of("__kmpc_fork_call");
 }
 
+std::optional<std::string> fork_care_setting(const Process& process) {
+  const std::string at_start = process.environment(kInitAtFork);
+  if (at_start.empty()) return "";
+  if (kmp_says_no(at_start)) return std::string(kInitAtFork) + "=TRUE ";
+  return std::nullopt;
+}
+
 bool has_function(const ThreadRuntime& runtime, const std::string& function) {
   if (!runtime.linked_in) return true;
   const auto any_of = [&](std::initializer_list<const char*> prefixes) {
@@ -369,12 +416,6 @@ bool is_worker_of(const ThreadRuntime& runtime, const ThreadStack& stack) {
     return frame->object == runtime.object && has_function(runtime, frame->function);
   }
   return false;
-}
-
-bool is_c_library(const Object& object) {
-  const std::string name = object.name();
-  return starts_with(name, "libc.so") || starts_with(name, "libc-2") ||
-         starts_with(name, "libpthread") || starts_with(name, "ld-");
 }
 
 const Object* started_in(const ThreadStack& stack) {
@@ -464,7 +505,10 @@ std::vector<ThreadRuntime> find_thread_runtimes(const Process& process, const Ob
     }
     r.linked = r.linked_in ? "static" : links.how(r.object);
     r.needed_by = links.needed_by(r.object);
-    find_behaviour(&r);
+    if (is_kmp(r.openmp != nullptr ? *r.openmp : *r.object)) {
+      r.fork_care_off = find_fork_care_off(process, objects);
+    }
+    find_behaviour(process, &r);
 
     // What is looked for at each fork, and MKL, which hangs in nothing but its OpenMP. OpenBLAS is
     // adopted when it is loaded.
@@ -474,7 +518,7 @@ std::vector<ThreadRuntime> find_thread_runtimes(const Process& process, const Ob
     for (const State::Module& module : state.modules) {
       if (!guarded || module.base != r.object->base()) continue;
       if (r.kind == Kind::kGnuOpenMp && r.linked_in) continue;
-      r.guarded = true;
+      r.guarded = r.fork_care_off.empty();
       r.one_thread = module.one_thread != 0;
       r.degraded_forks = static_cast<int>(module.degraded_forks);
     }

@@ -55,6 +55,10 @@ struct ThreadRuntime {
   Fork idle_guarded;
   Fork in_flight_guarded;
 
+  /// LLVM's or Intel's OpenMP, and what computes with it, when the program has told that runtime
+  /// not to care for fork: the value of KMP_INIT_AT_FORK. Empty for all others.
+  std::string fork_care_off;
+
   bool guarded = false;     ///< forksafe cares for it in this process, now
   bool one_thread = false;  ///< this process is a child that forksafe could not make whole
   int degraded_forks = 0;   ///< how many forks had such a child
@@ -75,6 +79,11 @@ Guard find_guard(const Process& process, const Objects& objects);
 std::vector<ThreadRuntime> find_thread_runtimes(const Process& process, const Objects& objects,
                                                 const std::vector<ThreadStack>& stacks);
 
+/// For a process whose runtimes have a `fork_care_off`: what to put in front of `forksafe COMMAND`,
+/// which keeps a value of KMP_INIT_AT_FORK that it finds and sets TRUE where there is none:
+/// "KMP_INIT_AT_FORK=TRUE ", or nothing. None where the program itself has replaced a good value.
+std::optional<std::string> fork_care_setting(const Process& process);
+
 /// Where the thread was started: the first object outside of the C library from the outer end of
 /// its stack. Null for a stack that could not be read.
 const Object* started_in(const ThreadStack& stack);
@@ -88,8 +97,5 @@ bool is_worker_of(const ThreadRuntime& runtime, const ThreadStack& stack);
 /// Whether an object has GNU OpenMP in it, by itself or linked in: LLVM's and Intel's define its
 /// functions too.
 bool is_gnu_openmp(const Object& object);
-
-/// Whether an object is a part of the C library: libc itself, libpthread, the dynamic linker.
-bool is_c_library(const Object& object);
 
 }  // namespace forksafe::cli

@@ -61,7 +61,12 @@ Command specimen(const Blas& blas, const std::vector<std::string>& situation);
 /// The specimen without any runtime; and the one that is compiled with OpenMP.
 Command specimen(const std::vector<std::string>& situation);
 Command omp_specimen(const std::string& situation);
-/// The latter with GNU OpenMP linked in, its names exported or not. A skip where there is no
+/// The path of Intel's OpenMP in its wheel.
+std::string intel_openmp();
+/// A child whose team is lost, with an OpenMP runtime that is loaded by its path. The program sets
+/// KMP_INIT_AT_FORK to `value`, unless it is empty.
+Command region_specimen(const std::string& runtime, const std::string& value);
+/// omp_specimen with GNU OpenMP linked in, its names exported or not. A skip where there is no
 /// archive.
 Command static_omp_specimen(const std::string& situation, bool exported);
 

@@ -116,6 +116,42 @@ TEST_CASE("check: GNU OpenMP that is linked in is not safe, and has no cure", "[
   }
 }
 
+TEST_CASE("check: Intel's OpenMP without its care for fork, with proof", "[check kmp]") {
+  const Command command = region_specimen(intel_openmp(), "FALSE");
+  const Verdict verdict = check({}, command);
+  INFO(verdict.json.dump(1));
+  CHECK(verdict.answer.status == 1);
+  CHECK(verdict.json["cure"].get<std::string>().rfind("forksafe " + std::string(SPECIMEN), 0) == 0);
+  REQUIRE(verdict.json["runtimes"].size() == 1);
+  const Json runtime = verdict.json["runtimes"][0];
+  CHECK(runtime["fork_idle"]["safe"] == false);
+  CHECK(runtime["fork_idle"]["text"] == "a child that computes hangs: KMP_INIT_AT_FORK is FALSE");
+  CHECK(tried(runtime["fork_idle"]) == "hung");
+  CHECK(runtime["fork_idle_guarded"]["safe"] == true);
+  CHECK(tried(runtime["fork_idle_guarded"]) == "passed");
+
+  // forksafe keeps the user's own value.
+  Command users = command;
+  users.environment["KMP_INIT_AT_FORK"] = "FALSE";
+  const Verdict kept = check({"--no-proof"}, users);
+  INFO(kept.json.dump(1));
+  CHECK(kept.json["cure"].get<std::string>().rfind("KMP_INIT_AT_FORK=TRUE forksafe ", 0) == 0);
+  CHECK(kept.json["runtimes"][0]["fork_idle_guarded"]["safe"] == false);
+  CHECK(check({"--no-proof"}, under_forksafe(users)).answer.status == 1);
+
+  // Preloaded by hand, the library does not set the variable.
+  CHECK(check({"--no-proof"}, with_library(command)).answer.status == 1);
+  CHECK(check({"--no-proof"}, under_forksafe(command)).answer.status == 0);
+  CHECK(check({"--no-proof"}, region_specimen(intel_openmp(), "")).answer.status == 0);
+
+  const Answer text =
+      ask({"check", "--no-proof", "--", SPECIMEN, intel_openmp(), "", "", "region", "FALSE"});
+  INFO(text.describe());
+  CHECK(contains(text.output,
+                 "\nKMP_INIT_AT_FORK is FALSE: Intel's OpenMP does not care for fork, and children "
+                 "hang. Set it to TRUE, as forksafe COMMAND does.\n"));
+}
+
 TEST_CASE("check: one thread, and a serial build", "[check serial]") {
   // What it had at its first fork: three threads, whatever the environment says.
   CHECK(check({"--no-proof"}, omp_idle("1")).answer.status == 1);

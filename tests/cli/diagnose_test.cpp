@@ -299,7 +299,7 @@ TEST_CASE("GNU OpenMP that is linked into the program", "[diagnose linked in]") 
 // What forksafe can do is in the environment: it never says that this is a defect of its own.
 TEST_CASE("Intel's OpenMP with its own care for fork off", "[diagnose intel]") {
   Command command = omp_specimen("kmp-team");
-  const std::string intel = in_wheels("intel-openmp/intel_openmp*.data/data/lib/libiomp5.so");
+  const std::string intel = intel_openmp();
   command.environment["LD_PRELOAD"] = intel;
   const std::string off = "own care for fork is off: KMP_INIT_AT_FORK is FALSE.";
   const std::string cure =
@@ -318,6 +318,13 @@ TEST_CASE("Intel's OpenMP with its own care for fork off", "[diagnose intel]") {
   CHECK(contains(guarded.at("text"), off));
   CHECK(guarded.at("cure") ==
         cure + "forksafe " + command.arguments[0] + " " + command.arguments[1]);
+
+  // A program that replaces what the user has set is told so.
+  Command stubborn = region_specimen(intel, "!FALSE");
+  stubborn.environment["KMP_INIT_AT_FORK"] = "TRUE";
+  Background replaced(stubborn);
+  CHECK(diagnose_when_stuck(replaced.ready()).at("cure") ==
+        "the program itself sets KMP_INIT_AT_FORK: set it to TRUE there");
 
   // Cured, the child computes and ends.
   command.arguments.insert(command.arguments.begin(), forksafe_command());

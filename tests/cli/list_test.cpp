@@ -225,6 +225,45 @@ TEST_CASE("list: LLVM's OpenMP in the place of GNU's", "[list llvm]") {
   CHECK(contains(table.output, "not needed"));
 }
 
+TEST_CASE("list: Intel's and LLVM's OpenMP without their care for fork", "[list kmp]") {
+  std::vector<std::string> runtimes = {intel_openmp()};
+  const std::string llvm = multiarch_folder() + "/libomp.so.5";
+  if (fs::exists(llvm)) runtimes.push_back(llvm);
+  for (const std::string& path : runtimes) {
+    const auto listed = [&](const std::string& by_program, const std::string& by_user) {
+      Command command = region_specimen(path, by_program);
+      if (!by_user.empty()) command.environment["KMP_INIT_AT_FORK"] = by_user;
+      Background background(command);
+      background.ready();
+      const std::string pid = std::to_string(background.pid());
+      return std::pair(find(list(background.pid()), path), ask({"list", pid}).output);
+    };
+    // What the runtime takes for no, and what only looks like it.
+    for (const char* no : {"FALSE", "0", "f", "Off", "of", ".f.", "no", "disabled"}) {
+      INFO(path << " " << no);
+      const auto [runtime, text] = listed(no, "");
+      CHECK(runtime["fork_idle"]["safe"] == false);
+      CHECK(runtime["fork_idle"]["text"] ==
+            "a child that computes hangs: KMP_INIT_AT_FORK is " + std::string(no));
+      CHECK(runtime["fork_in_flight"]["safe"] == false);
+      CHECK(contains(text, "\nKMP_INIT_AT_FORK is " + std::string(no) + ": "));
+      CHECK(contains(text, ". Set it to TRUE, as forksafe COMMAND does.\n"));
+    }
+    for (const char* yes : {"TRUE", "1", "on", "fx", "d", "o", ""}) {
+      INFO(path << " " << yes);
+      const auto [runtime, text] = listed(yes, "");
+      CHECK(runtime["fork_idle"]["safe"] == true);
+      CHECK_FALSE(contains(text, "KMP_INIT_AT_FORK"));
+    }
+    // The user's own value is kept by forksafe.
+    CHECK(contains(listed("", "FALSE").second,
+                   ". Set it to TRUE: forksafe COMMAND keeps a value that it finds.\n"));
+    CHECK(listed("FALSE", "TRUE").first["fork_idle"]["safe"] == true);
+    CHECK(contains(listed("!FALSE", "TRUE").second,
+                   ". The program itself sets it: set it to TRUE there.\n"));
+  }
+}
+
 TEST_CASE("list: at start, dlopen, preload", "[list linked]") {
   const Blas blas = blas_by_name("debian");
   const auto linked = [&](const Command& command) {

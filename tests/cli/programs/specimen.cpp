@@ -328,6 +328,21 @@ void limited() {
   });
 }
 
+// region [VALUE]: LIBRARY is an OpenMP runtime. A child whose team is two threads, and it is one.
+// VALUE is what the program sets KMP_INIT_AT_FORK to, unless it is set, as scikit-learn does; with
+// a "!" in front of it, in any case.
+void region() {
+  using Parallel = void (*)(void (*)(void*), void*, unsigned threads, unsigned flags);
+  if (!arguments.empty()) {
+    const bool replace = arguments[0][0] == '!';
+    setenv("KMP_INIT_AT_FORK", arguments[0].c_str() + replace, replace);
+  }
+  const auto parallel = named<Parallel>("GOMP_parallel");
+  const auto nothing = [](void*) {};
+  parallel(nothing, nullptr, 2, 0);
+  with_child(fork, [=] { parallel(nothing, nullptr, 2, 0); });
+}
+
 // ---- not stuck
 
 // products N: in this process, for ever.
@@ -474,6 +489,7 @@ int main(int argc, char** argv) {
       {"refused", refused},
       {"refused-here", refused_here},
       {"limited", limited},
+      {"region", region},
       {"products", products},
       {"child-products", child_products},
       {"unstarted", unstarted},
