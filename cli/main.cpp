@@ -15,11 +15,12 @@
 #include <string>
 #include <vector>
 
-#include "check.h"
-#include "diagnose.h"
-#include "error.h"
-#include "list.h"
-#include "run.h"
+#include "base/error.h"
+#include "base/words.h"
+#include "commands/check.h"
+#include "commands/diagnose.h"
+#include "commands/list.h"
+#include "commands/run.h"
 
 namespace forksafe::cli {
 namespace {

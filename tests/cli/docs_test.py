@@ -113,7 +113,7 @@ class ManPage(unittest.TestCase):
         self.assertEqual(sorted(items), sorted(variables))
 
     def test_each_verdict_of_diagnose(self):
-        rules = (SOURCE / "cli/diagnosis.cpp").read_text()
+        rules = (SOURCE / "cli/verdicts/diagnosis.cpp").read_text()
         table = re.search(r"^constexpr Rule kRules.*?^};", rules, re.MULTILINE | re.DOTALL)[0]
         codes = re.findall(r'^ *\{"([a-z0-9-]+)",', table, re.MULTILINE)
         self.assertGreater(len(codes), 1)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The proof behind `forksafe check`: each library without libforksafe.so and with it.
-#include "proof.h"
+#include "verdicts/proof.h"
 
 #include <glob.h>
 #include <signal.h>
@@ -14,7 +14,7 @@
 #include <fstream>
 #include <stdexcept>
 
-#include "error.h"
+#include "base/error.h"
 
 namespace {
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // forksafe COMMAND: the command runs as it does without us, with the library in it; what can't be
 // is said in one line.
-#include "run.h"
+#include "commands/run.h"
 
 #include <elf.h>
 #include <fcntl.h>
@@ -22,7 +22,8 @@
 #include <filesystem>
 #include <sstream>
 
-#include "library.h"
+#include "base/library.h"
+#include "base/words.h"
 #include "support.h"
 
 using namespace forksafe_test;

@@ -6,8 +6,7 @@
 #include <string>
 #include <vector>
 
-// By its path: cli/ has a process.h too.
-#include "../support/process.h"
+#include "process.h"
 
 namespace forksafe_test {
 

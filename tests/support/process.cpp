@@ -13,7 +13,7 @@
 #include <cstdlib>
 #include <stdexcept>
 
-#include "diagnosis.h"
+#include "verdicts/diagnosis.h"
 
 namespace forksafe_test {
 namespace {

@@ -5,7 +5,7 @@
 // exist); or when in the patience or more each of its threads has had, on average, the processor
 // for as long as that (it spins: a child computes for milliseconds). A process that wants the
 // processor and does not get it is only slow.
-#include "proof.h"
+#include "verdicts/proof.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -26,9 +26,9 @@
 #include <fstream>
 #include <sstream>
 
-#include "error.h"
-#include "library.h"
-#include "run.h"
+#include "base/error.h"
+#include "base/library.h"
+#include "base/words.h"
 
 namespace forksafe::cli {
 namespace {

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "list.h"
+#include "commands/list.h"
 
 #include <fmt/format.h>
 #include <sys/wait.h>
 
-#include "error.h"
-#include "runtime_report.h"
-#include "terminal.h"
-#include "trace.h"
+#include "base/error.h"
+#include "base/terminal.h"
+#include "process/trace.h"
+#include "verdicts/runtime_report.h"
 
 namespace forksafe::cli {
 namespace {

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "diagnose.h"
+#include "commands/diagnose.h"
 
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include "diagnosis.h"
-#include "error.h"
-#include "python_stack.h"
-#include "runtime_report.h"
-#include "terminal.h"
+#include "base/error.h"
+#include "base/terminal.h"
+#include "process/python_stack.h"
+#include "verdicts/diagnosis.h"
+#include "verdicts/runtime_report.h"
 
 namespace forksafe::cli {
 namespace {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "stacks.h"
+#include "process/stacks.h"
 
 #include <cxxabi.h>
 #include <fcntl.h>
@@ -15,7 +15,7 @@
 #include <fstream>
 #include <unordered_map>
 
-#include "error.h"
+#include "base/error.h"
 
 // libunwind's search in an .eh_frame_hdr, which its own accessors use and perf(1) too. It is
 // exported, and declared in none of its headers (1.2 to 1.8).

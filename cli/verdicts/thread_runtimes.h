@@ -8,9 +8,9 @@
 #include <string>
 #include <vector>
 
-#include "objects.h"
-#include "process.h"
-#include "stacks.h"
+#include "process/objects.h"
+#include "process/process.h"
+#include "process/stacks.h"
 
 namespace forksafe::cli {
 

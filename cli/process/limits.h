@@ -5,7 +5,7 @@
 #include <optional>
 #include <string>
 
-#include "process.h"
+#include "process/process.h"
 
 namespace forksafe::cli {
 

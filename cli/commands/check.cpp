@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "check.h"
+#include "commands/check.h"
 
 #include <fmt/format.h>
 #include <sys/stat.h>
@@ -11,14 +11,14 @@
 #include <memory>
 #include <set>
 
-#include "diagnosis.h"
-#include "error.h"
-#include "library.h"
-#include "proof.h"
-#include "run.h"
-#include "runtime_report.h"
-#include "terminal.h"
-#include "trace.h"
+#include "base/error.h"
+#include "base/library.h"
+#include "base/terminal.h"
+#include "base/words.h"
+#include "process/trace.h"
+#include "verdicts/diagnosis.h"
+#include "verdicts/proof.h"
+#include "verdicts/runtime_report.h"
 
 namespace forksafe::cli {
 namespace {

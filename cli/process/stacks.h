@@ -9,8 +9,8 @@
 #include <string>
 #include <vector>
 
-#include "objects.h"
-#include "process.h"
+#include "process/objects.h"
+#include "process/process.h"
 
 namespace forksafe::cli {
 

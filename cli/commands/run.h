@@ -25,15 +25,6 @@ std::vector<std::string> environment_changes(const RunOptions& options, const st
 /// This process's environment with `changes` made.
 std::vector<std::string> changed_environment(const std::vector<std::string>& changes);
 
-/// `text` as a POSIX shell reads it back as one word.
-std::string shell_quote(const std::string& text);
-
-/// Words as one types them to a POSIX shell.
-std::string shell_line(const std::vector<std::string>& words);
-
-/// What exec takes for `words`, which must outlive it.
-std::vector<char*> as_argv(const std::vector<std::string>& words);
-
 /// Checks the library and the command, then becomes the command: the same process, which inherits
 /// all that this one was started with. Returns only after a dry run, 0. Throws Error: status 2
 /// where a check failed, 126 and 127 as a shell.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "target.h"
+#include "process/target.h"
 
 #include <elf.h>
 #include <endian.h>
@@ -21,7 +21,7 @@
 #include <optional>
 #include <string_view>
 
-#include "error.h"
+#include "base/error.h"
 
 // Our own ELF header; the linker defines it.
 extern "C" __attribute__((visibility("hidden"))) const ElfW(Ehdr) __ehdr_start;

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "elf/image.h"
-#include "process.h"
+#include "process/process.h"
 
 namespace forksafe::cli {
 

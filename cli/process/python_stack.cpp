@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "python_stack.h"
+#include "process/python_stack.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -12,7 +12,7 @@
 #include <chrono>
 #include <nlohmann/json.hpp>
 
-#include "run.h"
+#include "base/words.h"
 
 namespace forksafe::cli {
 namespace {

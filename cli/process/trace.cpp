@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "trace.h"
+#include "process/trace.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -14,10 +14,10 @@
 #include <cstring>
 #include <set>
 
-#include "error.h"
-#include "process.h"
-#include "run.h"
-#include "target.h"
+#include "base/error.h"
+#include "base/words.h"
+#include "process/process.h"
+#include "process/target.h"
 
 namespace forksafe::cli {
 namespace {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "process.h"
+#include "process/process.h"
 
 #include <dirent.h>
 #include <elf.h>
@@ -18,7 +18,7 @@
 #include <fstream>
 #include <sstream>
 
-#include "error.h"
+#include "base/error.h"
 
 namespace forksafe::cli {
 namespace {

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "runtime_report.h"
+#include "verdicts/runtime_report.h"
 
 #include <fmt/format.h>
 
 #include <cstdio>
 
-#include "terminal.h"
+#include "base/terminal.h"
 
 namespace forksafe::cli {
 namespace {

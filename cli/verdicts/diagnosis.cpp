@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "diagnosis.h"
+#include "verdicts/diagnosis.h"
 
 #include <fmt/format.h>
 #include <unistd.h>
@@ -10,9 +10,9 @@
 #include <fstream>
 #include <map>
 
-#include "error.h"
-#include "limits.h"
-#include "run.h"
+#include "base/error.h"
+#include "base/words.h"
+#include "process/limits.h"
 
 namespace forksafe::cli {
 namespace {

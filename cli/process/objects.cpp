@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "objects.h"
+#include "process/objects.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>

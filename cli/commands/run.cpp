@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "run.h"
+#include "commands/run.h"
 
 #include <sys/stat.h>
 #include <unistd.h>
@@ -8,13 +8,13 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <string_view>
 
-#include "error.h"
-#include "library.h"
-#include "objects.h"
+#include "base/error.h"
+#include "base/library.h"
+#include "base/words.h"
 #include "options.h"
-#include "target.h"
+#include "process/objects.h"
+#include "process/target.h"
 
 namespace forksafe::cli {
 namespace {
@@ -160,35 +160,6 @@ std::vector<std::string> changed_environment(const std::vector<std::string>& cha
     if (!replaced) result.push_back(*entry);
   }
   result.insert(result.end(), changes.begin(), changes.end());
-  return result;
-}
-
-std::string shell_quote(const std::string& text) {
-  constexpr std::string_view kPlain =
-      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_@%+=:,./-";
-  if (!text.empty() && text.find_first_not_of(kPlain) == std::string::npos) return text;
-  std::string quoted = "'";
-  for (const char c : text) {
-    if (c == '\'') {
-      quoted += "'\\''";
-    } else {
-      quoted += c;
-    }
-  }
-  return quoted + "'";
-}
-
-std::string shell_line(const std::vector<std::string>& words) {
-  std::string line;
-  for (const std::string& word : words) line += (line.empty() ? "" : " ") + shell_quote(word);
-  return line;
-}
-
-std::vector<char*> as_argv(const std::vector<std::string>& words) {
-  std::vector<char*> result;
-  result.reserve(words.size() + 1);
-  for (const std::string& word : words) result.push_back(const_cast<char*>(word.c_str()));
-  result.push_back(nullptr);
   return result;
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "thread_runtimes.h"
+#include "verdicts/thread_runtimes.h"
 
 #include <fmt/format.h>
 

@@ -13,10 +13,10 @@
 #include <string>
 #include <vector>
 
-#include "objects.h"
-#include "process.h"
-#include "stacks.h"
-#include "thread_runtimes.h"
+#include "process/objects.h"
+#include "process/process.h"
+#include "process/stacks.h"
+#include "verdicts/thread_runtimes.h"
 
 namespace forksafe::cli {
 

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "thread_runtimes.h"
+#include "verdicts/thread_runtimes.h"
 
 namespace forksafe::cli {
 
