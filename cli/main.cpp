@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The command line: `forksafe [OPTION...] [--] COMMAND [ARG...]` and three subcommands.
+// Reads the command line: `forksafe [OPTION...] [--] COMMAND [ARG...]` and three subcommands.
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
@@ -27,7 +27,7 @@ namespace {
 
 using Words = std::vector<std::string>;
 
-/// The help, laid out here: CLI11's own layout is another one in 2.3, in 2.4 and in 2.6.
+/// Lays out the help. CLI11's own layout differs between 2.3, 2.4 and 2.6.
 class Help : public CLI::FormatterBase {
  public:
   explicit Help(std::string usage) : usage_(std::move(usage)) {}
@@ -47,8 +47,8 @@ class Help : public CLI::FormatterBase {
   std::string usage_;
 };
 
-/// One form of the command line. CLI11 is given our own words only: a command's words are cut off
-/// before, so that nothing of them can be taken for ours.
+/// One form of the command line. CLI11 gets only our own words. The words of the command are cut
+/// off before, so CLI11 can't take them for our options.
 struct Form {
   Form(std::string form_name, const std::string& description, const std::string& usage,
        const std::string& footer)
@@ -59,7 +59,7 @@ struct Form {
     app.allow_extras();
   }
 
-  std::string name;  ///< empty for the wrapper
+  std::string name;  ///< the subcommand; empty for `forksafe COMMAND`
   CLI::App app;
   Words command;
 
@@ -76,8 +76,8 @@ struct Form {
   }
   bool given(const std::string& option) const { return app.count(option) > 0; }
 
-  /// Takes our own words. False when only the help was asked for, which is printed.
-  /// Words that are not options stay in app.remaining(), as unknown options do.
+  /// Parses our own words. False if they ask for the help, which is printed. Words that are not
+  /// options, and unknown options, stay in app.remaining().
   bool parse(Words own);
   void refuse_unknown() const;
   [[noreturn]] void misuse(const std::string& what) const {
@@ -93,13 +93,13 @@ bool starts_with_digit(const std::string& word) {
   return !word.empty() && word[0] >= '0' && word[0] <= '9';
 }
 
-/// Of the words that CLI11 could not place. A negative number is somebody's idea of a process id.
+/// Whether a remaining word is an unknown option. A negative number is a wrong process id instead.
 bool is_unknown(const std::string& word) {
   return is_option(word) && !starts_with_digit(word.substr(1));
 }
 
 bool Form::parse(Words own) {
-  std::reverse(own.begin(), own.end());  // as CLI11 wants them
+  std::reverse(own.begin(), own.end());  // CLI11 reads them from the back
   try {
     app.parse(own);
   } catch (const CLI::CallForHelp&) {
@@ -120,7 +120,7 @@ void Form::refuse_unknown() const {
   }
 }
 
-/// The first word that is neither an option nor an option's value begins the command.
+/// The index of the first word of the command: it is neither an option nor an option's value.
 size_t own_words(const CLI::App& app, const Words& words) {
   size_t i = 0;
   while (i < words.size() && words[i] != "--" && is_option(words[i])) {
@@ -141,20 +141,20 @@ int wrapper(const Words& words) {
             "       forksafe list|check|diagnose [OPTION...] PID\n"
             "       forksafe list|check [OPTION...] -- COMMAND [ARG...]\n",
             "Subcommands, each with --help:\n"
-            "  list      the BLAS and OpenMP runtimes that a process has loaded\n"
-            "  check     whether fork is safe in a process as it runs now\n"
-            "  diagnose  what a stuck process waits for\n"
+            "  list      list the BLAS and OpenMP runtimes that a process has loaded\n"
+            "  check     tell whether fork is safe in a process as it runs now\n"
+            "  diagnose  tell what a stuck process waits for\n"
             "Examples:\n"
             "  forksafe python app.py\n"
             "  forksafe --child-threads 1 gunicorn app:app");
   form.add_value("--child-threads", "N", &child_threads,
                  "threads in children: a number, 'inherit' or 'auto'");
-  form.add_value("--wait-ms", "MS", &wait_ms, "the longest that a fork waits for calls in flight");
-  form.add_value("--pool", "keep|drop", &pool, "keep OpenBLAS's threads at a fork, or drop them");
-  form.add_value("--log", "stderr|PATH", &log, "write what was found and done there");
+  form.add_value("--wait-ms", "MS", &wait_ms, "longest time that a fork waits for calls in flight");
+  form.add_value("--pool", "keep|drop", &pool, "keep OpenBLAS's threads at a fork, or end them");
+  form.add_value("--log", "stderr|PATH", &log, "write a log of what the library finds and does");
   form.add_flag("--off", &options.off, "preload the library, but switch it off");
-  form.add_flag("--dry-run", &options.dry_run, "print what would be set and run");
-  form.add_flag("--force", &options.force, "run even if a check before the start failed");
+  form.add_flag("--dry-run", &options.dry_run, "only print the settings and the command");
+  form.add_flag("--force", &options.force, "run COMMAND even if a check fails");
   form.add_flag("--version", &version, "print the version");
 
   const size_t own = own_words(form.app, words);
@@ -178,7 +178,7 @@ int wrapper(const Words& words) {
   return run(options);
 }
 
-/// What the subcommands have in common: a process id, or a command after `--`.
+/// The common part of the subcommands: a process id, or a command after `--`.
 struct Subcommand : Form {
   using Form::Form;
   bool json = false;
@@ -191,7 +191,7 @@ struct Subcommand : Form {
     const bool separated = end != words.end();
     if (separated) command.assign(end + 1, words.end());
     const Words ids = app.remaining();
-    // Before an unknown option is refused, which would be the command's: list python -c CODE.
+    // Check this before unknown options, which may belong to a command: list python -c CODE.
     if (!separated && !ids.empty() && !is_unknown(ids[0])) pid = read_pid(ids);
     refuse_unknown();
     if (separated && !takes_command) misuse("takes a process id, not a command");
@@ -233,7 +233,7 @@ double read_seconds(const Form& form, const std::string& text) {
 }
 
 int list_command(const Words& words) {
-  Subcommand form("list", "The BLAS and OpenMP runtimes that a process has loaded.",
+  Subcommand form("list", "List the BLAS and OpenMP runtimes that a process has loaded.",
                   "Usage: forksafe list [--json] PID\n"
                   "       forksafe list [--json] -- COMMAND [ARG...]\n",
                   "Example: forksafe list -- python -c 'import numpy'");
@@ -242,17 +242,17 @@ int list_command(const Words& words) {
 }
 
 int check_command(const Words& words) {
-  Subcommand form("check", "Whether fork is safe in a process as it runs now.",
+  Subcommand form("check", "Tell whether fork is safe in a process as it runs now.",
                   "Usage: forksafe check [OPTION...] PID\n"
                   "       forksafe check [OPTION...] -- COMMAND [ARG...]\n",
-                  "COMMAND really runs, until its first fork or its time is over, and is ended\n"
-                  "there. Then forks are tried with its libraries in processes of their own.\n"
-                  "Ends with 0 when fork is safe, 1 when it is not, 2 when it can't be told.\n"
+                  "COMMAND runs until its first fork, its end or the timeout, and is then ended.\n"
+                  "Then forksafe tries forks with the same libraries in processes of their own.\n"
+                  "Exit status: 0 if fork is safe, 1 if it is not, 2 if that can't be told.\n"
                   "Example: forksafe check -- python app.py");
   std::string timeout;
   bool no_proof = false;
-  form.add_value("--timeout", "S", &timeout, "how long COMMAND may run (30 seconds)");
-  form.add_flag("--no-proof", &no_proof, "look only, try no fork");
+  form.add_value("--timeout", "S", &timeout, "how many seconds COMMAND may run (default 30)");
+  form.add_flag("--no-proof", &no_proof, "only look, do not try forks");
   if (!form.parse(words)) return 0;
   CheckOptions options;
   options.json = form.json;
@@ -264,13 +264,14 @@ int check_command(const Words& words) {
 }
 
 int diagnose_command(const Words& words) {
-  Subcommand form("diagnose", "What a stuck process waits for.",
-                  "Usage: forksafe diagnose [OPTION...] PID\n",
-                  "Ends with 0 if no fork problem was found, 1 if one was, 2 if it can't be told.\n"
-                  "Example: forksafe diagnose --children 4242");
+  Subcommand form(
+      "diagnose", "Tell what a stuck process waits for.",
+      "Usage: forksafe diagnose [OPTION...] PID\n",
+      "Exit status: 0 if no fork problem was found, 1 if one was, 2 if it can't tell.\n"
+      "Example: forksafe diagnose --children 4242");
   form.takes_command = false;
   DiagnoseOptions options;
-  form.add_flag("--children", &options.children, "look at its descendants too");
+  form.add_flag("--children", &options.children, "also diagnose its descendants");
   if (!form.parse(words)) return 0;
   options.json = form.json;
   options.pid = *form.pid;
@@ -286,7 +287,7 @@ int dispatch(const Words& words) {
   return wrapper(words);
 }
 
-/// One line, whatever names are in it.
+/// Prints one line, even if a name in the message contains line breaks.
 void complain(std::string what) {
   for (char& c : what) {
     if (static_cast<unsigned char>(c) < ' ' || c == 0x7f) c = '?';

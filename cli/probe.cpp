@@ -1,20 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 // forksafe-probe idle|in-flight FORKS LIBRARY [DEPENDENCY...]
 //
-// Tries, in a process that may hang or crash, whether fork hurts a BLAS or an OpenMP runtime. It
-// computes with LIBRARY's threads, forks, and each child computes the same and compares to the bit.
-// in-flight: two more threads compute in the parent all the while. It forks FORKS times at most,
-// and no more when it has forked 20 times and for two seconds.
+// Tries whether fork is safe with a BLAS or an OpenMP runtime. This process may hang or crash. It
+// computes with the threads of LIBRARY and forks. Each child computes the same and compares the
+// result bit for bit. With in-flight, two more threads of the parent compute all the time. It forks
+// at most FORKS times, and stops after two seconds if it has forked at least 20 times.
 //
-// Standard output: a ':' before the first fork, a '.' for each child that answered well. Who
-// watches sees where it stops: this program knows no time-out. What LIBRARY prints goes to standard
-// error, as does the reason of an exit status other than 0, "forksafe-probe: ...".
+// Standard output: a ':' before the first fork, and a '.' for each child with the right result. The
+// program has no timeout: the process that reads the output must notice that it stops. The output
+// of LIBRARY goes to standard error, and so does the reason for an exit status other than 0, as
+// "forksafe-probe: ...".
 //
-// Exit status: 0 all well; 1 a result was inexact; 2 bad usage, or a library could not be loaded;
-// 3 nothing to prove: no known way to make LIBRARY compute, or it computes with one thread; 4 a
-// child crashed.
+// Exit status: 0 all children are right; 1 a result was inexact; 2 bad usage, or a library could
+// not be loaded; 3 nothing to prove: there is no known way to make LIBRARY compute, or it computes
+// with one thread; 4 a child crashed.
 //
-// It is to have in it what LIBRARY brings and no more: it needs libc alone, no C++ library.
+// The program needs libc alone and no C++ library, so that only LIBRARY brings other libraries.
 #include <dirent.h>
 #include <dlfcn.h>
 #include <link.h>
@@ -52,22 +53,22 @@ __attribute__((format(printf, 2, 3))) [[noreturn]] void stop(Status status, cons
   _exit(status);
 }
 
-// ---- What is computed. Every order of summation, by any number of threads, gives the same bits.
+// ---- What is computed. Any order of summation, by any number of threads, gives the same bits.
 
-// OpenBLAS computes products with one thread up to 64, and BLIS's threads wait for each other by
-// spinning from 256 on: seconds for a product when there are more threads than processors. Short
-// calls let more forks fall into the moments that hurt, too.
+// Up to an order of 64, OpenBLAS uses one thread. From 256 on, the threads of BLIS spin while they
+// wait for each other, which takes seconds for a product if there are more threads than processors.
+// And with short calls, more forks happen at dangerous moments.
 constexpr int64_t kOrder = 128;
 constexpr size_t kElements = kOrder * kOrder;
 constexpr int kItems = 64;
 
-// Both kinds of work fill a Result; OpenMP's uses the first kItems elements of it.
+// Both kinds of work fill a Result. The work for OpenMP uses its first kItems elements.
 struct Result {
   double values[kElements];
 };
 
-// Integers as 64-bit words with a 32-bit value: on little-endian machines that is right for
-// libraries with 64-bit and with 32-bit integers.
+// Integers are passed as 64-bit words with a 32-bit value. On little-endian machines that is right
+// for libraries with 64-bit integers and for libraries with 32-bit integers.
 using Gemm = void (*)(const char*, const char*, const int64_t*, const int64_t*, const int64_t*,
                       const double*, const double*, const int64_t*, const double*, const int64_t*,
                       const double*, double*, const int64_t*, size_t, size_t);
@@ -77,7 +78,7 @@ Gemm gemm = nullptr;
 Parallel parallel = nullptr;
 double factor[kElements];
 
-// Small whole numbers, none of them 0.
+// Small integers, none of them 0.
 void fill_factor() {
   uint32_t state = 2463534242U;
   for (double& x : factor) {
@@ -123,11 +124,10 @@ bool computes_well(Result* scratch) {
   return memcmp(scratch, &reference, sizeof reference) == 0;
 }
 
-// ---- The library and its way in.
+// ---- The library and the function to call.
 
-// As a program that is linked to them has them: in the global scope, in the order of loading, bound
-// at the first call. MKL's layers are resolved in no other way, as they name each other only in
-// part.
+// Loads a library as for a program that is linked to it: into the global scope, in the order of the
+// calls, with lazy binding. MKL needs that: its layers do not name all layers that they call.
 void* load(const char* path) {
   void* handle = dlopen(path, RTLD_LAZY | RTLD_GLOBAL);
   if (handle == nullptr) stop(kUnusable, "%s", dlerror());
@@ -140,7 +140,7 @@ struct Search {
   bool found;
 };
 
-// What LIBRARY itself defines: not what dlsym would find among its dependencies.
+// The symbols of LIBRARY itself. dlsym would also find those of its dependencies.
 ElfImage image_of(void* handle) {
   const link_map* map = nullptr;
   if (dlinfo(handle, RTLD_DI_LINKMAP, &map) != 0) stop(kUnusable, "%s", dlerror());
@@ -158,7 +158,7 @@ ElfImage image_of(void* handle) {
 }
 
 void find_entry(const ElfImage& image) {
-  // OpenBLAS may be built with any prefix and suffix of names: PREFIXopenblas_get_configSUFFIX.
+  // A build of OpenBLAS may have a prefix and a suffix: PREFIXopenblas_get_configSUFFIX.
   char own_name[256] = "";
   image.any_symbol([&](const char* name, forksafe::Symbol) {
     static constexpr char kMark[] = "openblas_get_config";
@@ -171,7 +171,7 @@ void find_entry(const ElfImage& image) {
   for (const char* name : {static_cast<const char*>(own_name), "dgemm_", "dgemm_64_", "dgemm"}) {
     if (gemm == nullptr) gemm = reinterpret_cast<Gemm>(image.find(name).address);
   }
-  // LLVM's and Intel's runtimes have GNU's entry points too.
+  // LLVM's and Intel's runtimes define this function of GNU OpenMP too.
   parallel = reinterpret_cast<Parallel>(image.find("GOMP_parallel").address);
   if (gemm == nullptr && parallel == nullptr) {
     stop(kNothingToProve, "it is no BLAS (dgemm) and no OpenMP runtime (GOMP_parallel)");
@@ -217,8 +217,8 @@ void* watch_threads(void*) {
   return nullptr;
 }
 
-// A pool may start at the first call, some time after it, or (BLIS) for each call anew: look while
-// it computes, and after it, for a second at most.
+// A pool may start at the first call, some time after it, or at each call (BLIS). So count the
+// threads during the computation, and then for a second at most.
 bool computes_with_threads(Result* scratch) {
   const pthread_t watcher = start(watch_threads, nullptr);
   const double begin = now();
@@ -249,7 +249,7 @@ constexpr double kEnoughSeconds = 2;
 
 pid_t main_process;
 
-// Whoever ends this process with SIGKILL ends its children, hung as they may be.
+// SIGKILL to this process also ends its children, even if they hang.
 void end_with_parent() {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (getppid() != main_process) _exit(0);
@@ -283,7 +283,7 @@ int main(int argc, char** argv) {
   const int answers = dup(STDOUT_FILENO);
   if (answers < 0 || dup2(STDERR_FILENO, STDOUT_FILENO) < 0) stop(kUnusable, "no standard output");
 
-  // Before LIBRARY can register a handler, and hang in it.
+  // This handler must come before those of LIBRARY, which may hang.
   main_process = getpid();
   pthread_atfork(nullptr, nullptr, end_with_parent);
 
@@ -307,10 +307,10 @@ int main(int argc, char** argv) {
     if (write(answers, ".", 1) != 1) return kUnusable;
   }
 
-  // The parent still computes, in each of its threads.
+  // Check that the parent can still compute, in each of its threads.
   finished.store(true);
   for (int i = 0; i < others; ++i) pthread_join(threads[i], nullptr);
   if (!computes_well(&scratch[0])) stop(kInexact, "inexact in the parent");
-  // Not through the library's destructors, which are not in question.
+  // Skip the destructors of the library, which are not under test.
   _exit(0);
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What ends the command with one line for the user.
+// The exception that ends the command with one line for the user.
 #pragma once
 
 #include <stdexcept>
@@ -7,7 +7,7 @@
 
 namespace forksafe::cli {
 
-/// Thrown where the command can't go on. main prints "forksafe: WHAT" on standard error and exits
+/// Thrown when the command can't go on. main() prints "forksafe: WHAT" on standard error and exits
 /// with `status`.
 class Error : public std::runtime_error {
  public:

@@ -30,7 +30,7 @@ fs::path own_folder() {
   return fs::path(std::string(path, static_cast<size_t>(size))).parent_path();
 }
 
-// We are in BUILD/cli, or where meson installed us or a copy of that tree is.
+// The executable is in BUILD/cli, or in the bin folder of an installed tree (or of a copy of it).
 std::string relative_to_us(const char* in_build_folder, const char* installed) {
   const fs::path folder = own_folder();
   const bool built = folder.filename() == "cli";
@@ -39,8 +39,8 @@ std::string relative_to_us(const char* in_build_folder, const char* installed) {
   return (folder / way).lexically_normal();
 }
 
-// A file that was cut off would end the loader, and so us, with SIGBUS: it maps what is not there.
-// The section headers are what a linker writes last.
+// The loader would map pages that a truncated file does not have, and this process would die of
+// SIGBUS. A linker writes the section headers last, so their end is the end of a complete file.
 bool is_cut_off(const std::string& path, off_t size) {
   ElfW(Ehdr) header;
   const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
@@ -55,7 +55,7 @@ bool is_cut_off(const std::string& path, off_t size) {
 
 bool stands_for(const std::string& a, const std::string& b) {
   if (a == b || fs::path(a).filename() == "libforksafe.so") return true;
-  // Without a slash the loader searches its own folders, not the current one.
+  // The loader searches its own folders for a name without a slash, not the current folder.
   if (a.find('/') == std::string::npos) return false;
   struct stat first, second;
   return stat(a.c_str(), &first) == 0 && stat(b.c_str(), &second) == 0 &&
@@ -82,8 +82,8 @@ void check_library(const std::string& path) {
   if (is_cut_off(path, status.st_size)) {
     throw Error(path + ": the file was cut off: install forksafe again");
   }
-  // Its constructor is to see FORKSAFE=0 and nothing else: no handlers, no log, no message about a
-  // value that can't be read, which the command's own copy will print.
+  // With FORKSAFE=0 and no other variable, the library's constructor registers no handlers, writes
+  // no log, and prints no message about a bad value: the command prints that by itself.
   char off[] = "FORKSAFE=0";
   char* quiet[] = {off, nullptr};
   char** const saved = environ;
@@ -93,7 +93,7 @@ void check_library(const std::string& path) {
   if (handle != nullptr) dlclose(handle);
   environ = saved;
   if (handle == nullptr) {
-    // Most of the loader's reasons begin with the path.
+    // Most of the loader's messages begin with the path already.
     throw Error((reason.compare(0, path.size(), path) == 0 ? "" : path + ": ") + reason +
                 ": install forksafe again");
   }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where our own files are, and how the library gets into LD_PRELOAD.
+// Finds the files of forksafe itself, and edits LD_PRELOAD.
 //
-// Both are found from the folder of /proc/self/exe, so an installed tree or a build folder can be
-// moved as a whole.
+// The paths are relative to the folder of /proc/self/exe, so an installed tree or a build folder
+// can be moved as a whole.
 #pragma once
 
 #include <string>
@@ -10,23 +10,23 @@
 
 namespace forksafe::cli {
 
-/// libforksafe.so that belongs to this executable. Nothing is said about whether it exists. Throws
-/// Error where /proc/self/exe can't be read.
+/// The path of the libforksafe.so that belongs to this executable. The file may not exist. Throws
+/// Error if /proc/self/exe can't be read.
 std::string library_path();
 
-/// The helper program forksafe-probe, as above.
+/// The same for the helper program forksafe-probe.
 std::string probe_path();
 
-/// Throws Error (status 2) unless the loader can preload `path`: a whole regular file that loads,
-/// whose path LD_PRELOAD does not split. It is loaded into this process and unloaded again,
-/// switched off, so nothing stays behind.
+/// Throws Error (status 2) unless the loader can preload `path`: a regular file that is complete
+/// and loads, with no space or colon in its path. The check loads the library into this process,
+/// switched off, and unloads it again.
 void check_library(const std::string& path);
 
-/// A value of LD_PRELOAD with `library` in front, once; without any where `library` is empty. Other
-/// entries keep their order; those that are the same string, the same file (device and inode) or
-/// another libforksafe.so go: two copies in one process would each take the other for libc and call
-/// it for ever. Entries are separated by colons or spaces (glibc, elf/rtld.c, handle_preload_list);
-/// the result has colons.
+/// The value of LD_PRELOAD with `library` in front, once. An empty `library` only removes. Entries
+/// that are the same string, the same file (device and inode) or another libforksafe.so are
+/// removed: two copies in one process would take each other for libc and call each other forever.
+/// Other entries keep their order. Entries are separated by colons or spaces (glibc, elf/rtld.c,
+/// handle_preload_list); the result has colons.
 std::string edit_preload(std::string_view value, const std::string& library);
 
 }  // namespace forksafe::cli

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Text for standard output: colours where it is a terminal, and tables.
+// Text for standard output: colours if it is a terminal, tables, wrapped lines.
 #pragma once
 
 #include <string>
@@ -9,8 +9,8 @@ namespace forksafe::cli {
 
 enum class Colour { kNone, kBold, kRed, kGreen, kYellow };
 
-/// `text` in that colour where standard output is a terminal that has colours and NO_COLOR
-/// (no-color.org) is not set; else as it is.
+/// `text` in that colour, if standard output is a terminal with colours and NO_COLOR
+/// (no-color.org) is not set. Otherwise `text` unchanged.
 std::string paint(const std::string& text, Colour colour);
 
 struct Cell {
@@ -18,11 +18,12 @@ struct Cell {
   Colour colour = Colour::kNone;
 };
 
-/// Rows of cells in columns as wide as their widest cell, two blanks apart, titles first.
+/// A table with the titles as its first line. Each column is as wide as its widest cell; two blanks
+/// separate columns.
 std::string table(const std::vector<std::string>& titles,
                   const std::vector<std::vector<Cell>>& rows);
 
-/// `text` broken at blanks into lines of at most `width` columns, each behind `indent`.
+/// `text` broken at blanks into lines of at most `width` columns. Each line begins with `indent`.
 std::string wrapped(const std::string& text, const std::string& indent, size_t width = 80);
 
 }  // namespace forksafe::cli

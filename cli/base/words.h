@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The words of a command line: for a POSIX shell, and for exec.
+// Converts the words of a command line: for a POSIX shell, and for exec.
 #pragma once
 
 #include <string>
@@ -7,13 +7,13 @@
 
 namespace forksafe::cli {
 
-/// `text` as a POSIX shell reads it back as one word.
+/// `text`, quoted if needed, so that a POSIX shell reads it as one word.
 std::string shell_quote(const std::string& text);
 
-/// Words as one types them to a POSIX shell.
+/// All words as one command line for a POSIX shell.
 std::string shell_line(const std::vector<std::string>& words);
 
-/// What exec takes for `words`, which must outlive it.
+/// The argument array of exec for `words`. `words` must outlive it.
 std::vector<char*> as_argv(const std::vector<std::string>& words);
 
 }  // namespace forksafe::cli

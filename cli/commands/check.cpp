@@ -25,7 +25,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-// What is known of a fork, and what came of trying it.
+// What is known about a fork, and the result of trying it.
 struct Answer {
   Fork known;
   std::optional<Proof> proof;
@@ -33,7 +33,7 @@ struct Answer {
   bool failed() const {
     return proof && proof->end != Proof::End::kPassed && proof->end != Proof::End::kNotProven;
   }
-  // Where the two differ, the worse holds: a hang that was not seen may come yet.
+  // If the two differ, the worse one counts: a hang may happen although the trial did not show it.
   bool safe() const { return known.safe && !failed(); }
 };
 
@@ -42,8 +42,8 @@ struct RuntimeAnswers {
   Answer idle, in_flight, idle_guarded, in_flight_guarded;
 };
 
-// The library that a program calls to compute: for MKL not the core, which is what is recognised.
-// Null for what can't be loaded by itself.
+// The library that a program calls to compute. For MKL that is not libmkl_core, by which MKL is
+// recognised. Null for a runtime that can't be loaded by itself.
 const Object* callable(const ThreadRuntime& runtime, const Objects& objects) {
   if (runtime.linked_in) return nullptr;
   if (runtime.kind != Kind::kMkl) return runtime.object;
@@ -53,7 +53,7 @@ const Object* callable(const ThreadRuntime& runtime, const Objects& objects) {
   return nullptr;
 }
 
-// What the process has loaded for an object, in an order in which it can be loaded again.
+// The libraries that the process has loaded for `object`, in an order in which they can be loaded.
 std::vector<std::string> dependencies_of(const ThreadRuntime& runtime, const Object* object,
                                          const Objects& objects) {
   std::vector<std::string> result;
@@ -70,7 +70,7 @@ std::vector<std::string> dependencies_of(const ThreadRuntime& runtime, const Obj
       }
     });
   };
-  // A runtime that was preloaded answers before the one that the object names.
+  // A preloaded OpenMP runtime comes before the one that the object names.
   if (runtime.openmp != nullptr && seen.insert(runtime.openmp).second) {
     result.push_back(runtime.openmp->path());
   }
@@ -78,21 +78,21 @@ std::vector<std::string> dependencies_of(const ThreadRuntime& runtime, const Obj
   return result;
 }
 
-// What says how many threads a runtime uses, and where libraries are.
+// The variables that say how many threads a runtime uses, and where libraries are.
 constexpr const char* kSettings[] = {
     "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "BLIS_NUM_THREADS",
     "MKL_NUM_THREADS", "MKL_THREADING_LAYER",  "LD_LIBRARY_PATH"};
 
-// A process at the moment of the look, with what can't be asked any more when it has ended.
+// A look at a process, with everything that can't be read any more when the process has ended.
 struct Subject {
   Subject(pid_t pid, const char* moment, bool prove);
 
   Look look;
   std::string situation;  // in words
-  std::string no_proof;   // why nothing is tried; empty where it can be
+  std::string no_proof;   // why no fork is tried; empty if forks can be tried
 };
 
-// What is tried runs the code of its libraries: only what is this user's own is run.
+// A trial runs the code of the process's libraries. Do that only for a process of this user.
 std::string why_no_proof(const Process& process, bool prove) {
   if (!prove) return "--no-proof was given";
   if (process.status().user != geteuid()) return "the process is another user's";
@@ -124,7 +124,7 @@ Subject::Subject(pid_t pid, const char* moment, bool prove)
       situation(situation_of(look, moment)),
       no_proof(why_no_proof(look.process, prove)) {}
 
-// What a runtime of the process finds in KMP_INIT_AT_FORK, and what it would find under forksafe.
+// Sets KMP_INIT_AT_FORK for a trial: as it is in the process, or as it would be under forksafe.
 void set_fork_care(const ThreadRuntime& runtime, const Process& process, bool under_forksafe) {
   if (runtime.fork_care_off.empty() || (under_forksafe && fork_care_setting(process) == "")) {
     setenv("KMP_INIT_AT_FORK", "TRUE", 1);
@@ -219,7 +219,8 @@ int report(const CheckOptions& options, const Subject& subject) {
 
   std::string verdict;
   if (look.runtimes.empty()) {
-    verdict = "no BLAS or OpenMP runtime that I know is loaded: fork does no harm of that kind";
+    verdict =
+        "no BLAS or OpenMP runtime that forksafe knows is loaded, so fork is safe in this respect";
   } else if (safe) {
     verdict = "fork is safe here";
   } else if (safe_now) {
@@ -227,8 +228,7 @@ int report(const CheckOptions& options, const Subject& subject) {
   } else if (!incurable.empty()) {
     verdict = fmt::format(
         "fork is not safe here, and forksafe can't cure it: GNU OpenMP is linked into {}: link "
-        "that "
-        "to libgomp.so instead",
+        "it to libgomp.so instead",
         incurable);
   } else {
     verdict = guarded ? "fork is not safe here, even under forksafe" : "fork is not safe here";
@@ -275,7 +275,7 @@ int report(const CheckOptions& options, const Subject& subject) {
   }
   const std::string note = fork_care_note(look.process, look.runtimes);
   if (!note.empty()) fmt::print("\n{}", note);
-  if (!cure.empty()) fmt::print("\nRun it so:  {}\n", cure);
+  if (!cure.empty()) fmt::print("\nRun it as:  {}\n", cure);
   return safe_now ? 0 : 1;
 }
 
@@ -283,12 +283,12 @@ int report(const CheckOptions& options, const Subject& subject) {
 
 int check(const CheckOptions& options) {
   if (options.pid) {
-    return report(options, Subject(*options.pid, "At this moment", options.prove));
+    return report(options, Subject(*options.pid, "When it was looked at,", options.prove));
   }
 
   std::unique_ptr<Subject> subject;
   std::string trouble;
-  // Of several programs, the last that has a runtime. True when it has one.
+  // Takes the last of several programs that has a runtime. True if this one has a runtime.
   const auto take = [&](pid_t pid, const char* moment) {
     try {
       auto taken = std::make_unique<Subject>(pid, moment, options.prove);
@@ -306,7 +306,7 @@ int check(const CheckOptions& options) {
         switch (moment) {
           case Moment::kFork: return !take(pid, "At its first fork");
           case Moment::kExit:
-            // It had no fork to be stopped at. A forked child was told of where it was forked.
+            // The process has not forked. A forked child was reported at its fork.
             if (read_status(pid, &status) && !status.forked)
               take(pid, "At its end, without a fork,");
             return true;
@@ -321,7 +321,7 @@ int check(const CheckOptions& options) {
   if (subject == nullptr) {
     throw Error("check: " + (trouble.empty() ? "the command could not be looked at" : trouble));
   }
-  // One that failed may not have come so far.
+  // A command that failed may have ended before it loaded a runtime.
   if (!traced.cut_short && traced.status != 0) {
     const std::string end = WIFSIGNALED(traced.status)
                                 ? fmt::format("was ended by signal {}", WTERMSIG(traced.status))

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// forksafe check: whether fork is safe in a process as it runs now.
+// forksafe check: tells whether fork is safe in a process as it runs now.
 #pragma once
 
 #include <sys/types.h>
@@ -10,17 +10,17 @@
 
 namespace forksafe::cli {
 
-/// What to look at: a process, or a command to be started. Exactly one of the two is given.
+/// The target is a process or a command to start. Exactly one of `pid` and `command` is given.
 struct CheckOptions {
   bool json = false;
   std::optional<pid_t> pid;
   std::vector<std::string> command;
-  double timeout_seconds = 30;  ///< how long the command may run before the look
-  bool prove = true;            ///< try forks too; false with --no-proof
+  double timeout_seconds = 30;  ///< how long the command may run before it is looked at
+  bool prove = true;            ///< also try forks; false with --no-proof
 };
 
-/// Prints the verdict on standard output. Returns 0 when fork is safe, 1 when it is not; throws
-/// Error (status 2) when it can't be told.
+/// Prints the verdict on standard output. Returns 0 if fork is safe, 1 if it is not. Throws Error
+/// (status 2) if that can't be told.
 int check(const CheckOptions& options);
 
 }  // namespace forksafe::cli

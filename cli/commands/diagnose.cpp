@@ -55,7 +55,7 @@ std::string verdict(const Diagnosis& d) {
   std::string text = d.stuck ? paint(name + " is stuck.", Colour::kRed)
                              : paint(name + " is not stuck in a runtime.", Colour::kGreen);
   text += "\n" + wrapped(d.what, "  ");
-  // The cure ends with a command to be copied: it is not broken.
+  // The cure ends with a command that the user copies, so it stays on one line.
   if (!d.cure.empty()) text += fmt::format("  {} {}\n", paint("Cure:", Colour::kBold), d.cure);
   return text;
 }
@@ -69,7 +69,8 @@ std::string stacks(const Diagnosis& d, const PythonStacks& python) {
                               marked ? ", the one that is stuck" : ""),
                   Colour::kBold) +
             "\n";
-    if (stack.frames.empty()) text += "  it could not be stopped for a look at its stack\n";
+    if (stack.frames.empty())
+      text += "  its stack could not be read, because the thread did not stop\n";
     for (const Frame& frame : stack.frames) {
       text +=
           fmt::format("  {}  {}\n",
@@ -85,7 +86,7 @@ std::string stacks(const Diagnosis& d, const PythonStacks& python) {
   return text;
 }
 
-// One process and all its stacks; says so when it is the descendants that are stuck.
+// Diagnoses one process and prints all its stacks. Also tells if descendants are stuck.
 int diagnose_one(const DiagnoseOptions& options) {
   const std::vector<Diagnosis> tree = diagnose_processes(process_tree(options.pid));
   const Diagnosis& d = tree.front();
@@ -103,7 +104,7 @@ int diagnose_one(const DiagnoseOptions& options) {
     fmt::print("{}", verdict(d));
     if (!stuck.empty()) {
       fmt::print("  {}\n",
-                 paint(fmt::format("But {} of the processes below it {} stuck:  forksafe diagnose "
+                 paint(fmt::format("But {} of its descendants {} stuck:  forksafe diagnose "
                                    "--children {}",
                                    stuck.size(), stuck.size() == 1 ? "is" : "are", options.pid),
                        Colour::kRed));
@@ -113,7 +114,7 @@ int diagnose_one(const DiagnoseOptions& options) {
   return d.stuck || !stuck.empty() ? 1 : 0;
 }
 
-// The whole tree, one verdict a process.
+// Diagnoses the whole tree: one verdict for each process.
 int diagnose_tree(const DiagnoseOptions& options) {
   bool any_stuck = false;
   Json result = Json::array();

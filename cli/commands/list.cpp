@@ -12,7 +12,7 @@
 namespace forksafe::cli {
 namespace {
 
-// What one process had loaded, as text and as JSON.
+// Collects what each process has loaded, and prints that as text or as JSON.
 class Report {
  public:
   explicit Report(bool json) : json_(json) {}
@@ -46,7 +46,7 @@ class Report {
   nlohmann::ordered_json entries_ = nlohmann::ordered_json::array();
 };
 
-constexpr const char* kNothing = "no BLAS or OpenMP runtime that I know";
+constexpr const char* kNothing = "no BLAS or OpenMP runtime that forksafe knows";
 
 }  // namespace
 
@@ -55,7 +55,7 @@ int list(const ListOptions& options) {
   if (options.pid) {
     const Process process(*options.pid);
     const Objects objects(process);
-    // Its threads are stopped for a moment only where there may be workers to count.
+    // Stop the threads only if there may be workers to count.
     std::vector<ThreadRuntime> runtimes = find_thread_runtimes(process, objects, {});
     if (!runtimes.empty()) {
       try {
@@ -71,7 +71,7 @@ int list(const ListOptions& options) {
 
   const Traced traced = trace(options.command, 0, [&](pid_t pid, Moment moment) {
     ProcessStatus status;
-    // A forked child has what its parent has, and is told of there.
+    // A forked child has the same runtimes as its parent, which is listed.
     if (moment != Moment::kExit || !read_status(pid, &status) || status.forked) return true;
     try {
       const Process process(pid);

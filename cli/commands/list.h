@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// forksafe list: the runtimes that a process has loaded.
+// forksafe list: lists the runtimes that a process has loaded.
 #pragma once
 
 #include <sys/types.h>
@@ -10,14 +10,14 @@
 
 namespace forksafe::cli {
 
-/// What to look at: a process, or a command to be started. Exactly one of the two is given.
+/// The target is a process or a command to start. Exactly one of `pid` and `command` is given.
 struct ListOptions {
   bool json = false;
   std::optional<pid_t> pid;
   std::vector<std::string> command;
 };
 
-/// Prints the list on standard output. Returns 0; throws Error when it can't be told.
+/// Prints the list on standard output. Returns 0; throws Error if the process can't be read.
 int list(const ListOptions& options);
 
 }  // namespace forksafe::cli

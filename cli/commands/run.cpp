@@ -32,13 +32,13 @@ constexpr Setting kSettings[] = {
     {"--log", "FORKSAFE_LOG", &RunOptions::log},
 };
 
-// read_options() takes plain functions.
+// For the callbacks of read_options(), which are plain functions.
 const char* asked_name;
 const char* asked_value;
 std::string complaint;
 
-/// Lets the library's own reader judge a value, and takes what it accepts from its complaint:
-/// "NAME=VALUE can't be read: give ACCEPTED; going on with DEFAULT".
+/// Checks a value with the library's own code, and throws an Error with the reason from its
+/// message: "NAME=VALUE can't be read: give ACCEPTED; going on with DEFAULT".
 void check_value(const Setting& setting, const std::string& value) {
   const std::string asked = std::string(setting.option) + " " + shell_quote(value);
   if (value.empty()) throw Error(asked + ": the value is empty");
@@ -71,7 +71,7 @@ void print(const RunOptions& options, const std::vector<std::string>& changes) {
   printf("%s\n", shell_line(options.command).c_str());
 }
 
-// The library itself would be silent: a log is not the program's trouble.
+// The library itself says nothing if it can't write its log, so check that here.
 void check_log(const std::string& path) {
   struct stat info = {};
   const size_t slash = path.rfind('/');
@@ -89,7 +89,7 @@ std::string environment_of(const char* name) {
   return value != nullptr ? value : "";
 }
 
-// AddressSanitizer's runtime: GCC's and Clang's.
+// Whether `text` names the runtime of AddressSanitizer: GCC's or Clang's.
 bool names_asan(const std::string& text) {
   return text.find("libasan.so") != std::string::npos ||
          text.find("libclang_rt.asan") != std::string::npos;
@@ -101,7 +101,7 @@ bool needs_asan(const std::string& command) {
   try {
     program = find_program(find_command(command));
   } catch (const Error&) {
-    return false;  // check_target() tells why, or --force was given
+    return false;  // check_target() reports this, unless --force was given
   }
   const auto object = Object::open(program, program, 0);
   bool result = false;
@@ -110,10 +110,10 @@ bool needs_asan(const std::string& command) {
   return result;
 }
 
-// AddressSanitizer's runtime ends a program in which another library comes before it, as ours does.
-// The order only matters for what it intercepts, and nothing of that is ours. So it is told not to
-// look. In front of our library in LD_PRELOAD it would get into all programs that this one starts,
-// and find leaks in them.
+// The runtime of AddressSanitizer ends a program if another library, such as ours, comes before it.
+// The order matters only for functions that it intercepts, and our library defines none of them. So
+// switch that check off. The alternative, to put the runtime in front of our library in LD_PRELOAD,
+// would load it into all programs that this one starts, and it would report leaks in them.
 std::optional<std::string> asan_options(const std::string& command, const std::string& preload) {
   const std::string options = environment_of("ASAN_OPTIONS");
   static const std::string kOption = "verify_asan_link_order";
@@ -132,8 +132,8 @@ std::vector<std::string> environment_changes(const RunOptions& options,
     changes.push_back("ASAN_OPTIONS=" + *asan);
   }
   if (options.off) changes.push_back("FORKSAFE=0");
-  // LLVM's and Intel's OpenMP care for fork by themselves, and the library leaves them alone. But
-  // scikit-learn switches that care off, unless the variable is set.
+  // LLVM's and Intel's OpenMP have fork handlers of their own, so the library leaves them alone.
+  // But scikit-learn switches these handlers off, unless the variable is set.
   const bool is_off = options.off || environment_of("FORKSAFE") == "0";
   if (!is_off && getenv("KMP_INIT_AT_FORK") == nullptr) {
     changes.emplace_back("KMP_INIT_AT_FORK=TRUE");

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-# Bash completion for forksafe(1). It uses the completion of the command that is run where
-# bash-completion is loaded, and needs none of its functions.
+# Bash completion for forksafe(1). If bash-completion is loaded, the words of COMMAND are completed by
+# its own completion. This file works without bash-completion too.
 
-# COMPREPLY from the words in $1 that begin with $cur.
+# Sets COMPREPLY to the words of $1 that begin with $cur.
 _forksafe_words() {
   local IFS=$' \t\n'
   COMPREPLY=($(compgen -W "$1" -- "$cur"))
 }
 
-# The names of files, or with -c those of commands and folders.
+# Offers the names of files; with -c, those of commands and folders.
 _forksafe_names() {
   compopt -o filenames 2>/dev/null
   if [[ ${1-} == -c && $cur != */* ]]; then
@@ -18,7 +18,7 @@ _forksafe_names() {
   fi
 }
 
-# The processes that this user may look at.
+# Offers the processes that this user may look at.
 _forksafe_processes() {
   local folder pid
   COMPREPLY=()
@@ -30,7 +30,7 @@ _forksafe_processes() {
   done
 }
 
-# The command that begins at word $1, and its own arguments.
+# Completes the command that begins at word $1, and its arguments.
 _forksafe_command() {
   if declare -F _comp_command_offset >/dev/null; then
     _comp_command_offset "$1"
@@ -66,7 +66,7 @@ _forksafe() {
     esac
   fi
 
-  # Over the words in front. Readline makes three words of --pool=keep.
+  # Walk over the words before the cursor. Readline splits --pool=keep into three words.
   while ((i < COMP_CWORD)); do
     word=${COMP_WORDS[i]}
     case $word in
@@ -83,7 +83,7 @@ _forksafe() {
           _forksafe_value "$word"
           return
         fi
-        # As for the command itself, -- is no value.
+        # As in the command itself, -- is not a value.
         [[ ${COMP_WORDS[i + 1]} == -- ]] || ((++i))
         ;;
       -*) ;;

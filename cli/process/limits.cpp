@@ -10,7 +10,7 @@
 namespace forksafe::cli {
 namespace {
 
-// The number at the start of a file of one line; none for "max", and where there is no such file.
+// The number in a file of one line; none for "max" and for a file that does not exist.
 std::optional<long> read_number(const std::string& path) {
   long number = 0;
   std::ifstream file(path);
@@ -18,7 +18,7 @@ std::optional<long> read_number(const std::string& path) {
   return number;
 }
 
-// The value behind `name` in a file of lines such as "Threads:  4"; empty where there is none.
+// The value after `name` in a file with lines such as "Threads:  4"; empty if there is none.
 std::string read_field(const std::string& path, const std::string& name) {
   std::ifstream file(path);
   for (std::string line; std::getline(file, line);) {
@@ -29,8 +29,8 @@ std::string read_field(const std::string& path, const std::string& name) {
   return "";
 }
 
-// The kernel does not apply RLIMIT_NPROC to root, nor with these capabilities (kernel/fork.c,
-// copy_process).
+// The kernel does not apply RLIMIT_NPROC to root or to a process with these capabilities
+// (kernel/fork.c, copy_process).
 bool is_exempt(const ProcessStatus& status) {
   const std::string path = fmt::format("/proc/{}/status", status.pid);
   unsigned long long capabilities = 0;

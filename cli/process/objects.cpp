@@ -15,7 +15,7 @@
 namespace forksafe::cli {
 namespace {
 
-// More than any library has; a larger one is damaged.
+// Larger than any library. A file that claims more is damaged.
 constexpr size_t kMaxSpan = size_t{1} << 36;
 
 uintptr_t page_of(uintptr_t address) { return address & ~uintptr_t{4095}; }
@@ -75,7 +75,7 @@ std::unique_ptr<Object> Object::open(const std::string& file, const std::string&
   object->base_ = first_byte - span.begin;
   object->span_ = {first_byte, object->base_ + span.end};
 
-  // Zeros first, so that what the file does not hold can be read too.
+  // Map zeros first: a segment may be larger in memory than in the file.
   object->mapping_size_ = span.end - span.begin;
   object->mapping_ = mmap(nullptr, object->mapping_size_, PROT_READ,
                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -152,7 +152,7 @@ std::string Object::function_at(uintptr_t address) const {
   const auto next =
       std::upper_bound(symbols_.begin(), symbols_.end(), value,
                        [](uintptr_t v, const NamedRange& s) { return v < s.range.begin; });
-  // Of aliases, which begin at the same address, the first in the table.
+  // Aliases begin at the same address: take the first in the table.
   std::string result;
   for (auto s = next; s != symbols_.begin();) {
     --s;
@@ -183,7 +183,7 @@ std::string Object::find_text(const std::string& prefix) const {
 }
 
 std::string Object::highest_version(const std::string& prefix) const {
-  // A version's name is an absolute symbol of .dynsym too (binutils).
+  // binutils also writes the name of a version as an absolute symbol into .dynsym.
   std::string result;
   const auto number_of = [&](const std::string& name) {
     int major = 0;
@@ -239,7 +239,7 @@ Objects::Objects(const Process& process) {
   for (const Mapping& m : process.mappings()) {
     if (m.offset != 0) continue;
     if (!objects_.empty() && objects_.back()->span().contains(m.begin)) continue;
-    // A file that was replaced since is another one: its own stays reachable for root alone.
+    // If the file was replaced, the path leads to another file. Only root can reach the mapped one.
     struct stat info = {};
     std::string file = root + m.path;
     if (m.deleted || stat(file.c_str(), &info) != 0 || info.st_ino != m.inode) {
@@ -271,7 +271,7 @@ bool is_c_library(const Object& object) {
 
 namespace {
 
-// A text of the process, of `most` bytes at most. It may end right before what is not mapped.
+// Reads a text of at most `most` bytes. The page after its end may not be mapped.
 std::string read_text(const Process& process, uintptr_t address, size_t most) {
   std::string text;
   while (text.size() < most) {
@@ -290,7 +290,7 @@ std::string read_text(const Process& process, uintptr_t address, size_t most) {
 
 std::optional<std::string> variable_now(const Process& process, const Objects& objects,
                                         const std::string& name) {
-  // The program's own `environ`, where it has one, is the one in use (a copy relocation).
+  // If the program defines `environ` (a copy relocation), that one is in use.
   std::optional<uintptr_t> environment;
   for (const auto& object : objects) {
     const bool program = object.get() == objects.program();

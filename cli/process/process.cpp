@@ -27,7 +27,7 @@ constexpr unsigned kForkedNoExec = 0x40;  // PF_FORKNOEXEC, Linux 2.6 to 6.18
 
 std::string proc_path(pid_t pid, const char* file) { return fmt::format("/proc/{}/{}", pid, file); }
 
-// False with errno where the file can't be read.
+// False, with errno, if the file can't be read.
 bool read_file(const std::string& path, std::string* text) {
   const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) return false;
@@ -81,10 +81,10 @@ std::string user_name(uid_t user) {
   return entry != nullptr ? entry->pw_name : fmt::format("number {}", user);
 }
 
-// Throws where the program is not one whose objects we can read.
+// Throws Error if forksafe can't read the objects of this program.
 void check_program(const Process& process) {
   const int fd = open(proc_path(process.pid(), "exe").c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return;  // its mappings could be read: go by them
+  if (fd < 0) return;  // the caller goes on with the mappings, which could be read
   ElfW(Ehdr) header = {};
   bool is_elf = pread(fd, &header, sizeof header, 0) == sizeof header &&
                 memcmp(header.e_ident, ELFMAG, SELFMAG) == 0;
@@ -114,7 +114,7 @@ void check_program(const Process& process) {
   if (is_elf && (!dynamic || !has_interpreter)) {
     throw Error(fmt::format(
         "process {}: its program is statically linked: it has no libraries to look at, and "
-        "LD_PRELOAD does not reach it",
+        "LD_PRELOAD has no effect on it",
         process.name()));
   }
 }
@@ -155,7 +155,7 @@ std::vector<std::string> read_arguments(pid_t pid) {
 
 Process::Process(pid_t pid) {
   if (!read_status(pid, &status_)) {
-    throw Error(fmt::format("process {}: there is none with this id", pid));
+    throw Error(fmt::format("process {}: no process has this id", pid));
   }
   if (status_.group_leader != pid) {
     throw Error(fmt::format("process {}: this is a thread of process {}: give that id", pid,
@@ -169,17 +169,17 @@ Process::Process(pid_t pid) {
   if (size > 0) program_.assign(link, static_cast<size_t>(size));
   if (status_.state == 'Z' || status_.state == 'X') {
     throw Error(
-        fmt::format("process {}: it has ended, and waits for its parent {} to notice "
-                    "(zombie): look at {}",
+        fmt::format("process {}: it has ended, but its parent {} has not waited for it "
+                    "(zombie): try {}",
                     pid, status_.parent, status_.parent));
   }
   const bool readable = read_file(proc_path(pid, "maps"), &text);
   if (!readable && (errno == EACCES || errno == EPERM)) {
     throw Error(fmt::format("process {}: {}", name(), why_not_permitted(status_)));
   }
-  if (!readable) throw Error(fmt::format("process {}: it has ended just now", pid));
+  if (!readable) throw Error(fmt::format("process {}: it has just ended", pid));
   mappings_ = parse_mappings(text);
-  if (text.empty()) throw Error(fmt::format("process {}: it is a thread of the kernel", pid));
+  if (text.empty()) throw Error(fmt::format("process {}: it is a kernel thread", pid));
   check_program(*this);
 }
 
@@ -258,16 +258,16 @@ std::string why_not_permitted(const ProcessStatus& status) {
                        user_name(status.user));
   }
   if (status.tracer != 0) {
-    return fmt::format("process {} traces it already (a debugger?): end that first", status.tracer);
+    return fmt::format("process {} already traces it (a debugger?): end that first", status.tracer);
   }
   std::string scope;
   if (geteuid() != 0 && read_file("/proc/sys/kernel/yama/ptrace_scope", &scope) && scope != "0\n") {
     return fmt::format(
-        "the system lets nobody but root look at running processes "
+        "only root may look at running processes here "
         "(kernel.yama.ptrace_scope = {}): try with sudo",
         scope.substr(0, scope.size() - 1));
   }
-  return geteuid() != 0 ? "the system does not permit to look at it: try as root (sudo)"
+  return geteuid() != 0 ? "the system does not permit this user to look at it: try as root (sudo)"
                         : "the system does not permit root to look at it: in a container, add the "
                           "capability SYS_PTRACE";
 }

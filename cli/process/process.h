@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What /proc tells about another process. Nothing here stops it or writes to it.
+// Reads another process from /proc, and its memory. Nothing here stops the process or writes to it.
 #pragma once
 
 #include <sys/types.h>
@@ -11,14 +11,14 @@
 
 namespace forksafe::cli {
 
-/// A line of /proc/PID/maps that a file is behind.
+/// A line of /proc/PID/maps whose mapping has a file.
 struct Mapping {
   uintptr_t begin = 0;
   uintptr_t end = 0;
   uintptr_t offset = 0;
   unsigned long inode = 0;
   std::string path;      ///< as the process sees it, without " (deleted)"
-  bool deleted = false;  ///< the file has been removed or replaced since
+  bool deleted = false;  ///< the file was removed or replaced after it was mapped
 };
 
 /// /proc/PID/status and stat (proc(5)).
@@ -26,7 +26,7 @@ struct ProcessStatus {
   pid_t pid = 0;
   pid_t group_leader = 0;  ///< Tgid: differs from pid where pid is a thread's id
   pid_t parent = 0;
-  pid_t tracer = 0;  ///< 0: nobody traces it
+  pid_t tracer = 0;  ///< 0: no process traces it
   uid_t user = 0;
   int threads = 0;
   char state = '?';
@@ -36,30 +36,31 @@ struct ProcessStatus {
 /// False when there is no such process.
 bool read_status(pid_t pid, ProcessStatus* status);
 
-/// A process that can be looked at.
+/// A process that can be read.
 class Process {
  public:
-  /// Throws an Error that says why a process can't be looked at and what to do: there is none, it
-  /// is a thread, a zombie, a kernel thread, another user's, of another architecture, or static.
+  /// Throws Error if the process can't be read: it does not exist, or is a thread, a zombie, a
+  /// kernel thread, another user's, of another architecture, or static. The error says what to do.
   explicit Process(pid_t pid);
 
   pid_t pid() const { return status_.pid; }
   const ProcessStatus& status() const { return status_; }
   const std::vector<Mapping>& mappings() const { return mappings_; }
-  /// Its command line; empty when it can't be read.
+  /// The command line; empty if it can't be read.
   const std::vector<std::string>& arguments() const { return arguments_; }
   /// The path of its program.
   const std::string& program() const { return program_; }
   std::string name() const;  ///< for messages: "1234 (python3)"
 
-  /// A variable of the environment that it was started with; empty when it has none such.
+  /// A variable of the environment that the process was started with; empty if it is not set.
   std::string environment(const std::string& name) const;
-  /// How many processors it may run on.
+  /// How many processors the process may run on.
   int processors() const;
   std::vector<pid_t> threads() const;
-  /// Copies its memory; false when that is not permitted or not mapped.
+  /// Copies memory of the process. False if that is not permitted, or the memory is not mapped.
   bool read_memory(uintptr_t address, void* buffer, size_t size) const;
-  /// Its root folder, through which its paths are to be read: it may live in a container.
+  /// The path of the process's root folder. Its paths are relative to that, as it may be in a
+  /// container.
   std::string root() const;
 
  private:
@@ -70,15 +71,15 @@ class Process {
   std::string program_;
 };
 
-/// The command line of a process; empty when it can't be read.
+/// The command line of a process; empty if it can't be read.
 std::vector<std::string> read_arguments(pid_t pid);
 
 std::vector<pid_t> all_processes();
 
-/// All processes below `pid`, and `pid` itself first, parents before children.
+/// `pid` and all its descendants, parents before their children.
 std::vector<pid_t> process_tree(pid_t pid);
 
-/// Why a process of `user` may not be traced, and what to do about it: for an Error's text.
+/// For an Error: why this process may not be traced, and what to do about it.
 std::string why_not_permitted(const ProcessStatus& status);
 
 }  // namespace forksafe::cli

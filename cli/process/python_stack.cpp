@@ -19,7 +19,7 @@ namespace {
 
 constexpr int kPatienceMs = 10 * 1000;
 
-// What a program prints; false where it can't be run, fails or takes too long.
+// Reads the output of a program. False if it can't be run, fails or takes too long.
 bool read_output(const std::vector<std::string>& command, std::string* output) {
   int ends[2];
   if (pipe2(ends, O_CLOEXEC) != 0) return false;

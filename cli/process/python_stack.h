@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The Python frames of a process, by py-spy (https://github.com/benfred/py-spy) where it is
+// Reads the Python frames of a process with py-spy (https://github.com/benfred/py-spy), if that is
 // installed.
 #pragma once
 
@@ -15,7 +15,7 @@ namespace forksafe::cli {
 struct PythonStacks {
   /// "multiply (app.py:12)", innermost first, by thread.
   std::map<pid_t, std::vector<std::string>> frames;
-  /// Why there are none; empty where there are some, and where the process is no Python.
+  /// Why there are no frames. Empty if there are some, or if the process is not Python.
   std::string reason;
 };
 

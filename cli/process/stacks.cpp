@@ -17,8 +17,8 @@
 
 #include "base/error.h"
 
-// libunwind's search in an .eh_frame_hdr, which its own accessors use and perf(1) too. It is
-// exported, and declared in none of its headers (1.2 to 1.8).
+// libunwind's search in .eh_frame_hdr. libunwind exports it, and perf(1) uses it too, but no header
+// of libunwind declares it (1.2 to 1.8).
 #define dwarf_search_unwind_table UNW_OBJ(dwarf_search_unwind_table)
 extern "C" int dwarf_search_unwind_table(unw_addr_space_t space, unw_word_t ip,
                                          unw_dyn_info_t* info, unw_proc_info_t* result,
@@ -30,12 +30,12 @@ namespace {
 constexpr int kStopPatienceMs = 200;
 constexpr size_t kMaxFrames = 128;
 
-// Seized and interrupted, a thread gets no signal and goes on where it was.
+// Stops a thread by PTRACE_SEIZE and PTRACE_INTERRUPT, which send it no signal.
 //
-// A thread that this program traces already (trace.h) stays stopped, and its stop stays to be
-// waited for: trace() is to see it, or nobody lets that thread go on. Such a thread is never
-// seized: PTRACE_SEIZE waits for a lock that exec holds while it waits for the other threads' end,
-// also for that of one that trace() has stopped there (cred_guard_mutex, Linux, kernel/ptrace.c).
+// If this program already traces the thread (trace.h), the thread stays stopped and its stop is
+// left for trace() to wait for: only trace() continues that thread. Such a thread must not be
+// seized. PTRACE_SEIZE takes a lock (cred_guard_mutex, Linux, kernel/ptrace.c) that exec holds
+// while it waits for all other threads to end, and trace() may have stopped one of those.
 class StoppedThread {
  public:
   StoppedThread(pid_t tid, bool is_ours) : tid_(tid) {
@@ -51,14 +51,14 @@ class StoppedThread {
       error_ = errno;
       return;
     }
-    // A thread in an uninterruptible wait (a vfork, a dead network disk) does not stop.
+    // A thread in an uninterruptible sleep (vfork, a dead network disk) does not stop.
     const int kinds = WSTOPPED | WEXITED | WNOHANG | __WALL | (seized_ ? 0 : WNOWAIT);
     for (int waited_us = 0; waited_us < kStopPatienceMs * 1000;) {
       info = {};
       if (waitid(P_PID, static_cast<id_t>(tid), &info, kinds) != 0) return;
       if (info.si_pid == tid) {
         stopped_ = info.si_code == CLD_TRAPPED;
-        // Not an event of ptrace's, which has its number above the signal's.
+        // A signal. An event of ptrace would have its number above the signal's bits.
         if (stopped_ && info.si_status >> 8 == 0) signal_ = info.si_status;
         return;
       }
@@ -68,7 +68,7 @@ class StoppedThread {
     }
   }
   ~StoppedThread() {
-    // A signal that was on its way is delivered now. A thread that did not stop is let go when
+    // Delivers the signal that arrived in the meantime. A thread that did not stop is detached when
     // this program ends.
     if (seized_ && stopped_) {
       ptrace(PTRACE_DETACH, tid_, nullptr, reinterpret_cast<void*>(signal_));
@@ -89,8 +89,9 @@ class StoppedThread {
 
 bool is_ours(const Process& process) { return process.status().tracer == getpid(); }
 
-// libunwind's accessors with the objects' files at hand: its own read /proc/PID/maps and map a file
-// at each step to another object, which takes seconds with hundreds of objects and threads.
+// Accessors for libunwind that use the objects that are mapped already. libunwind's own read
+// /proc/PID/maps and map a file whenever the walk enters another object, which takes seconds with
+// hundreds of objects and threads.
 class Unwinder {
  public:
   Unwinder(const Process& process, const Objects& objects) : objects_(objects) {
@@ -142,7 +143,7 @@ class Unwinder {
       frame.address = ip;
       frame.stack = sp;
       frame.object = objects_.at(ip);
-      // A return address may stand behind the function's last instruction.
+      // A return address may be just after the last instruction of the function.
       const bool exact = frames.empty() || unw_is_signal_frame(&cursor) > 0;
       if (frame.object != nullptr) frame.function = frame.object->function_at(exact ? ip : ip - 1);
       frames.push_back(frame);
@@ -152,8 +153,8 @@ class Unwinder {
   }
 
  private:
-  // What .eh_frame_hdr starts with in the one encoding that linkers write (LSB 5.0, 10.6.2):
-  // pointers to .eh_frame and into it relative, four bytes each.
+  // The start of .eh_frame_hdr in the only encoding that linkers write (LSB 5.0, 10.6.2): relative
+  // pointers of four bytes, to .eh_frame and into it.
   struct TableHeader {
     uint8_t version;
     uint8_t frame_encoding;
@@ -221,8 +222,8 @@ class Unwinder {
 };
 
 #if defined(__x86_64__)
-// Where the call in front of `returns_to` went: a function of the caller's own, one behind its PLT,
-// or one behind its GOT; 0 where that is not a call of one of these kinds (Intel SDM, CALL, JMP).
+// The target of the call instruction before `returns_to`: directly, through the PLT or through the
+// GOT of the caller. 0 if it is no such call (Intel SDM, CALL, JMP).
 uintptr_t target_of_call(const Process& process, const Object& caller, uintptr_t returns_to) {
   const auto relative = [&](uintptr_t at) {
     int32_t offset = 0;
@@ -240,7 +241,7 @@ uintptr_t target_of_call(const Process& process, const Object& caller, uintptr_t
   if (call[1] != 0xe8) return 0;
   const uintptr_t target = relative(returns_to - 4);
   const auto* stub = static_cast<const unsigned char*>(caller.constant(target, 12));
-  for (int i = 0; stub != nullptr && i <= 5; ++i) {  // behind an endbr64 and a bnd
+  for (int i = 0; stub != nullptr && i <= 5; ++i) {  // after an endbr64 and a bnd
     if (stub[i] == 0xff && stub[i + 1] == 0x25) {
       return pointer_at(relative(target + static_cast<uintptr_t>(i) + 2));
     }
@@ -261,7 +262,7 @@ std::string demangled(const std::string& name) {
   return result;
 }
 
-// Names the functions that a tail call has hidden: see Frame::function.
+// Gives names to functions that were entered by a tail call: see Frame::function.
 void name_hidden(const Process& process, std::vector<Frame>* frames) {
   for (size_t i = 0; i + 1 < frames->size(); ++i) {
     Frame& frame = (*frames)[i];
@@ -289,19 +290,19 @@ std::vector<ThreadStack> read_stacks(const Process& process, const Objects& obje
     std::getline(comm, stack.name);
     const StoppedThread thread(tid, is_ours(process));
     if (thread.error() == EPERM) {
-      // So the kernel answers for a thread that is just ending, too.
+      // The kernel also answers this for a thread that is just ending.
       ProcessStatus status;
       if (!read_status(tid, &status) || status.state == 'Z' || status.state == 'X') continue;
       if (!read_status(process.pid(), &status)) break;
       throw Error(fmt::format("process {}: {}", process.name(), why_not_permitted(status)));
     }
-    if (thread.error() == ESRCH) continue;  // it has ended since
+    if (thread.error() == ESRCH) continue;  // the thread has ended
     if (thread.stopped()) stack.frames = unwinder.walk(tid);
     name_hidden(process, &stack.frames);
     for (Frame& frame : stack.frames) frame.function = demangled(frame.function);
     result.push_back(stack);
   }
-  if (result.empty()) throw Error(fmt::format("process {}: it has ended just now", process.pid()));
+  if (result.empty()) throw Error(fmt::format("process {}: it has just ended", process.pid()));
   return result;
 }
 

@@ -29,9 +29,9 @@ extern "C" __attribute__((visibility("hidden"))) const ElfW(Ehdr) __ehdr_start;
 namespace forksafe::cli {
 namespace {
 
-// Interpreters in a chain (Linux, fs/exec.c, exec_binprm).
+// The longest chain of interpreters (Linux, fs/exec.c, exec_binprm).
 constexpr int kMaxInterpreters = 5;
-// The kernel looks for the interpreter in so much of a file (BINPRM_BUF_SIZE).
+// How many bytes of a file the kernel searches for the interpreter (BINPRM_BUF_SIZE).
 constexpr size_t kHeadSize = 256;
 
 class File {
@@ -44,7 +44,7 @@ class File {
   File& operator=(const File&) = delete;
 
   bool is_open() const { return fd_ >= 0; }
-  /// Fewer than `size` bytes at the end of the file; none where it can't be read.
+  /// Fewer than `size` bytes at the end of the file, and none if the file can't be read.
   std::string read(size_t size, off_t offset) const {
     std::string bytes(size, '\0');
     const ssize_t count = pread(fd_, bytes.data(), size, offset);
@@ -79,8 +79,8 @@ Error cannot_run(const std::string& path, int error) {
   return Error((path.empty() ? "''" : path) + ": " + reason, exec_status(error));
 }
 
-/// The interpreter that `head`, the start of a file, names after `#!`. None where the kernel would
-/// see no script there (fs/binfmt_script.c).
+/// The interpreter after `#!` in `head`, the start of a file. None if the kernel would not take the
+/// file for a script (fs/binfmt_script.c).
 std::optional<std::string> interpreter_in(std::string_view head) {
   if (head.substr(0, 2) != "#!") return std::nullopt;
   const size_t newline = head.find_first_of(std::string_view("\n\0", 2));
@@ -89,7 +89,7 @@ std::optional<std::string> interpreter_in(std::string_view head) {
   const size_t start = head.find_first_not_of(" \t");
   if (start == std::string_view::npos) return std::nullopt;
   const size_t end = head.find_first_of(" \t", start);
-  // It may be longer than what the kernel reads, which then refuses it.
+  // The kernel refuses a name that goes on after the bytes that it reads.
   if (end == std::string_view::npos && !whole) return std::nullopt;
   return std::string(head.substr(start, end == std::string_view::npos ? end : end - start));
 }
@@ -97,20 +97,20 @@ std::optional<std::string> interpreter_in(std::string_view head) {
 Error bad_interpreter(const std::string& script, const std::string& interpreter, int error) {
   if (error == ENOENT && interpreter.back() == '\r') {
     return Error(script +
-                     ": its #! line ends with CR LF, so its interpreter would be one whose name "
-                     "ends with a CR: save it with LF line ends",
+                     ": its #! line ends with CR LF, so the kernel takes the CR for a part "
+                     "of the interpreter's name: save the file with LF line ends",
                  127);
   }
   return Error(script + ": its interpreter " + cannot_run(interpreter, error).what(),
                exec_status(error));
 }
 
-/// The end of the `#!` chain, or nothing where the kernel answers ENOEXEC.
+/// The end of the `#!` chain, or nothing if the kernel would fail with ENOEXEC.
 std::optional<std::string> follow_interpreters(const std::string& start) {
   std::string path = start;
   for (int depth = 0;; ++depth) {
     const File file(path);
-    if (!file.is_open()) return path;  // it may still be run
+    if (!file.is_open()) return path;  // it may still be executable
     const std::string head = file.read(kHeadSize, 0);
     if (head.compare(0, SELFMAG, ELFMAG) == 0) return path;
     const std::optional<std::string> interpreter = interpreter_in(head);
@@ -144,8 +144,8 @@ Capabilities own_capabilities() {
   return result;
 }
 
-/// Whether file capabilities would make the loader ignore LD_PRELOAD. A file in which another user
-/// namespace's capabilities are stored (revision 3 as seen from here) gives none.
+/// Whether file capabilities would make the loader ignore LD_PRELOAD. Capabilities that belong to
+/// another user namespace (revision 3, seen from here) have no effect.
 bool gains_capabilities(const std::string& path, bool no_new_privileges) {
   vfs_cap_data file = {};
   const ssize_t size = getxattr(path.c_str(), "security.capability", &file, sizeof file);
@@ -162,8 +162,9 @@ bool gains_capabilities(const std::string& path, bool no_new_privileges) {
   return gained != 0;
 }
 
-/// Why the kernel would set AT_SECURE, or null. Linux, fs/exec.c, bprm_fill_uid and
-/// security/commoncap.c, cap_bprm_creds_from_file. What a security module adds can't be told.
+/// Why the kernel would set AT_SECURE, or null (Linux, fs/exec.c, bprm_fill_uid and
+/// security/commoncap.c, cap_bprm_creds_from_file). A security module may set it too, which can't
+/// be seen from here.
 const char* why_secure(const std::string& path) {
   struct stat status;
   if (stat(path.c_str(), &status) != 0) return nullptr;
@@ -190,7 +191,7 @@ const char* why_secure(const std::string& path) {
   return nullptr;
 }
 
-/// The loader that an ELF file of our own class asks for; empty where it asks for none.
+/// The loader that an ELF file of our own class names; empty if it names none.
 std::string loader_of(const File& file, const ElfW(Ehdr) & header) {
   for (int i = 0; i < header.e_phnum; ++i) {
     ElfW(Phdr) segment;
@@ -224,7 +225,7 @@ std::string find_command(const std::string& name) {
     candidate += name;
     const int error = why_not_executable(candidate);
     if (error == 0) return candidate;
-    // A folder that can't be searched has no such command, as for a shell.
+    // As in a shell, a folder that can't be searched does not have the command.
     struct stat status;
     if (error == EACCES && refused.empty() && stat(candidate.c_str(), &status) == 0) {
       refused = candidate;
@@ -235,7 +236,7 @@ std::string find_command(const std::string& name) {
 }
 
 std::string find_program(const std::string& path) {
-  // execvp gives a file that is neither ELF nor #! to /bin/sh.
+  // execvp runs a file that is neither ELF nor #! with /bin/sh.
   std::optional<std::string> program = follow_interpreters(path);
   if (!program) program = follow_interpreters("/bin/sh");
   if (!program) throw Error("/bin/sh: not a program", 126);

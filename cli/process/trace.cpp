@@ -27,7 +27,8 @@ using Clock = std::chrono::steady_clock;
 constexpr long kOptions = PTRACE_O_EXITKILL | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK |
                           PTRACE_O_TRACECLONE | PTRACE_O_TRACEEXEC | PTRACE_O_TRACEEXIT;
 
-// SIGINT and SIGQUIT are for the command, as in system(3); a timer interrupts waitpid.
+// Ignores SIGINT and SIGQUIT, which are for the command, as system(3) does. With `wake_up`, a timer
+// interrupts waitpid ten times a second.
 class Signals {
  public:
   explicit Signals(bool wake_up) {
@@ -57,7 +58,7 @@ class Signals {
   struct sigaction alarm_ = {};
 };
 
-// The child waits until it is traced, then becomes the command.
+// The child waits until it is traced, and then executes the command.
 [[noreturn]] void become(const std::vector<std::string>& command, int go) {
   char byte;
   if (read(go, &byte, 1) != 1) _exit(126);
@@ -66,7 +67,7 @@ class Signals {
   _exit(exec_status(errno));
 }
 
-// Waits for a stopped thread's id; 0 when nothing is left, -1 when the time is over.
+// Waits until a thread stops and returns its id. 0: no process is left; -1: the time is over.
 pid_t wait_for_stop(int* status, Clock::time_point deadline) {
   for (;;) {
     const pid_t tid = waitpid(-1, status, __WALL);
@@ -76,13 +77,13 @@ pid_t wait_for_stop(int* status, Clock::time_point deadline) {
   }
 }
 
-// A killed process ends in milliseconds, unless the kernel holds it (a dead network disk).
+// A killed process ends within milliseconds, unless the kernel holds it (a dead network disk).
 constexpr auto kEndPatience = std::chrono::seconds(5);
 
-// Ends all that is traced, which is all that was started. Each thread of a killed process stops
-// once more, at its exit, and one that has stopped there is woken by no signal: it is to be let go
-// on. At the end of the patience the rest is left to the kernel, which ends it when this process
-// ends (PTRACE_O_EXITKILL).
+// Kills all traced processes, which are all that were started. Each thread of a killed process
+// stops once more, at its exit, and no signal wakes it there: it must be continued. Processes that
+// are left when the patience ends are killed by the kernel when this process ends
+// (PTRACE_O_EXITKILL).
 void end_all(const std::set<pid_t>& threads) {
   for (const pid_t tid : threads) {
     kill(tid, SIGKILL);
@@ -102,8 +103,8 @@ void end_all(const std::set<pid_t>& threads) {
     usleep(1000);
   }
   fmt::print(stderr,
-             "forksafe: a process of the command does not end {} s after it was killed: it is left "
-             "to the kernel\n",
+             "forksafe: a process of the command has not ended {} s after it was killed: forksafe "
+             "no longer waits for it\n",
              kEndPatience.count());
 }
 
@@ -111,7 +112,7 @@ void end_all(const std::set<pid_t>& threads) {
 
 Traced trace(const std::vector<std::string>& command, double timeout_seconds,
              const std::function<bool(pid_t pid, Moment moment)>& look) {
-  find_program(find_command(command[0]));  // a shell's words and statuses where it can't be run
+  find_program(find_command(command[0]));  // throws what a shell says if it can't be run
   int go[2];
   if (pipe2(go, O_CLOEXEC) != 0) {
     throw Error(fmt::format("{}: {}", command[0], strerror(errno)));
@@ -123,8 +124,7 @@ Traced trace(const std::vector<std::string>& command, double timeout_seconds,
   if (leader < 0 || ptrace(PTRACE_SEIZE, leader, nullptr, kOptions) != 0) {
     const int error = errno;
     if (leader > 0) end_all({leader});
-    throw Error(
-        fmt::format("{}: it can't be started under observation: {}", command[0], strerror(error)));
+    throw Error(fmt::format("{}: it can't be traced: {}", command[0], strerror(error)));
   }
   const bool told = write(go[1], "g", 1) == 1;
   close(go[1]);
@@ -154,7 +154,7 @@ Traced trace(const std::vector<std::string>& command, double timeout_seconds,
     switch (status >> 16) {
       case 0: signal = WSTOPSIG(status); break;
       case PTRACE_EVENT_STOP:
-        // A new thread, or the process is stopped by a signal and is to stay so.
+        // A new thread; or a signal has stopped the process, which must stay stopped.
         listen = WSTOPSIG(status) != SIGTRAP;
         break;
       case PTRACE_EVENT_FORK: {
@@ -163,7 +163,7 @@ Traced trace(const std::vector<std::string>& command, double timeout_seconds,
         break;
       }
       case PTRACE_EVENT_EXIT: {
-        // The first thread goes with its process.
+        // The main thread ends with its process.
         ProcessStatus of_thread;
         if (read_status(tid, &of_thread) && of_thread.group_leader == tid) {
           go_on = look(tid, Moment::kExit);
@@ -171,7 +171,7 @@ Traced trace(const std::vector<std::string>& command, double timeout_seconds,
         break;
       }
       case PTRACE_EVENT_EXEC: {
-        // A thread that is not the first takes the first one's id. Its own may be another's soon.
+        // A thread that is not the main thread gets the main thread's id. Its old id may be reused.
         unsigned long former = 0;
         ptrace(PTRACE_GETEVENTMSG, tid, nullptr, &former);
         if (static_cast<pid_t>(former) != tid) threads.erase(static_cast<pid_t>(former));

@@ -17,7 +17,7 @@
 namespace forksafe::cli {
 namespace {
 
-// A thread that was looked at goes back to where it waits; then it must stay there for so long.
+// After a look, a thread has kSettleUs to go back to its wait. There it must stay for kStillUs.
 constexpr useconds_t kSettleUs = 20 * 1000;
 constexpr useconds_t kStillUs = 100 * 1000;
 
@@ -33,7 +33,7 @@ const ThreadRuntime* runtime_of(const Look& look, const Frame& frame) {
   const Object* object = frame.object;
   for (const ThreadRuntime& r : look.runtimes) {
     if (r.object == object && has_function(r, frame.function)) return &r;
-    // MKL's layers are objects of their own, and so is what it computes with.
+    // MKL is several objects: its layers, and the TBB that it computes with.
     if (r.kind == Kind::kMkl && object != nullptr &&
         (starts_with(object->name(), "libmkl_") || starts_with(object->name(), "libtbb."))) {
       return &r;
@@ -50,12 +50,12 @@ bool is_worker(const Look& look, const ThreadStack& stack) {
   return false;
 }
 
-// A stripped object gives a static function no name, GCC's clones get a suffix.
+// Without the suffix that GCC adds to clones of a function.
 std::string plain_name(const std::string& function) {
   return function.substr(0, function.find('.'));
 }
 
-// The functions that a runtime is known to wait in.
+// Whether runtimes are known to wait in this function.
 bool is_known_place(const std::string& function) {
   for (const char* name : {"exec_blas", "blas_thread_shutdown", "blas_memory_", "gemm_driver",
                            "GOMP_", "omp_", "__kmp"}) {
@@ -92,13 +92,13 @@ std::optional<Wait> find_wait(const Look& look, const ThreadStack& stack) {
     wait.functions.push_back(name);
     wait.entry = name;
     wait.entry_object = frame.object->name();
-    // The innermost name that is known for it, or else the innermost.
+    // Prefer the innermost known place, otherwise the innermost name.
     if (in_first_run &&
         (wait.function.empty() || (is_known_place(name) && !is_known_place(wait.function)))) {
       wait.function = name;
     }
   }
-  // GOMP_barrier ends in a jump to a function without a name: then the region that it stands in.
+  // GOMP_barrier ends in a jump to a function without a name. Then name the region around it.
   for (size_t k = i; k < stack.frames.size() && wait.function.empty(); ++k) {
     if (stack.frames[k].object == wait.runtime->object && wait.runtime->is_openmp()) {
       wait.function = plain_name(stack.frames[k].function);
@@ -113,7 +113,7 @@ std::optional<Wait> find_wait(const Look& look, const ThreadStack& stack) {
   return wait;
 }
 
-// How often a thread has gone to sleep, and whether it sleeps now.
+// How often a thread has gone to sleep so far, and whether it sleeps now.
 struct Sleep {
   long switches = -1;
   bool asleep = false;
@@ -130,24 +130,24 @@ Sleep read_sleep(pid_t pid, pid_t tid) {
   return result;
 }
 
-// A thread that waits without sleeping is seen within so many bytes of code, so many times, in at
-// most so long. No kernel's loop is so small; and the two ends of a critical section, which cost
-// about all of an empty one's time, lie further apart.
+// A thread spins if kSpinSamples samples, taken within kSpinPatience, all lie within kSpinBytes of
+// code. The loop of a BLAS kernel is larger. The begin and end of an empty critical section, which
+// take nearly all of its time, are further apart.
 constexpr uintptr_t kSpinBytes = 32;
 constexpr int kSpinSamples = 60;
-constexpr uint64_t kSpinRunNs = 50 * 1000;  // of its own time from one to the next
+constexpr uint64_t kSpinRunNs = 50 * 1000;  // CPU time between two samples
 constexpr useconds_t kSpinPauseUs = 200;
 constexpr auto kSpinPatience = std::chrono::seconds(2);
 
-// How long it has had a processor, in nanoseconds.
+// The CPU time of a thread, in nanoseconds.
 uint64_t read_run_time(pid_t pid, pid_t tid) {
   uint64_t result = 0;
   std::ifstream(fmt::format("/proc/{}/task/{}/schedstat", pid, tid)) >> result;
   return result;
 }
 
-// Whether a frame has just come back from the kernel. GNU OpenMP has the instruction in its own
-// code on x86 (config/linux/x86/futex.h). A thread that is to stop does so there, not in between.
+// Whether the address of a frame is just after a system call. On x86 GNU OpenMP has the instruction
+// in its own code (config/linux/x86/futex.h). A thread in a system call stops there.
 bool is_behind_system_call(const Frame& frame) {
 #if defined(__x86_64__)
   const void* before = frame.object->constant(frame.address - 2, 2);
@@ -158,8 +158,8 @@ bool is_behind_system_call(const Frame& frame) {
 #endif
 }
 
-// Whether the innermost frame is a stub of its object's PLT, on the way to another object: a jump
-// through the GOT. One that yields in a loop is met there once in some ten thousand times.
+// Whether the innermost frame is in a PLT stub of its object: a jump through the GOT into another
+// object. A thread that calls sched_yield in a loop is seen there about once in 10,000 samples.
 bool is_in_plt(const Frame& frame) {
 #if defined(__x86_64__)
   const auto is_at = [&](const char* code, size_t size, size_t offset) {
@@ -174,15 +174,14 @@ bool is_in_plt(const Frame& frame) {
 #endif
 }
 
-// Whether a thread that does not sleep spins at one place, or gives the processor away there. A
-// thread that calls the runtime again and again, and may be met at the same place twice, leaves it
-// in between.
+// Whether a thread that does not sleep spins, or calls sched_yield, at one place. A thread that
+// calls the runtime again and again may be seen at the same place twice, but it leaves that place.
 bool spins(const Look& look, const Wait& wait) {
   const auto deadline = std::chrono::steady_clock::now() + kSpinPatience;
   uintptr_t lowest = UINTPTR_MAX;
   uintptr_t highest = 0;
   uint64_t run_time = 0;
-  int samples = 0;  // between which it ran
+  int samples = 0;  // with kSpinRunNs between them
   bool stays = true;
   sample_stack(look.process, look.objects, wait.tid, 8, [&](const std::vector<Frame>& frames) {
     const auto* const innermost = frames.data();
@@ -211,41 +210,42 @@ bool slept(const std::map<pid_t, Sleep>& sleeps, pid_t tid) {
   return found != sleeps.end() && found->second.asleep;
 }
 
-// A wait, and what else tells whether it can end.
+// A wait, with everything that the rules need to tell whether it can end.
 struct Case {
   const Look& look;
   const Wait& wait;
   const std::map<pid_t, Sleep>& sleeps;  // of all threads in runtimes
 
-  // It did not wake up between two looks.
+  // The thread did not wake up between the two looks.
   bool asleep() const { return slept(wait.tid); }
   bool slept(pid_t tid) const { return cli::slept(sleeps, tid); }
-  // Spins or sleeps in a call for threads of OpenBLAS's pool, which may be at work.
+  // The thread waits in a call for workers of OpenBLAS's pool. They may be at work.
   bool is_in_pool_call() const {
     return is(Kind::kOpenBlas) && own_threads() && !wait.is_worker && in("exec_blas") &&
            (yields() || locks() || innermost("exec_blas") || innermost("inner_"));
   }
   bool waits_for_pool() const { return is_in_pool_call() && !any_worker_awake(); }
-  // Some of that pool's workers were never made, because pthread_create failed: OpenBLAS prints
-  // that, raises SIGINT, and where that is handled takes the pool for complete.
+  // Some workers of the pool were never made, because pthread_create failed. OpenBLAS prints that
+  // and raises SIGINT. If the program handles SIGINT, OpenBLAS treats the pool as complete.
   bool workers_were_refused() const {
     const std::optional<int>& wanted = wait.runtime->pool_workers;
     const int there = workers_of(wait.runtime->object);
     if (!is_in_pool_call() || !wanted || there >= *wanted) return false;
     if (!forked()) {
-      // A shutdown, which ends all workers, marks the pool as not made.
+      // A shutdown also ends workers, but it marks the pool as not made.
       if (!wait.runtime->pool_made.value_or(there > 0)) return false;
     } else if (there == 0 && !find_thread_limit(look.process)) {
-      // A fork takes all workers away. If some are left, that was not the fork.
+      // The child of a fork without handlers has no workers either. Only a limit tells the two
+      // apart.
       return false;
     }
     return !any_worker_at_work();
   }
-  // Up to 0.3.26 the workers that exist may spin for those that don't.
+  // Up to OpenBLAS 0.3.26 the existing workers may spin and wait for the missing ones.
   bool any_worker_at_work() const {
     return std::any_of(look.stacks.begin(), look.stacks.end(), [this](const ThreadStack& stack) {
       if (stack.tid == look.process.pid()) return false;
-      if (stack.frames.empty()) return true;  // it could not be looked at: it may be one
+      if (stack.frames.empty()) return true;  // it may be a worker
       if (!is_worker_of(*wait.runtime, stack)) return false;
       const std::optional<Wait> worker = find_wait(look, stack);
       return !slept(stack.tid) && !(worker && spins(look, *worker));
@@ -268,7 +268,7 @@ struct Case {
   }
   bool yields() const { return contains(wait.system_call, "sched_yield"); }
   bool locks() const { return wait.in_c_library && asleep(); }
-  // Whether any other thread than a worker is inside the same library.
+  // No other thread, apart from workers, is inside the same library.
   bool alone() const {
     for (const ThreadStack& stack : look.stacks) {
       if (stack.tid == wait.tid) continue;
@@ -282,7 +282,7 @@ struct Case {
     }
     return true;
   }
-  // Threads of an OpenMP runtime, or of a BLAS on its own threads.
+  // The workers of an OpenMP runtime, or of a BLAS on its own threads.
   int workers_of(const Object* object) const {
     for (const ThreadRuntime& r : look.runtimes) {
       if (r.object == object) return r.workers.value_or(0);
@@ -303,20 +303,20 @@ struct Rule {
   const char* waits_for;
 };
 
-// describe() fills in the numbers.
+// describe() adds the numbers to these.
 constexpr const char* kLostTeam = "team mates that exist only in its parent";
 constexpr const char* kRefused = "workers of OpenBLAS that could not be made";
 
-// In this order: the first that holds. The names are those of OpenBLAS 0.3.13 to 0.3.34, GCC 4.9
-// to 15 and BLIS 0.9.
+// The first rule that holds gives the verdict. The function names are those of OpenBLAS 0.3.13 to
+// 0.3.34, GCC 4.9 to 15 and BLIS 0.9.
 constexpr Rule kRules[] = {
     // In the parent.
     {"openblas-shutdown",
      [](const Case& c) {
        return c.is(Kind::kOpenBlas) && c.asleep() && c.in("blas_thread_shutdown");
      },
-     "the workers of the thread pool, which it wants to end before every fork while another thread "
-     "is inside a call"},
+     "the end of the workers of its thread pool, which it shuts down before every fork, while "
+     "another thread is inside a call"},
     // In the parent, in a child, or without any fork.
     {"openblas-no-threads", [](const Case& c) { return c.workers_were_refused(); }, kRefused},
     {"openblas-pool-gone", [](const Case& c) { return !c.forked() && c.waits_for_pool(); },
@@ -331,8 +331,8 @@ constexpr Rule kRules[] = {
               c.workers_of(c.wait.runtime->object) == 0 && c.alone();
      },
      "a critical section or lock whose holder exists only in its parent"},
-    // BLIS has barriers of its own inside of a region. So has OpenBLAS, which yields in them up to
-    // 0.3.26 and spins from 0.3.27 on (common.h, YIELDING).
+    // Inside a region, BLIS and OpenBLAS have barriers of their own. OpenBLAS yields in them up to
+    // 0.3.26, and spins from 0.3.27 on (common.h, YIELDING).
     {"gnu-openmp-team",
      [](const Case& c) {
        return c.forked() && !c.wait.is_worker && c.openmp() != nullptr &&
@@ -393,7 +393,7 @@ constexpr Rule kRules[] = {
 };
 
 std::string place_of(const Wait& wait) {
-  // Inside a region of its own, a BLAS waits for the region's team.
+  // A BLAS inside a parallel region waits for the team of that region.
   const bool in_region = !wait.runtime->is_openmp() && wait.runtime->openmp != nullptr &&
                          std::count(wait.functions.begin(), wait.functions.end(), "GOMP_parallel");
   if (in_region) return fmt::format("GOMP_parallel ({})", wait.runtime->openmp->name());
@@ -412,7 +412,7 @@ std::string where(const Wait& wait) {
   return result + fmt::format(", called by {},", wait.entry);
 }
 
-// How many threads of that runtime the parent has: the team mates that the child waits for.
+// How many workers of that runtime the parent has: the team mates that the child waits for.
 int count_in_parent(const Look& child, const Object* object) {
   try {
     const Look parent(child.process.status().parent);
@@ -423,7 +423,7 @@ int count_in_parent(const Look& child, const Object* object) {
       }
     }
   } catch (const Error&) {
-    // It has ended, or may not be looked at: the number is left out.
+    // The parent has ended, or may not be read: leave the number out.
   }
   return 0;
 }
@@ -467,14 +467,14 @@ std::string describe(const Look& look, const Wait& wait, const Rule& rule) {
   text += fmt::format("{} {} for {}.", who, where(wait), waits_for);
   if (!wait.runtime->fork_care_off.empty()) {
     text += fmt::format(
-        " This runtime's own care for fork is off: KMP_INIT_AT_FORK is {}. scikit-learn sets it "
-        "so, unless it is set.",
+        " The fork handlers of this runtime are off: KMP_INIT_AT_FORK is {}. scikit-learn sets it "
+        "to FALSE unless it is set.",
         wait.runtime->fork_care_off);
   }
   return text;
 }
 
-// What to type: the command of the process that forked.
+// The command line to type: that of the process that forked.
 std::string command_to_run(const Look& look) {
   ProcessStatus status = look.process.status();
   std::vector<std::string> command = look.process.arguments();
@@ -486,11 +486,12 @@ std::string command_to_run(const Look& look) {
   return shell_line(command);
 }
 
-// LLVM's and Intel's OpenMP have fork handlers of their own: forksafe leaves them alone.
+// forksafe leaves LLVM's and Intel's OpenMP alone, because they have fork handlers of their own.
 std::string cure_of_llvm_or_intel(const Look& look, const ThreadRuntime& runtime) {
   if (runtime.fork_care_off.empty()) {
-    return "forksafe has none: this runtime cares for fork by itself, but not for a child that was "
-           "made by _Fork() or a raw clone(), which run no handlers";
+    return "forksafe has none: this runtime has fork handlers of its own, but a child that was "
+           "made "
+           "by _Fork() or a raw clone() runs no handlers";
   }
   const std::optional<std::string> setting = fork_care_setting(look.process);
   if (!setting) return "the program itself sets KMP_INIT_AT_FORK: set it to TRUE there";
@@ -508,7 +509,7 @@ std::string cure_for_refused(const Look& look) {
                      command_to_run(look));
 }
 
-// A lock that the program itself has asked for. The unnamed critical section is none.
+// Whether the program itself asked for this lock. (The unnamed critical section is libgomp's.)
 bool is_programs_lock(const Wait& wait) {
   if (wait.called != wait.runtime) return false;
   for (const char* name : {"omp_set_lock", "omp_set_nest_lock", "GOMP_critical_name_start"}) {
@@ -548,7 +549,7 @@ std::string cure_for(const Look& look, const Wait& wait, const Rule& rule) {
   if (rule.waits_for == kRefused) return cure_for_refused(look);
   if (wait.runtime->kind == Kind::kGnuOpenMp && wait.runtime->linked_in) {
     return fmt::format(
-        "forksafe has none for an OpenMP that is linked into {}: link that to libgomp.so instead "
+        "forksafe has none for an OpenMP that is linked into {}: link it to libgomp.so instead "
         "of libgomp.a, and run it under forksafe",
         wait.runtime->object->name());
   }
@@ -562,7 +563,7 @@ std::string cure_for(const Look& look, const Wait& wait, const Rule& rule) {
   }
   if (look.guard.enabled) return cure_under_forksafe(*wait.runtime);
   if (look.guard.loaded) {
-    return "forksafe is loaded but switched off (FORKSAFE=0): run it without that";
+    return "forksafe is loaded but switched off: run it without FORKSAFE=0";
   }
   const char* who = look.process.status().forked ? "the parent" : "it";
   return fmt::format("run {} under forksafe:  forksafe {}", who, command_to_run(look));
@@ -587,15 +588,15 @@ std::vector<Wait> find_waits(const Look& look) {
 
 namespace {
 
-// What the first look at a process has seen, and how its threads slept since.
+// The first look at a process, and how its threads have slept since.
 struct FirstLook {
   std::unique_ptr<Look> look;
-  std::vector<Wait> waits;        // of threads that are no workers
+  std::vector<Wait> waits;        // of threads that are not workers
   std::map<pid_t, Sleep> sleeps;  // of all threads in runtimes, or in the C library alone
   std::string error;
 };
 
-// So is a thread that was not yet given a processor.
+// A new thread that has not had a processor yet is there too.
 bool is_in_c_library_alone(const ThreadStack& stack) {
   return !stack.frames.empty() &&
          std::all_of(stack.frames.begin(), stack.frames.end(), [](const Frame& frame) {
@@ -608,7 +609,7 @@ FirstLook look_at(pid_t pid) {
   try {
     first.look = std::make_unique<Look>(pid);
     for (const Wait& wait : find_waits(*first.look)) {
-      // A worker that waits for work is as it should be.
+      // It is normal for a worker to wait for work.
       if (!wait.is_worker) first.waits.push_back(wait);
       first.sleeps[wait.tid] = {};
     }
@@ -623,12 +624,12 @@ FirstLook look_at(pid_t pid) {
 
 void apply_rules(const FirstLook& first, Diagnosis* result) {
   const Look& look = *result->look;
-  // A new thread on a busy machine may be the worker that the others wait for.
+  // A new thread that has not run yet may be the worker that the others wait for.
   for (const ThreadStack& stack : look.stacks) {
     if (is_in_c_library_alone(stack) && !slept(first.sleeps, stack.tid)) return;
   }
   const std::vector<Wait> waits = find_waits(look);
-  // Looked at once for all rules, or a thread that seems to move for once would get a later one.
+  // Sample each thread only once for all rules, so that all rules see the same answer.
   std::map<pid_t, bool> moves;
   for (const Rule& rule : kRules) {
     for (const Wait& wait : waits) {
@@ -685,7 +686,7 @@ std::vector<Diagnosis> diagnose_processes(const std::vector<pid_t>& pids) {
     result.pid = pids[i];
     result.error = first.error;
     result.code = "none";
-    result.what = "This is not a fork problem that I know.";
+    result.what = "This is not a fork problem that forksafe knows.";
     if (first.waits.empty()) {
       result.look = std::move(first.look);
     } else {

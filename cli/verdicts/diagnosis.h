@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Why a process hangs: which of its threads waits in a BLAS or OpenMP runtime for a thread that a
-// fork has left behind.
+// Tells why a process hangs: which of its threads waits in a BLAS or OpenMP runtime for something
+// that can't come.
 //
-// A thread is taken to be stuck when it waits inside a runtime, at the same place, in two looks
-// that are 100 ms apart, asleep or spinning there, and what it waits for can't come: in a forked
-// child, team mates, workers or the holder of a lock that no thread of the child can be; in a
-// parent, the end of a pool shutdown, or workers that a shutdown has ended.
+// A thread is stuck if it waits inside a runtime at the same place in two looks, 100 ms apart,
+// asleep or spinning, and if no thread can end the wait. In a forked child, that is a wait for team
+// mates, workers or the holder of a lock that exist only in the parent. In a parent, it is a wait
+// for the end of a pool shutdown, or for workers that a shutdown has ended. In any process, it is a
+// wait for workers that could not be made.
 #pragma once
 
 #include <memory>
@@ -20,7 +21,7 @@
 
 namespace forksafe::cli {
 
-/// All that one look at a process gives.
+/// Everything that is read of a process in one look.
 struct Look {
   explicit Look(pid_t pid);
 
@@ -31,18 +32,18 @@ struct Look {
   Guard guard;
 };
 
-/// Where a thread waits in a runtime. Functions are empty where no symbol names them.
+/// Where a thread waits in a runtime. A function is empty if no symbol names it.
 struct Wait {
   pid_t tid = 0;
-  const ThreadRuntime* runtime = nullptr;  ///< that it waits in
-  const ThreadRuntime* called = nullptr;   ///< that the program called; often the same
-  std::string object;        ///< the name of the object that it waits in: a part of `runtime`
-  std::string function;      ///< of that object: the innermost that is known for it, or has a name
+  const ThreadRuntime* runtime = nullptr;  ///< in which it waits
+  const ThreadRuntime* called = nullptr;   ///< that the program called; often the same one
+  std::string object;        ///< the name of the object in which it waits: a part of `runtime`
+  std::string function;      ///< of that object: the innermost known place, or the innermost name
   std::string entry;         ///< of `called`: what the program called
   std::string entry_object;  ///< the name of the object that has it
-  std::string system_call;   ///< the C library's function that it waits in, if it has a name
+  std::string system_call;   ///< the function of the C library in which it waits, if it has a name
   bool in_c_library = false;
-  bool in_fork = false;                ///< called by fork's handlers
+  bool in_fork = false;                ///< called by a fork handler
   uintptr_t stack = 0;                 ///< the stack pointer of the entry's frame
   bool is_worker = false;              ///< a thread of the runtime's own
   std::vector<std::string> functions;  ///< the names of all frames in runtimes, innermost first
@@ -53,18 +54,18 @@ std::vector<Wait> find_waits(const Look& look);
 
 struct Diagnosis {
   pid_t pid = 0;
-  std::string error;  ///< why the process can't be looked at; then there is nothing else
+  std::string error;  ///< why the process can't be read; then nothing else is set
   bool stuck = false;
-  std::string code;     ///< of the verdict, for programs: "gnu-openmp-team", "none"
+  std::string code;     ///< of the verdict, to be read by programs: "gnu-openmp-team", "none"
   std::string what;     ///< "It waits in GOMP_parallel (libgomp.so.1) for ..."
-  std::string cure;     ///< empty where nothing is to be cured
-  std::string place;    ///< "GOMP_parallel (libgomp.so.1)", of the thread that is stuck
-  std::string library;  ///< its path
-  pid_t tid = 0;        ///< of that thread
+  std::string cure;     ///< empty if there is nothing to cure
+  std::string place;    ///< where the stuck thread waits: "GOMP_parallel (libgomp.so.1)"
+  std::string library;  ///< the path of the library at `place`
+  pid_t tid = 0;        ///< of the stuck thread
   std::unique_ptr<Look> look;
 };
 
-/// A diagnosis of each process, in a fifth of a second for all of them and some milliseconds for
+/// Diagnoses each process. Takes a fifth of a second for all of them, plus some milliseconds for
 /// each.
 std::vector<Diagnosis> diagnose_processes(const std::vector<pid_t>& pids);
 

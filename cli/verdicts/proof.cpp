@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A hang is told from a slow machine by what the process does while it does not answer. It hangs
-// when it sleeps, all threads of it, for the whole patience (it waits for a thread that does not
-// exist); or when in the patience or more each of its threads has had, on average, the processor
-// for as long as that (it spins: a child computes for milliseconds). A process that wants the
-// processor and does not get it is only slow.
+// How a hang is told from a slow machine: by what the process does while it does not answer.
+// - It hangs if all its threads sleep for the whole patience: it waits for a thread that does not
+//   exist.
+// - It hangs if its threads have used, on average, as much CPU time as the patience: it spins. (A
+//   child computes for milliseconds only.)
+// - It is only slow if it wants a processor and does not get one.
 #include "verdicts/proof.h"
 
 #include <dirent.h>
@@ -35,15 +36,16 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// At most: the probe has had enough after two seconds. A stock build that hangs idle does so at the
-// first fork; in flight OpenBLAS does so within a few, BLIS on pthreads within some hundreds.
+// The largest numbers of forks: the probe stops after two seconds. Without the library, a build
+// that hangs when idle hangs at the first fork. With calls in flight, OpenBLAS hangs within a few
+// forks, and BLIS on pthreads within some hundreds.
 constexpr int kIdleForks = 20;
 constexpr int kInFlightForks = 1000;
 
-// Seconds. With the library a fork may wait for calls in flight, which is no hang.
+// Seconds. With the library, a fork may wait for calls in flight, which is not a hang.
 constexpr double kPatienceWithout = 3;
 constexpr double kPatienceWith = 15;
-constexpr double kNeverAnswers = 30;  // whatever it does
+constexpr double kNeverAnswers = 30;  // then it hangs in any case
 
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
@@ -51,8 +53,8 @@ double seconds_since(Clock::time_point start) {
 
 // ---- The environment of the probe.
 
-// Two threads hang as well as many, and don't have to be told from hung ones where many threads of
-// four callers spin for few processors.
+// Two threads are enough for a hang. With more, the threads of four callers would spin for few
+// processors, which is hard to tell from a hang.
 bool sets_threads(const std::string& name) {
   for (const char* n : {"OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS",
                         "BLIS_NUM_THREADS", "MKL_NUM_THREADS"}) {
@@ -71,7 +73,8 @@ std::vector<std::string> environment_with(const std::string& preload) {
       inherited = variable.substr(name.size() + 1);
     } else if (sets_threads(name) && atoi(variable.c_str() + name.size() + 1) > 2) {
       environment.push_back(name + "=2");
-    } else if (name != "FORKSAFE" && name != "FORKSAFE_LOG") {  // the log is the user's program's
+    } else if (name != "FORKSAFE" &&
+               name != "FORKSAFE_LOG") {  // the log belongs to the user's program
       environment.push_back(variable);
     }
   }
@@ -80,16 +83,16 @@ std::vector<std::string> environment_with(const std::string& preload) {
   return environment;
 }
 
-// ---- What a process does, by /proc.
+// ---- What a process does, read from /proc.
 
 struct Activity {
   pid_t pid = 0;  // 0: no such process
   int threads = 0;
-  bool sleeps = true;  // none of its threads runs or wants to
+  bool sleeps = true;  // no thread runs or waits for a processor
   double cpu_seconds = 0;
 };
 
-// The fields of a stat file from the third on; empty when the process is gone.
+// The fields of a stat file from the third on; empty if the process has ended.
 std::vector<std::string> read_stat(const std::string& path) {
   std::ifstream file(path);
   std::string line;
@@ -111,8 +114,8 @@ std::vector<std::string> numbers_in(const std::string& folder) {
   return names;
 }
 
-// The process of the group of `leader` that an answer is waited for from: its child, where one
-// lives, or else the leader.
+// The process in the group of `leader` whose answer is awaited: the live child of the leader, or
+// the leader itself if it has none.
 Activity awaited(pid_t leader) {
   enum { kState = 0, kGroup = 2, kUserTicks = 11, kSystemTicks = 12, kFields };
   Activity found;
@@ -137,7 +140,7 @@ Activity awaited(pid_t leader) {
   return found;
 }
 
-// Since when the awaited process has done nothing, or nothing that leads to an answer.
+// Watches for how long the awaited process has given no answer, and what it does meanwhile.
 class HangWatch {
  public:
   HangWatch(pid_t leader, double patience) : leader_(leader), patience_(patience) {}
@@ -148,7 +151,7 @@ class HangWatch {
   }
 
   bool hangs() {
-    if (seconds_since(last_answer_) < patience_ / 10) return false;  // not worth a look
+    if (seconds_since(last_answer_) < patience_ / 10) return false;  // too early
     const Activity now = awaited(leader_);
     if (now.pid != suspect_.pid) {
       suspect_ = now;
@@ -168,12 +171,12 @@ class HangWatch {
   double patience_;
   Clock::time_point last_answer_ = Clock::now();
   Clock::time_point asleep_since_ = Clock::now();
-  Activity suspect_;  // as it was first seen
+  Activity suspect_;  // as first seen
 };
 
 // ---- The scratch process.
 
-// A file in memory for what the probe writes: it never fills up, and nobody need read it meanwhile.
+// A file in memory for the output of the probe. Unlike a pipe, it never fills up.
 class Capture {
  public:
   Capture() : file_(memfd_create("forksafe-probe", MFD_CLOEXEC)) {
@@ -196,7 +199,7 @@ class Capture {
   int file_;
 };
 
-// While one of these lives, orphans come to us and whoever has ended can be reaped.
+// While an object of this class exists, this process adopts orphans and can reap them.
 class Reaping {
  public:
   Reaping() : child_handler_(signal(SIGCHLD, SIG_DFL)) {
@@ -220,10 +223,10 @@ constexpr int kCannotRun = 127;
 [[noreturn]] void become(char** arguments, char** environment, int output, int errors,
                          pid_t parent) {
   setsid();
-  // In a session of its own, Ctrl-C does not reach it. It ends its own children likewise.
+  // In its own session, the probe does not get Ctrl-C. It ends its own children in the same way.
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (getppid() != parent) _exit(kCannotRun);
-  // 1 and not 0: a core_pattern that is a pipe is not asked either.
+  // With 1 instead of 0, the kernel does not start a core_pattern that is a pipe either.
   rlimit core = {};
   getrlimit(RLIMIT_CORE, &core);
   core.rlim_cur = std::min<rlim_t>(1, core.rlim_max);
@@ -236,7 +239,7 @@ constexpr int kCannotRun = 127;
   _exit(kCannotRun);
 }
 
-// Leaves a zombie, so that its id stays its own until the whole group has been ended.
+// Leaves the zombie, so that its id is not reused before the whole group has been ended.
 bool has_ended(pid_t leader, siginfo_t* how) {
   *how = {};
   return waitid(P_PID, static_cast<id_t>(leader), how, WEXITED | WNOHANG | WNOWAIT) == 0 &&
@@ -245,12 +248,12 @@ bool has_ended(pid_t leader, siginfo_t* how) {
 
 void end_group(pid_t leader) {
   kill(-leader, SIGKILL);
-  // A child whose parent is gone comes to us with the death of that.
+  // When its parent dies, a child becomes ours.
   while (waitpid(-leader, nullptr, 0) > 0 || errno == EINTR) {
   }
 }
 
-// What the probe said last, without its name.
+// The last message of the probe, without the program's name.
 std::string last_message(const std::string& text) {
   static constexpr char kPrefix[] = "forksafe-probe: ";
   const size_t begin = text.rfind(kPrefix);
@@ -264,7 +267,7 @@ std::string after(int forks) {
   return " after " + std::to_string(forks) + (forks == 1 ? " fork" : " forks");
 }
 
-// What the probe's end means (its exit statuses: probe.cpp).
+// Sets the result from how the probe ended (its exit statuses are in probe.cpp).
 void judge(const siginfo_t& how, bool forked, const std::string& message, Proof* proof) {
   using End = Proof::End;
   if (how.si_code != CLD_EXITED) {

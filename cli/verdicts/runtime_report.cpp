@@ -18,7 +18,7 @@ std::string or_dash(const std::optional<int>& number) {
   return number ? std::to_string(*number) : "-";
 }
 
-// The names that threadpoolctl gives: what it looks for at the beginning of a file name.
+// The same prefix as in threadpoolctl, which recognises libraries by the start of the file name.
 std::string prefix_of(const ThreadRuntime& r) {
   if (r.linked_in) return r.is_openmp() ? "libgomp" : "libopenblas";
   const std::string name = r.object->name();
@@ -98,11 +98,13 @@ std::string fork_care_note(const Process& process, const std::vector<ThreadRunti
     const std::optional<std::string> setting = fork_care_setting(process);
     const char* cure = "The program itself sets it: set it to TRUE there.";
     if (setting) {
-      cure = setting->empty() ? "Set it to TRUE, as forksafe COMMAND does."
-                              : "Set it to TRUE: forksafe COMMAND keeps a value that it finds.";
+      cure = setting->empty()
+                 ? "Set it to TRUE, as forksafe COMMAND does."
+                 : "Set it to TRUE: forksafe COMMAND does not change a value that is set.";
     }
-    return fmt::format("KMP_INIT_AT_FORK is {}: {} does not care for fork, and children hang. {}\n",
-                       r.fork_care_off, r.name(), cure);
+    return fmt::format(
+        "KMP_INIT_AT_FORK is {}, so the fork handlers of {} are off, and children hang. {}\n",
+        r.fork_care_off, r.name(), cure);
   }
   return "";
 }

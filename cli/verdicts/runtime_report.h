@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The runtimes of a process as a table and as JSON: what list prints, and check and diagnose too.
+// Prints the runtimes of a process, as a table and as JSON, for list, check and diagnose.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -15,13 +15,13 @@ std::string describe(const ThreadRuntime& runtime);
 
 std::string runtime_table(const std::vector<ThreadRuntime>& runtimes);
 
-/// What to do where KMP_INIT_AT_FORK keeps a runtime of these from caring for fork, as a line;
-/// empty for all others.
+/// A line that says what to do if KMP_INIT_AT_FORK switches the fork handlers of one of the
+/// runtimes off. Otherwise empty.
 std::string fork_care_note(const Process& process, const std::vector<ThreadRuntime>& runtimes);
 
 /// An array with the keys of threadpoolctl 3.6's threadpool_info (user_api, internal_api,
-/// num_threads, prefix, filepath, version, threading_layer, architecture), and ours behind them.
-/// What is not known is null.
+/// num_threads, prefix, filepath, version, threading_layer, architecture), and then our own keys.
+/// Unknown values are null.
 nlohmann::ordered_json runtime_json(const std::vector<ThreadRuntime>& runtimes);
 
 /// Prints JSON on standard output. Bytes that are not UTF-8 (in paths) are replaced.

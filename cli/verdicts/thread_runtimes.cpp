@@ -18,7 +18,7 @@ bool starts_with(const std::string& text, const char* prefix) {
   return text.compare(0, strlen(prefix), prefix) == 0;
 }
 
-// ---- what is what ----
+// ---- which runtime an object is ----
 
 bool is_openblas(const Object& object) {
   if (object.defines("openblas_get_config")) return true;
@@ -35,15 +35,15 @@ bool is_blis(const Object& object) {
          object.image().imports("pthread_mutex_trylock") && object.image().imports("pthread_once");
 }
 
-// libmkl_rt loads libmkl_core; a program that is linked to the layers has no libmkl_rt. The core
-// is what both have, once MKL is used.
+// A program has libmkl_rt, which loads libmkl_core, or is linked to MKL's layers, one of which is
+// libmkl_core. So libmkl_core is loaded in both cases as soon as MKL is used.
 bool is_mkl(const Object& object) {
   return starts_with(object.name(), "libmkl_core.so") && object.defines("mkl_serv_get_version");
 }
 
-// libgomp's thread-local storage has no initial values, and is no larger in any version (GCC 4.9 to
-// 16). The library takes back all of an object's, so it leaves alone an object that has more, and
-// each program.
+// The largest thread-local storage of libgomp in any version (GCC 4.9 to 16). It has no initial
+// values. The library resets all thread-local storage of the object, so it leaves an object with
+// more of it alone, and every program.
 constexpr size_t kMostGompTls = 256;
 
 bool is_linked_in(Kind kind, const Object& object, const Objects& objects) {
@@ -53,7 +53,7 @@ bool is_linked_in(Kind kind, const Object& object, const Objects& objects) {
           object.tls_size() > kMostGompTls);
 }
 
-// LLVM's and Intel's define GOMP_parallel too.
+// LLVM's and Intel's OpenMP, which define GOMP_parallel too.
 bool is_kmp(const Object& object) { return object.defines("__kmpc_fork_call"); }
 
 struct Recogniser {
@@ -62,7 +62,7 @@ struct Recogniser {
   const char* name;
 };
 
-// In this order: the first that recognises an object.
+// The first that recognises an object counts.
 constexpr Recogniser kRecognisers[] = {
     {Kind::kIntelOpenMp,
      [](const Object& o) { return is_kmp(o) && starts_with(o.name(), "libiomp"); },
@@ -81,7 +81,7 @@ Threading threading_of(const Object& object) {
   return object.image().imports("pthread_create") ? Threading::kOwn : Threading::kNone;
 }
 
-// MKL's threading layer is a library of its own.
+// The threading layer of MKL is a separate library.
 Threading mkl_threading(const Objects& objects) {
   for (const auto& object : objects) {
     if (starts_with(object->name(), "libmkl_gnu_thread")) return Threading::kOpenMp;
@@ -110,7 +110,7 @@ class Links {
     if (objects.program() != nullptr) reach(objects.program(), &at_start_);
     const std::string preload = process.environment("LD_PRELOAD");
     for (const auto& object : objects) {
-      // By its own name, or by that of a link to it.
+      // LD_PRELOAD may have the name of a link to the file.
       const char* soname = object->image().soname();
       if (preload.find(object->name()) != std::string::npos ||
           (soname != nullptr && preload.find(soname) != std::string::npos)) {
@@ -127,8 +127,8 @@ class Links {
     const auto found = needed_by_.find(object);
     return found != needed_by_.end() ? found->second : std::vector<std::string>();
   }
-  /// Of `candidates`, the one that the dynamic linker comes by first: a preloaded one, or one that
-  /// the program is linked to; then the one that `object` names in DT_NEEDED; or the first.
+  /// The one of `candidates` that the dynamic linker finds first: a preloaded one, one that the
+  /// program is linked to, the one that `object` names in DT_NEEDED, or the first one.
   const Object* needed(const Object* object, const std::vector<const Object*>& candidates) const {
     for (const auto* reached : {&preloaded_, &at_start_}) {
       for (const Object* candidate : candidates) {
@@ -158,8 +158,8 @@ class Links {
   std::set<const Object*> preloaded_;
 };
 
-// The object that a function of that name is bound to from `object`: its GOT says so, once it was
-// called.
+// The object to which `function` is bound in the GOT of `object`. The GOT has it after the first
+// call.
 const Object* bound_to(const Process& process, const Objects& objects, const Object& object,
                        const char* function) {
   const Object* result = nullptr;
@@ -178,7 +178,7 @@ const Object* bound_to(const Process& process, const Objects& objects, const Obj
 
 // ---- details of one runtime ----
 
-// 321 for 0.3.21, 0 where it is not known; a version 1 would be 10000.
+// 321 for 0.3.21, 10000 for 1.0.0, 0 if it is not known.
 int openblas_number(const std::string& version) {
   int major = 0;
   int minor = 0;
@@ -187,7 +187,7 @@ int openblas_number(const std::string& version) {
   return major * 10000 + minor * 100 + patch;
 }
 
-// "OpenBLAS 0.3.21 NO_AFFINITY ... MAX_THREADS=64". Every version since 0.3.4 has it so.
+// "OpenBLAS 0.3.21 NO_AFFINITY ... MAX_THREADS=64". Every version from 0.3.4 on has this text.
 std::string openblas_version(const Object& object) {
   static const std::string kBefore = "OpenBLAS 0.";
   const std::string config = object.find_text(kBefore);
@@ -196,8 +196,8 @@ std::string openblas_version(const Object& object) {
   return config.substr(begin, config.find(' ', begin) - begin);
 }
 
-// A build for many processors has a table of functions for each, gotoblas_HASWELL and so on, and
-// `gotoblas` points to the one in use (driver/others/dynamic.c).
+// A build for many processors has one table of functions for each (gotoblas_HASWELL and so on), and
+// `gotoblas` points to the table in use (driver/others/dynamic.c).
 std::string openblas_architecture(const Process& process, const Object& object) {
   const auto pointer = object.address_of("gotoblas");
   uintptr_t table = 0;
@@ -210,7 +210,7 @@ std::string openblas_architecture(const Process& process, const Object& object) 
   return name;
 }
 
-// The first number of a list such as OMP_NUM_THREADS=4,2; 0 where there is none.
+// The first number of a list such as OMP_NUM_THREADS=4,2; 0 if there is none.
 int first_number(const std::string& text) {
   char* end = nullptr;
   const long value = strtol(text.c_str(), &end, 10);
@@ -255,19 +255,20 @@ void find_threads(const Process& process, ThreadRuntime* runtime) {
       return;
     }
   }
-  // BLIS computes with one thread unless it is told otherwise (docs/Multithreading.md).
+  // BLIS computes with one thread by default (docs/Multithreading.md of BLIS).
   const int number = runtime->kind == Kind::kBlis ? 1 : process.processors();
   if (number == 0) return;
   runtime->threads = number;
   runtime->threads_from = "default";
 }
 
-// ---- LLVM's and Intel's own care for fork ----
+// ---- the fork handlers of LLVM's and Intel's OpenMP ----
 
 constexpr const char* kInitAtFork = "KMP_INIT_AT_FORK";
 
-// As the runtime compares (kmp_str.cpp, __kmp_str_match): `value` and `word` are the same as far as
-// the shorter goes, which is at least `least` letters; with 0, all of both.
+// The comparison of the runtime (kmp_str.cpp, __kmp_str_match): one of `value` and `word` begins
+// with the other, and the shorter one has at least `least` letters. If `least` is 0, both are the
+// same.
 bool kmp_matches(const std::string& value, const std::string& word, size_t least) {
   const size_t common = std::min(value.size(), word.size());
   for (size_t i = 0; i < common; ++i) {
@@ -276,7 +277,7 @@ bool kmp_matches(const std::string& value, const std::string& word, size_t least
   return least > 0 ? common >= least : value.size() == word.size();
 }
 
-// What the runtime takes for no (kmp_str.cpp, __kmp_str_match_false).
+// Whether the runtime takes this value for "no" (kmp_str.cpp, __kmp_str_match_false).
 bool kmp_says_no(const std::string& value) {
   return kmp_matches(value, "false", 1) || kmp_matches(value, "off", 2) ||
          kmp_matches(value, "0", 1) || kmp_matches(value, ".false.", 2) ||
@@ -284,10 +285,12 @@ bool kmp_says_no(const std::string& value) {
          kmp_matches(value, "disabled", 0);
 }
 
-// The value that switches it off, or nothing. The runtime reads the variable at its first call. It
-// keeps no trace of that which could be read: __kmp_need_register_atfork is 0 after it, whether
-// handlers were registered or not. So it is what the variable is now. A program that sets it after
-// the runtime's first call does not reach the runtime, and is called unsafe all the same.
+// The value that switches the fork handlers off, or an empty text.
+//
+// The runtime reads the variable at its first call. What it has read can't be seen afterwards:
+// __kmp_need_register_atfork is 0 whether handlers were registered or not. So this function goes by
+// the current value. If the program changes it after the first call of the runtime, the runtime
+// does not notice, but the process is still called unsafe.
 std::string find_fork_care_off(const Process& process, const Objects& objects) {
   const std::string value = variable_now(process, objects, kInitAtFork).value_or("");
   return kmp_says_no(value) ? value : "";
@@ -297,11 +300,12 @@ std::string find_fork_care_off(const Process& process, const Objects& objects) {
 
 const Fork kSafe = {true, "safe", "parent and children compute on"};
 const Fork kChildHangs = {false, "child hangs", "a child that computes hangs"};
-const Fork kLinkedInHangs = {false, "child hangs",
-                             "a child that computes hangs: a copy that is linked in is left alone"};
+const Fork kLinkedInHangs = {
+    false, "child hangs",
+    "a child that computes hangs: forksafe leaves a copy that is linked in alone"};
 const Fork kMayHang = {false, "may hang", "a child that computes hangs at times"};
 
-// What was measured: tests/scenarios has the cases.
+// This is what was measured: the cases are in tests/scenarios.
 void find_usual_behaviour(ThreadRuntime* r) {
   r->idle = r->in_flight = r->idle_guarded = r->in_flight_guarded = kSafe;
   const bool gnu = r->openmp != nullptr && is_gnu_openmp(*r->openmp);
@@ -312,16 +316,16 @@ void find_usual_behaviour(ThreadRuntime* r) {
       if (!one_thread && r->linked_in) r->idle_guarded = r->in_flight_guarded = kLinkedInHangs;
       return;
     case Kind::kLlvmOpenMp:
-    case Kind::kIntelOpenMp: return;  // they have handlers of their own
+    case Kind::kIntelOpenMp: return;  // they have fork handlers of their own
     case Kind::kBlis:
       if (r->threading == Threading::kOpenMp && gnu && !one_thread) r->idle = kChildHangs;
-      // Its memory pools have locks in every build on threads.
+      // The memory pools of BLIS have locks in every build with threads.
       if (r->threading != Threading::kNone) r->in_flight = kMayHang;
       return;
     case Kind::kMkl:
       if (one_thread) return;
       if (r->threading == Threading::kOpenMp && gnu) r->idle = r->in_flight = kChildHangs;
-      // TBB's market has a lock that no handler brings to rest.
+      // TBB's market has a lock, and no fork handler for it.
       if (r->threading == Threading::kTbb) r->in_flight = r->in_flight_guarded = kMayHang;
       return;
     case Kind::kOpenBlas: break;
@@ -332,7 +336,8 @@ void find_usual_behaviour(ThreadRuntime* r) {
   if (r->threading == Threading::kOpenMp) {
     if (gnu && !one_thread) r->idle = kChildHangs;
     r->in_flight = kChildHangs;
-    // LLVM's and Intel's OpenMP forget their locks at a fork; OpenBLAS has some from 0.3.27 on.
+    // LLVM's and Intel's OpenMP forget their locks at a fork. OpenBLAS uses such locks from 0.3.27
+    // on.
     if (r->openmp != nullptr && !gnu && !one_thread && version >= 327) {
       r->idle = {false, "child crashes", "a child that computes crashes"};
     }
@@ -341,13 +346,13 @@ void find_usual_behaviour(ThreadRuntime* r) {
       r->idle = {true, "pool lost", "children compute on, but the parent's pool is torn down"};
       r->in_flight = {false, "hangs", "the parent, its children or both hang"};
     }
-    // numpy issue 30092, repaired in 0.3.31.
+    // numpy issue 30092, fixed in 0.3.31.
     if (version == 330) {
       r->idle = {false, "LU may hang", "an LU decomposition after it hangs at times"};
       r->idle_guarded = r->idle;
       r->in_flight_guarded = r->idle;
     }
-    // They count the free processors where only .symtab says.
+    // They count the free processors in a variable that only .symtab names.
     if (version >= 327 && version <= 329 && !r->object->has_symbol_table()) {
       r->in_flight_guarded = {true, "safe",
                               "parent and children compute on; children with one thread where "
@@ -382,9 +387,9 @@ bool ThreadRuntime::is_openmp() const {
   return kind == Kind::kGnuOpenMp || kind == Kind::kLlvmOpenMp || kind == Kind::kIntelOpenMp;
 }
 
-// A copy that was linked in and is not exported is named by .symtab alone. Such an object starts
-// threads, has thread-local storage, and calls no other copy: the tables of others, which take
-// milliseconds, are not read.
+// The functions of a statically linked copy may be named in .symtab alone, which takes milliseconds
+// to read. An object with such a copy has thread-local storage, imports pthread_create and does not
+// import GOMP_parallel. The tables of all other objects are not read.
 bool is_gnu_openmp(const Object& object) {
   if (is_kmp(object)) return false;
   if (object.defines("GOMP_parallel")) return true;
@@ -427,7 +432,7 @@ const Object* started_in(const ThreadStack& stack) {
 
 namespace {
 
-// The library's own state in the process; false where it is not loaded.
+// Reads the state that libforksafe.so exports. False if it is not loaded.
 bool read_state(const Process& process, const Objects& objects, State* state) {
   for (const auto& object : objects) {
     const auto address =
@@ -461,7 +466,7 @@ std::vector<ThreadRuntime> find_thread_runtimes(const Process& process, const Ob
       runtime.linked_in = is_linked_in(runtime.kind, *object, objects);
       if (runtime.is_openmp()) openmps.push_back(object.get());
       result.push_back(runtime);
-      // What is linked in may have another one beside it.
+      // A program may have several runtimes linked in.
       if (!runtime.linked_in) break;
     }
   }
@@ -489,14 +494,14 @@ std::vector<ThreadRuntime> find_thread_runtimes(const Process& process, const Ob
       }
       r.openmp = bound_to(process, objects, *user, "GOMP_parallel");
       if (r.openmp == nullptr) r.openmp = bound_to(process, objects, *user, "__kmpc_fork_call");
-      // Under forksafe the slot leads to a door.
+      // Under forksafe the GOT slot leads to a door of libforksafe.so.
       if (std::count(openmps.begin(), openmps.end(), r.openmp) == 0) {
         r.openmp = links.needed(user, openmps);
       }
     }
     find_threads(process, &r);
     find_pool(process, &r);
-    // What computes with an OpenMP runtime or TBB has its threads there.
+    // The workers of a BLAS on OpenMP or TBB belong to that runtime.
     if (!stacks.empty() && (r.is_openmp() || r.threading == Threading::kOwn)) {
       r.workers = static_cast<int>(
           std::count_if(stacks.begin(), stacks.end(), [&](const ThreadStack& stack) {
@@ -510,8 +515,8 @@ std::vector<ThreadRuntime> find_thread_runtimes(const Process& process, const Ob
     }
     find_behaviour(process, &r);
 
-    // What is looked for at each fork, and MKL, which hangs in nothing but its OpenMP. OpenBLAS is
-    // adopted when it is loaded.
+    // The library looks for GNU OpenMP and BLIS at each fork. MKL only hangs in its OpenMP.
+    // OpenBLAS is adopted when it is loaded: see the modules below.
     r.guarded =
         guarded && ((r.kind == Kind::kGnuOpenMp && !r.linked_in) || r.kind == Kind::kBlis ||
                     (r.kind == Kind::kMkl && r.openmp != nullptr && is_gnu_openmp(*r.openmp)));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The BLAS and OpenMP runtimes among a process's objects, and what each does at a fork.
+// Finds the BLAS and OpenMP runtimes among the objects of a process, and what each does at a fork.
 //
-// To add one: a Kind, a line in each of the tables in thread_runtimes.cpp.
+// To add a runtime: add a Kind, and a line to each of the tables in thread_runtimes.cpp.
 #pragma once
 
 #include <optional>
@@ -16,10 +16,10 @@ namespace forksafe::cli {
 
 enum class Kind { kOpenBlas, kBlis, kMkl, kGnuOpenMp, kLlvmOpenMp, kIntelOpenMp };
 
-/// What a BLAS computes with.
+/// Whose threads a BLAS computes with.
 enum class Threading { kNone, kOwn, kOpenMp, kTbb };
 
-/// What comes of a fork in one situation.
+/// What happens after a fork in one situation.
 struct Fork {
   bool safe;
   std::string word;  ///< for a table: "safe", "hangs"
@@ -28,74 +28,76 @@ struct Fork {
 
 struct ThreadRuntime {
   const Object* object = nullptr;
-  /// It is a part of a program, or of a library that has more in it: linked statically. Then only
-  /// the names of functions tell what of the object is the runtime.
+  /// Whether the runtime is statically linked into a program or a larger library. Then only the
+  /// names of functions tell which part of the object is the runtime.
   bool linked_in = false;
   Kind kind = Kind::kOpenBlas;
   Threading threading = Threading::kOwn;
-  /// The OpenMP runtime that it computes with; null where it needs none or none could be found.
+  /// The OpenMP runtime that it computes with. Null if it needs none, or if none was found.
   const Object* openmp = nullptr;
-  std::string version;       ///< empty where the file does not say
+  std::string version;       ///< empty if the file does not tell
   std::string architecture;  ///< the processor that OpenBLAS's kernels were chosen for, or empty
 
   std::optional<int> threads;  ///< how many threads a call may use
-  std::string threads_from;    ///< where that number is from: memory, environment, default
-  std::optional<int> workers;  ///< live threads that it has started; none for one on OpenMP
-  /// OpenBLAS on its own threads: how many workers its pool is to have, and whether it takes them
-  /// for made (blas_num_threads, blas_server_avail of driver/others). None where no symbol tells.
+  std::string threads_from;    ///< the source of that number: memory, environment, default
+  std::optional<int> workers;  ///< its live workers; none if it computes on OpenMP or TBB
+  /// OpenBLAS on its own threads: how many workers its pool should have, and whether OpenBLAS
+  /// considers the pool made (blas_num_threads and blas_server_avail in driver/others). None if no
+  /// symbol names the variable.
   std::optional<int> pool_workers;
   std::optional<bool> pool_made;
 
   std::string linked;                  ///< at start, preload, dlopen or static
-  std::vector<std::string> needed_by;  ///< names of the objects that are linked to it
+  std::vector<std::string> needed_by;  ///< the names of the objects that are linked to it
 
-  // A fork by itself, and under forksafe: with no call in flight, and with some in other threads.
+  // A fork without and with forksafe: with no call in flight, and with calls in other threads.
   Fork idle;
   Fork in_flight;
   Fork idle_guarded;
   Fork in_flight_guarded;
 
-  /// LLVM's or Intel's OpenMP, and what computes with it, when the program has told that runtime
-  /// not to care for fork: the value of KMP_INIT_AT_FORK. Empty for all others.
+  /// For LLVM's or Intel's OpenMP, and for a BLAS that computes with it: the value of
+  /// KMP_INIT_AT_FORK, if that switches the runtime's fork handlers off. Otherwise empty.
   std::string fork_care_off;
 
-  bool guarded = false;     ///< forksafe cares for it in this process, now
-  bool one_thread = false;  ///< this process is a child that forksafe could not make whole
-  int degraded_forks = 0;   ///< how many forks had such a child
+  bool guarded = false;     ///< forksafe takes care of it in this process
+  bool one_thread = false;  ///< this child has one thread, because calls were in flight too long
+  int degraded_forks = 0;   ///< how many forks gave such a child
 
   const char* name() const;  ///< "OpenBLAS", "GNU OpenMP"
   bool is_openmp() const;    ///< an OpenMP runtime, not a BLAS
 };
 
-/// Whether libforksafe.so is loaded in a process, and at work.
+/// Whether libforksafe.so is loaded in a process, and switched on.
 struct Guard {
   bool loaded = false;
-  bool enabled = false;  ///< not under FORKSAFE=0
+  bool enabled = false;  ///< loaded, and not FORKSAFE=0
 };
 
 Guard find_guard(const Process& process, const Objects& objects);
 
-/// The runtimes, by address. `workers` are counted by `stacks`, where there are any.
+/// The runtimes in the order of their addresses. `workers` are counted if `stacks` is not empty.
 std::vector<ThreadRuntime> find_thread_runtimes(const Process& process, const Objects& objects,
                                                 const std::vector<ThreadStack>& stacks);
 
-/// For a process whose runtimes have a `fork_care_off`: what to put in front of `forksafe COMMAND`,
-/// which keeps a value of KMP_INIT_AT_FORK that it finds and sets TRUE where there is none:
-/// "KMP_INIT_AT_FORK=TRUE ", or nothing. None where the program itself has replaced a good value.
+/// For a process with a `fork_care_off`: the text to put in front of `forksafe COMMAND` as a cure.
+/// That command sets KMP_INIT_AT_FORK=TRUE unless the variable is set, so the text is empty, or
+/// "KMP_INIT_AT_FORK=TRUE " if the user had set another value. None if the program itself has
+/// replaced a good value.
 std::optional<std::string> fork_care_setting(const Process& process);
 
-/// Where the thread was started: the first object outside of the C library from the outer end of
-/// its stack. Null for a stack that could not be read.
+/// The object that started the thread: the outermost one on its stack that is not the C library.
+/// Null if the stack could not be read.
 const Object* started_in(const ThreadStack& stack);
 
-/// Whether a function of a runtime's object is a part of the runtime.
+/// Whether a function of the runtime's object belongs to the runtime.
 bool has_function(const ThreadRuntime& runtime, const std::string& function);
 
-/// Whether the runtime has started this thread. Not asked of a process's main thread.
+/// Whether the runtime has started this thread. Not for the main thread of a process.
 bool is_worker_of(const ThreadRuntime& runtime, const ThreadStack& stack);
 
-/// Whether an object has GNU OpenMP in it, by itself or linked in: LLVM's and Intel's define its
-/// functions too.
+/// Whether an object is GNU OpenMP or has it linked in. LLVM's and Intel's OpenMP, which define the
+/// same functions, are not.
 bool is_gnu_openmp(const Object& object);
 
 }  // namespace forksafe::cli

@@ -69,7 +69,7 @@ Background::Background(const Command& command)
   become(command);
 }
 
-// Orphans of the session come to us.
+// This process adopts and reaps orphans of the session.
 Background::~Background() {
   for (int round = 0; round < 500; ++round) {
     kill(-pid_, SIGKILL);

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Processes that run while the command looks at them, and the command's answers, each stream by
-// itself.
+// Runs processes while the command looks at them, and collects the answers of the command.
 #pragma once
 
 #include <sys/types.h>
@@ -18,7 +17,7 @@ using Json = nlohmann::ordered_json;
 
 bool contains(const std::string& text, const std::string& part);
 
-/// A process in a session of its own, which is ended and reaped with this object.
+/// A process in a session of its own. The destructor ends and reaps the session.
 class Background {
  public:
   explicit Background(const Command& command);
@@ -29,10 +28,10 @@ class Background {
   pid_t pid() const { return pid_; }
   std::string output() const;  ///< so far
   std::string errors() const;
-  /// The process's wait status once it has ended; waits for that `seconds` at most, then throws.
+  /// Waits until the process has ended and returns its wait status. Throws after `seconds`.
   int wait(double seconds);
   bool has_ended();
-  /// The process that a specimen says "ready" of. Throws when it does not within 30 seconds.
+  /// Waits for the line "ready PID" of a specimen and returns the PID. Throws after 30 seconds.
   pid_t ready();
 
  private:
@@ -43,41 +42,41 @@ class Background {
   int status_ = 0;
 };
 
-/// What the command said.
+/// The answer of the command.
 struct Answer {
-  int status;  ///< 128 and the signal's number where a signal ended it
+  int status;  ///< 128 plus the signal's number if a signal ended it
   std::string output;
   std::string errors;
 
   Json json() const;             ///< of the output
-  std::string describe() const;  ///< for a person, when an assertion fails
+  std::string describe() const;  ///< for the message of a failed assertion
 };
 
-/// Runs forksafe, a minute at most.
+/// Runs forksafe, for at most 150 seconds.
 Answer ask(std::vector<std::string> words, const Environment& environment = {});
 
-/// A command of the specimen (programs/specimen.cpp) with a BLAS and two threads.
+/// The command line of specimen (programs/specimen.cpp) with a BLAS and two threads.
 Command specimen(const Blas& blas, const std::vector<std::string>& situation);
-/// The specimen without any runtime; and the one that is compiled with OpenMP.
+/// specimen without any runtime, and omp_specimen, which is compiled with OpenMP.
 Command specimen(const std::vector<std::string>& situation);
 Command omp_specimen(const std::string& situation);
 /// The path of Intel's OpenMP in its wheel.
 std::string intel_openmp();
-/// A child whose team is lost, with an OpenMP runtime that is loaded by its path. The program sets
-/// KMP_INIT_AT_FORK to `value`, unless it is empty.
+/// specimen with a child that starts a parallel region of `runtime`, the path of an OpenMP runtime.
+/// The program sets KMP_INIT_AT_FORK to `value`, unless that is empty.
 Command region_specimen(const std::string& runtime, const std::string& value);
-/// omp_specimen with GNU OpenMP linked in, its names exported or not. A skip where there is no
-/// archive.
+/// omp_specimen with GNU OpenMP linked in, with its names exported or not. Skips the test if there
+/// is no libgomp.a.
 Command static_omp_specimen(const std::string& situation, bool exported);
 
-/// Fails unless forksafe ended with status 2, nothing on standard output, and one line of its own
-/// on standard error that has `part`.
+/// Fails unless forksafe ended with status 2, printed nothing on standard output, and printed one
+/// line on standard error that contains `part`.
 void check_refused(const Answer& answer, const std::string& part);
 
-/// What a command prints on a terminal.
+/// The output of a command on a terminal.
 std::string on_terminal(const std::vector<std::string>& words, const Environment& environment);
 
-/// Whether a process of this command line, or a part of it, is there.
+/// Whether a process with this part in its command line exists.
 bool is_running(const std::string& part_of_command_line);
 
 }  // namespace forksafe_test

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// forksafe check: the verdict, its exit status, and what is left behind.
+// forksafe check: the verdict, the exit status, and that nothing is left behind.
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -20,7 +20,7 @@ struct Verdict {
   Json json;
 };
 
-/// check --json with `words`, in the command's environment.
+/// Runs check --json with `words`, in the environment of `command`.
 Verdict check(std::vector<std::string> words, const Command& command = {}) {
   words.insert(words.begin(), {"check", "--json"});
   if (!command.arguments.empty()) words.emplace_back("--");
@@ -52,21 +52,21 @@ std::string tried(const Json& answer) {
 
 }  // namespace
 
-TEST_CASE("check: a program without a runtime", "[check]") {
+TEST_CASE("check calls a program without a runtime safe", "[check]") {
   const Verdict verdict = check({}, {{"/bin/true"}, {}});
   CHECK(verdict.answer.status == 0);
   CHECK(verdict.json["runtimes"] == Json::array());
   CHECK(verdict.json["cure"].is_null());
   CHECK(verdict.json["text"] ==
-        "no BLAS or OpenMP runtime that I know is loaded: fork does no harm of that kind");
+        "no BLAS or OpenMP runtime that forksafe knows is loaded, so fork is safe in this respect");
   const Answer text = ask({"check", "--", "/bin/true"}, {{"TERM", "xterm"}});
   CHECK(text.status == 0);
   CHECK_FALSE(contains(text.output, "\x1b"));
-  CHECK(contains(text.output, " (true): no BLAS or OpenMP runtime that I know is loaded"));
+  CHECK(contains(text.output, " (true): no BLAS or OpenMP runtime that forksafe knows is loaded"));
   CHECK(contains(text.output, "\nAt its end, without a fork, it had 1 thread.\n"));
 }
 
-TEST_CASE("check: GNU OpenMP is unsafe, with proof; and safe under forksafe", "[check openmp]") {
+TEST_CASE("check proves that GNU OpenMP is unsafe, and safe under forksafe", "[check openmp]") {
   const Verdict verdict = check({}, omp_idle("3"));
   INFO(verdict.json.dump(1));
   CHECK(verdict.answer.status == 1);
@@ -94,7 +94,7 @@ TEST_CASE("check: GNU OpenMP is unsafe, with proof; and safe under forksafe", "[
   CHECK_FALSE(is_running(forksafe_command() + "-probe"));
 }
 
-TEST_CASE("check: GNU OpenMP that is linked in is not safe, and has no cure", "[check linked in]") {
+TEST_CASE("check calls GNU OpenMP that is linked in unsafe, without a cure", "[check linked in]") {
   for (const bool exported : {false, true}) {
     const Command command = static_omp_specimen("team", exported);
     const Verdict verdict = check({}, under_forksafe(command));
@@ -103,7 +103,7 @@ TEST_CASE("check: GNU OpenMP that is linked in is not safe, and has no cure", "[
     const std::string name = fs::path(command.arguments[0]).filename();
     CHECK(verdict.json["text"] ==
           "fork is not safe here, and forksafe can't cure it: GNU OpenMP is linked into " + name +
-              ": link that to libgomp.so instead");
+              ": link it to libgomp.so instead");
     CHECK(verdict.json["cure"].is_null());
     REQUIRE(verdict.json["runtimes"].size() == 1);
     const Json runtime = verdict.json["runtimes"][0];
@@ -112,11 +112,11 @@ TEST_CASE("check: GNU OpenMP that is linked in is not safe, and has no cure", "[
     const Answer text = ask({"check", "--", command.arguments[0], "team"});
     INFO(text.describe());
     CHECK(contains(text.output, "GNU OpenMP, linked into " + name + ", "));
-    CHECK_FALSE(contains(text.output, "Run it so"));
+    CHECK_FALSE(contains(text.output, "Run it as"));
   }
 }
 
-TEST_CASE("check: Intel's OpenMP without its care for fork, with proof", "[check kmp]") {
+TEST_CASE("check proves that Intel's OpenMP without its fork handlers is unsafe", "[check kmp]") {
   const Command command = region_specimen(intel_openmp(), "FALSE");
   const Verdict verdict = check({}, command);
   INFO(verdict.json.dump(1));
@@ -130,7 +130,7 @@ TEST_CASE("check: Intel's OpenMP without its care for fork, with proof", "[check
   CHECK(runtime["fork_idle_guarded"]["safe"] == true);
   CHECK(tried(runtime["fork_idle_guarded"]) == "passed");
 
-  // forksafe keeps the user's own value.
+  // forksafe does not change a value that the user has set.
   Command users = command;
   users.environment["KMP_INIT_AT_FORK"] = "FALSE";
   const Verdict kept = check({"--no-proof"}, users);
@@ -148,12 +148,12 @@ TEST_CASE("check: Intel's OpenMP without its care for fork, with proof", "[check
       ask({"check", "--no-proof", "--", SPECIMEN, intel_openmp(), "", "", "region", "FALSE"});
   INFO(text.describe());
   CHECK(contains(text.output,
-                 "\nKMP_INIT_AT_FORK is FALSE: Intel's OpenMP does not care for fork, and children "
-                 "hang. Set it to TRUE, as forksafe COMMAND does.\n"));
+                 "\nKMP_INIT_AT_FORK is FALSE, so the fork handlers of Intel's OpenMP are off, and "
+                 "children hang. Set it to TRUE, as forksafe COMMAND does.\n"));
 }
 
-TEST_CASE("check: one thread, and a serial build", "[check serial]") {
-  // What it had at its first fork: three threads, whatever the environment says.
+TEST_CASE("check calls one thread and a serial build safe", "[check serial]") {
+  // At its first fork the program has three threads, whatever the environment says.
   CHECK(check({"--no-proof"}, omp_idle("1")).answer.status == 1);
   const Blas blas = blas_by_name("debian-openmp");
   Command one = specimen(blas, {"once"});
@@ -180,7 +180,7 @@ TEST_CASE("check: one thread, and a serial build", "[check serial]") {
   CHECK(quiet.json["runtimes"][0]["num_threads"] == 1);
 }
 
-TEST_CASE("check: Debian's OpenBLAS on its own threads", "[check debian]") {
+TEST_CASE("check tries Debian's OpenBLAS on its own threads", "[check debian]") {
   const Blas blas = blas_by_name("debian");
   const Verdict verdict = check({}, specimen(blas, {"once"}));
   INFO(verdict.json.dump(1));
@@ -190,11 +190,11 @@ TEST_CASE("check: Debian's OpenBLAS on its own threads", "[check debian]") {
   CHECK(tried(runtime["fork_idle"]) == "passed");
   CHECK(runtime["fork_in_flight"]["safe"] == false);
   CHECK(tried(runtime["fork_in_flight_guarded"]) == "passed");
-  // Its workers may have ended by then.
+  // Its workers may have ended.
   CHECK(contains(verdict.json["situation"], "At its end, without a fork, it had "));
 }
 
-TEST_CASE("check: Debian's OpenBLAS on OpenMP", "[check debian-openmp]") {
+TEST_CASE("check tries Debian's OpenBLAS on OpenMP", "[check debian-openmp]") {
   const Blas blas = blas_by_name("debian-openmp");
   const Answer answer = ask({"check", "--", SPECIMEN, blas.path, "", "", "once"},
                             {{"LD_LIBRARY_PATH", blas.library_path}, {"OMP_NUM_THREADS", "2"}});
@@ -210,13 +210,13 @@ TEST_CASE("check: Debian's OpenBLAS on OpenMP", "[check debian-openmp]") {
   CHECK(contains(answer.output,
                  "  under forksafe: no call     safe: parent and children compute "
                  "on (tried: exact in "));
-  CHECK(contains(answer.output, std::string("\nRun it so:  forksafe ") + SPECIMEN + " " +
+  CHECK(contains(answer.output, std::string("\nRun it as:  forksafe ") + SPECIMEN + " " +
                                     blas.path + " '' '' once\n"));
-  // The command's own output, and nothing of ours.
+  // Only the output of the command.
   CHECK(answer.errors == "once\n");
 }
 
-TEST_CASE("check: a process", "[check pid]") {
+TEST_CASE("check PID looks at a running process", "[check pid]") {
   const Blas blas = blas_by_name("debian");
   Background background(specimen(blas, {"counted"}));
   const std::string pid = std::to_string(background.ready());
@@ -225,14 +225,14 @@ TEST_CASE("check: a process", "[check pid]") {
   CHECK(verdict.answer.status == 1);
   CHECK(verdict.json["pid"] == background.pid());
   CHECK(verdict.json["not_tried"] == "--no-proof was given");
-  CHECK(verdict.json["situation"].get<std::string>().compare(0, 28,
-                                                             "At this moment it had 2 thre") == 0);
+  CHECK(verdict.json["situation"].get<std::string>().rfind("When it was looked at, it had 2 th",
+                                                           0) == 0);
   for (const char* key : {"fork_idle", "fork_in_flight", "fork_idle_guarded"}) {
     CHECK(verdict.json["runtimes"][0][key]["tried"].is_null());
   }
   const Answer text = ask({"check", "--no-proof", pid});
   CHECK(contains(text.output, "\nNothing was tried: --no-proof was given.\n"));
-  // It goes on.
+  // The process continues.
   CHECK_FALSE(background.has_ended());
   kill(background.pid(), SIGTERM);
   CHECK(background.wait(30) == 0);
@@ -240,11 +240,11 @@ TEST_CASE("check: a process", "[check pid]") {
 
   Background guarded(with_library(specimen(blas, {"idle"})));
   CHECK(ask({"check", "--no-proof", std::to_string(guarded.ready())}).status == 0);
-  check_refused(ask({"check", "--no-proof", pid}), "there is none with this id");
+  check_refused(ask({"check", "--no-proof", pid}), "no process has this id");
 }
 
-TEST_CASE("check: a command that takes too long is ended, all of it", "[check timeout]") {
-  // A name of its own, to be found by.
+TEST_CASE("check ends all processes of a command that takes too long", "[check timeout]") {
+  // A unique argument, by which the processes can be found.
   const std::string seconds = "600.0" + std::to_string(getpid());
   const auto start = std::chrono::steady_clock::now();
   const Answer answer = ask({"check", "--no-proof", "--timeout", "1", "--", "sh", "-c",
@@ -255,7 +255,7 @@ TEST_CASE("check: a command that takes too long is ended, all of it", "[check ti
   CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds(20));
   CHECK_FALSE(is_running(seconds));
 
-  // With a runtime that is loaded, and no fork.
+  // With a loaded runtime and without a fork.
   const Blas blas = blas_by_name("debian-openmp");
   const Verdict verdict =
       check({"--no-proof", "--timeout", "2"}, specimen(blas, {"products", "300"}));
@@ -266,8 +266,8 @@ TEST_CASE("check: a command that takes too long is ended, all of it", "[check ti
   CHECK(kill(verdict.json["pid"].get<pid_t>(), 0) != 0);
 }
 
-TEST_CASE("check: a command that hangs in its own fork", "[check hang]") {
-  // In most runs OpenBLAS's handler hangs before the kernel is asked for a child at all.
+TEST_CASE("check looks at a command that hangs in its own fork", "[check hang]") {
+  // In most runs the handler of OpenBLAS hangs before the kernel makes a child.
   const Command command = forker(blas_by_name("debian"), {"--flight=3", "--forks=1000"});
   for (int attempt = 0; attempt < 8; ++attempt) {
     const Verdict verdict = check({"--no-proof", "--timeout", "3"}, command);
@@ -284,9 +284,9 @@ TEST_CASE("check: a command that hangs in its own fork", "[check hang]") {
   WARN("it never hung before the first fork");
 }
 
-// The look at an ending process met threads that were on their way into their last stop, took that
-// stop for its own, and nobody let them go on: 1 time in 10 with one thread.
-TEST_CASE("check: a program that ends with many threads, again and again", "[check threads end]") {
+// A look at a process that ends took the last stop of a thread for its own, and then nothing
+// continued that thread: 1 time in 10 with one thread.
+TEST_CASE("check looks at a program that ends with many threads", "[check threads end]") {
   for (int i = 0; i < 20; ++i) {
     const Verdict verdict =
         check({"--no-proof", "--timeout", "5"}, specimen({"threads-end", "32"}));
@@ -295,26 +295,27 @@ TEST_CASE("check: a program that ends with many threads, again and again", "[che
   }
 }
 
-TEST_CASE("check: after a look at a fork, all threads go on", "[check goes on]") {
+TEST_CASE("check lets all threads continue after a look at a fork", "[check goes on]") {
   const Verdict verdict = check({"--timeout", "10"}, specimen({"fork-beside"}));
   INFO(verdict.answer.describe());
   CHECK(contains(verdict.answer.errors, "the thread went on\n"));
   CHECK(contains(verdict.json["situation"], "At its first fork it had 2 threads."));
 }
 
-// The first thread's end, at which the process is looked at, is what the exec waits for.
-TEST_CASE("check: a thread that is not the first becomes another program", "[check exec]") {
+// The exec waits for the end of the main thread, at which check looks at the process.
+TEST_CASE("check looks at a program when another thread than the main thread calls exec",
+          "[check exec]") {
   const Verdict verdict = check({"--timeout", "10"}, specimen({"thread-execs"}));
   INFO(verdict.json.dump(1));
   CHECK(verdict.json["situation"] == "At its end, without a fork, it had 2 threads.");
 }
 
-TEST_CASE("check: what can't be told is status 2", "[check refused]") {
+TEST_CASE("check ends with status 2 if it can't tell", "[check refused]") {
   check_refused(ask({"check", "--no-proof", "99999999"}), "99999999");
-  check_refused(ask({"check", "--no-proof", "2147483647"}), "there is none with this id");
+  check_refused(ask({"check", "--no-proof", "2147483647"}), "no process has this id");
 #ifdef STATIC_PROGRAM
   Answer answer = ask({"check", "--", STATIC_PROGRAM});
-  CHECK(answer.errors.compare(0, 7, "static\n") == 0);  // the program's own
+  CHECK(answer.errors.compare(0, 7, "static\n") == 0);  // the output of the program
   answer.errors.erase(0, 7);
   check_refused(answer, "statically linked");
 #endif
@@ -323,7 +324,7 @@ TEST_CASE("check: what can't be told is status 2", "[check refused]") {
   CHECK(missing.output.empty());
 }
 
-TEST_CASE("check: colours on a terminal, and nowhere else", "[check colours]") {
+TEST_CASE("check uses colours only on a terminal", "[check colours]") {
   Background background(with_library(omp_specimen("regions-2")));
   background.ready();
   const std::vector<std::string> words = {forksafe_command(), "check", "--no-proof",

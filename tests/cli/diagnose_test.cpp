@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// forksafe diagnose, on processes that are really stuck, and on some that only look so.
+// forksafe diagnose: processes that are stuck, and processes that only look stuck.
 #include <elf.h>
 #include <signal.h>
 #include <sys/stat.h>
@@ -23,7 +23,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr const char* kNotStuck = "This is not a fork problem that I know.";
+constexpr const char* kNotStuck = "This is not a fork problem that forksafe knows.";
 
 const std::set<std::string> kCodes = {
     "openblas-shutdown",   "openblas-pool-gone",     "openblas-level3-lock", "openblas-workers",
@@ -50,7 +50,7 @@ Verdict diagnose(pid_t pid) {
   return {answer.status, json[0]};
 }
 
-/// Waits until a process is found stuck, 20 seconds at most: how soon depends on the machine alone.
+/// Waits until a process is found stuck, for at most 20 seconds on a slow machine.
 Verdict diagnose_when_stuck(pid_t pid) {
   const auto deadline = Clock::now() + std::chrono::seconds(20);
   for (;;) {
@@ -62,13 +62,13 @@ Verdict diagnose_when_stuck(pid_t pid) {
 
 struct Expected {
   std::string code;
-  std::string place;  ///< the function; empty: any
-  std::string text;   ///< a part of the sentence
-  /// In front of the command line.
+  std::string place;  ///< the function; empty if any will do
+  std::string text;   ///< a part of the verdict
+  /// The text before the command line.
   std::string cure = "run the parent under forksafe:  forksafe";
 };
 
-/// Fails unless the specimen's child gets stuck as expected, and is described so.
+/// Fails unless the child of the specimen gets stuck as expected.
 Verdict check_stuck(const Command& command, const Expected& expected) {
   std::string line = expected.cure;
   for (const std::string& word : command.arguments) line += " " + (word.empty() ? "''" : word);
@@ -98,7 +98,7 @@ Verdict check_stuck(const Command& command, const Expected& expected) {
   return verdict;
 }
 
-/// Fails if any of `looks` at a process finds it stuck.
+/// Looks at a process several times. Fails if a look finds it stuck.
 void check_not_stuck(const Command& command, int looks) {
   Background background(command);
   const pid_t pid = background.ready();
@@ -123,8 +123,8 @@ constexpr const char* kLevel3 = "the lock of its level-3 driver, whose holder ex
 constexpr const char* kMemory = "the lock of its memory allocator, whose holder exists only in its";
 constexpr const char* kQueue = "the lock of its work queue, whose holder exists only in its parent";
 
-/// A child that forked without handlers, at four places of an OpenBLAS on its own threads.
-/// `level3`: what it waits for while a product is in flight; `queue`: while the queue is in use.
+/// Checks an OpenBLAS on its own threads: children without fork handlers get stuck at four places.
+/// `level3` is the verdict with a product in flight, `queue` that with the queue in use.
 void check_own_threads(const char* build, const Expected& level3, const Expected& queue) {
   const Blas blas = blas_by_name(build);
   check_stuck(specimen(blas, {"workers"}), {"openblas-workers", "exec_blas", kWorkers});
@@ -135,7 +135,7 @@ void check_own_threads(const char* build, const Expected& level3, const Expected
   check_stuck(locked, {"openblas-memory-lock", "blas_memory_alloc", kMemory});
 }
 
-/// Of a tree that forks with calls in flight until it is stuck. It may crash instead: then again.
+/// Checks a tree that forks with calls in flight until it is stuck. If it crashes, tries again.
 void check_in_flight(const Command& command) {
   for (int attempt = 0; attempt < 5; ++attempt) {
     Background background(command);
@@ -157,7 +157,7 @@ void check_in_flight(const Command& command) {
     CHECK(answer.status == 1);
     int stuck = 0;
     for (const Json& process : answer.json()) {
-      if (!process.value("stuck", false)) continue;  // or gone since, which is an error
+      if (!process.value("stuck", false)) continue;  // it may have ended, which is an error
       ++stuck;
       CHECK(kCodes.count(process["code"].get<std::string>()) == 1);
       CHECK(contains(process["cure"].get<std::string>(), "under forksafe:  forksafe "));
@@ -177,7 +177,7 @@ void check_in_flight(const Command& command) {
 }
 
 void check_in_flight(const char* build, int in_flight) {
-  // Not too many forks: where it is a thread in flight that is stuck, the others go on to the end.
+  // Not too many forks: if only a thread in flight is stuck, the others run to the end.
   check_in_flight(forker(blas_by_name(build),
                          {"--flight=" + std::to_string(in_flight), "--forks=300", "--n=200"}));
 }
@@ -207,7 +207,7 @@ TEST_CASE("GNU OpenMP: a child waits for its team", "[diagnose openmp]") {
   REQUIRE(child != 0);
   const Json entry = tree.json()[1];
   CHECK(entry["code"] == "gnu-openmp-team");
-  // The idle team may have come to the region's start before the fork: then the child gets to the
+  // If the idle team has reached the start of the region before the fork, the child gets to the
   // first barrier inside.
   const std::string place = entry["place"];
   CHECK(
@@ -225,7 +225,7 @@ TEST_CASE("GNU OpenMP: a child waits for its team", "[diagnose openmp]") {
   CHECK(first == words(child) + " (omp_forker) is stuck.");
   while (std::getline(lines, line) && !contains(line, "Cure:")) sentence += line.substr(1);
   CHECK(sentence.substr(1) == entry["text"]);
-  // Copied as it stands it can be run: it is on one line.
+  // The cure is on one line, so it can be copied.
   CHECK(line ==
         "  Cure: run the parent under forksafe:  forksafe " + program("omp_forker") + " idle 5");
   CHECK(
@@ -234,14 +234,15 @@ TEST_CASE("GNU OpenMP: a child waits for its team", "[diagnose openmp]") {
   CHECK(contains(text.output, "\n  main  omp_forker\n"));
 }
 
-TEST_CASE("GNU OpenMP: teams, critical sections, locks; LLVM's", "[diagnose openmp]") {
+TEST_CASE("GNU OpenMP: a child waits for a team, a critical section or a lock; LLVM's team",
+          "[diagnose openmp]") {
   const std::string holder = "a critical section or lock whose holder exists only in its parent";
   check_stuck(omp_specimen("team"), {"gnu-openmp-team", "GOMP_parallel", "for 2 team mates that"});
   Command spinning = omp_specimen("team");
   spinning.environment["OMP_WAIT_POLICY"] = "active";
   check_stuck(spinning, {"gnu-openmp-team", "GOMP_parallel", "for 2 team mates that"});
   check_stuck(omp_specimen("critical"), {"gnu-openmp-lock", "GOMP_critical_start", holder});
-  // A lock of the program's own stays held under forksafe too.
+  // A lock of the program itself stays held under forksafe, too.
   for (const auto& [situation, function] :
        {std::pair("lock", "omp_set_lock"), std::pair("nest-lock", "omp_set_nest_lock"),
         std::pair("named-critical", "GOMP_critical_name_start")}) {
@@ -258,7 +259,7 @@ TEST_CASE("GNU OpenMP: teams, critical sections, locks; LLVM's", "[diagnose open
       CHECK(verdict.at("cure").rfind("forksafe has none for a lock of the program's own", 0) == 0);
     }
   }
-  // It has handlers of its own, which clone does not run.
+  // LLVM's OpenMP has fork handlers, but clone does not run them.
   const std::string llvm = multiarch_folder() + "/libomp.so.5";
   if (!fs::exists(llvm)) {
     WARN("without LLVM's OpenMP");
@@ -272,11 +273,12 @@ TEST_CASE("GNU OpenMP: teams, critical sections, locks; LLVM's", "[diagnose open
   CHECK(verdict.at("code") == "llvm-openmp-team");
   CHECK(contains(verdict.at("text"), "for 2 team mates that exist only in its"));
   CHECK(contains(verdict.at("place"), "(libomp.so.5)"));
-  CHECK(verdict.at("cure").rfind("forksafe has none: this runtime cares for fork by itself", 0) ==
-        0);
+  CHECK(verdict.at("cure").rfind("forksafe has none: this runtime has fork handlers of its own",
+                                 0) == 0);
 }
 
-TEST_CASE("GNU OpenMP that is linked into the program", "[diagnose linked in]") {
+TEST_CASE("GNU OpenMP that is linked into the program: a child waits for its team",
+          "[diagnose linked in]") {
   for (const bool exported : {false, true}) {
     const Command command = static_omp_specimen("team", exported);
     const std::string name = fs::path(command.arguments[0]).filename();
@@ -287,25 +289,26 @@ TEST_CASE("GNU OpenMP that is linked into the program", "[diagnose linked in]") 
     CHECK(contains(verdict.at("text"), " (GNU OpenMP in " + name + ")"));
     CHECK(contains(verdict.at("text"), "for 2 team mates that exist only in its parent."));
     CHECK(verdict.at("cure") == "forksafe has none for an OpenMP that is linked into " + name +
-                                    ": link that to libgomp.so instead of libgomp.a, and run it "
+                                    ": link it to libgomp.so instead of libgomp.a, and run it "
                                     "under forksafe");
-    // The parent waits in waitpid, called by the program's own code.
+    // The parent waits in waitpid, which the program itself calls.
     CHECK(diagnose(background.pid()).process["stuck"] == false);
   }
   check_not_stuck(static_omp_specimen("sections", false), 5);
   check_not_stuck(static_omp_specimen("regions-1", false), 5);
 }
 
-// What forksafe can do is in the environment: it never says that this is a defect of its own.
-TEST_CASE("Intel's OpenMP with its own care for fork off", "[diagnose intel]") {
+// The cure is a variable of the environment, so this is never called a defect of forksafe.
+TEST_CASE("Intel's OpenMP with its fork handlers off: a child waits for its team",
+          "[diagnose intel]") {
   Command command = omp_specimen("kmp-team");
   const std::string intel = intel_openmp();
   command.environment["LD_PRELOAD"] = intel;
-  const std::string off = "own care for fork is off: KMP_INIT_AT_FORK is FALSE.";
+  const std::string off = "The fork handlers of this runtime are off: KMP_INIT_AT_FORK is FALSE.";
   const std::string cure =
       "KMP_INIT_AT_FORK=TRUE in the environment, which forksafe COMMAND sets:  ";
   check_stuck(command, {"llvm-openmp-team", "", off, cure + "forksafe"});
-  // Set by the user, it is kept by forksafe.
+  // forksafe does not change a value that the user has set.
   command.environment["KMP_INIT_AT_FORK"] = "FALSE";
   check_stuck(command, {"llvm-openmp-team", "", off, cure + "KMP_INIT_AT_FORK=TRUE forksafe"});
   command.environment.erase("KMP_INIT_AT_FORK");
@@ -319,14 +322,14 @@ TEST_CASE("Intel's OpenMP with its own care for fork off", "[diagnose intel]") {
   CHECK(guarded.at("cure") ==
         cure + "forksafe " + command.arguments[0] + " " + command.arguments[1]);
 
-  // A program that replaces what the user has set is told so.
+  // A program that replaces the user's value gets another cure.
   Command stubborn = region_specimen(intel, "!FALSE");
   stubborn.environment["KMP_INIT_AT_FORK"] = "TRUE";
   Background replaced(stubborn);
   CHECK(diagnose_when_stuck(replaced.ready()).at("cure") ==
         "the program itself sets KMP_INIT_AT_FORK: set it to TRUE there");
 
-  // Cured, the child computes and ends.
+  // With the cure, the child computes and ends.
   command.arguments.insert(command.arguments.begin(), forksafe_command());
   command.environment["LD_PRELOAD"] = intel;
   Background cured(command);
@@ -346,8 +349,9 @@ TEST_CASE("the cure is quoted for a shell", "[diagnose openmp]") {
         "run the parent under forksafe:  forksafe '" + folder.path() + "/it'\\''s a program' team");
 }
 
-TEST_CASE("Debian's OpenBLAS on its own threads", "[diagnose debian]") {
-  // As in the wheels of these versions, below.
+TEST_CASE("Debian's OpenBLAS on its own threads: children wait at four places",
+          "[diagnose debian]") {
+  // The same as in the wheels of these versions, below.
   const int patch = patch_level(blas_by_name("debian"));
   const Expected workers = {"openblas-workers", "exec_blas_async", kWorkers};
   const Expected level3 = {"openblas-level3-lock", "dgemm_thread_nn", kLevel3};
@@ -356,7 +360,7 @@ TEST_CASE("Debian's OpenBLAS on its own threads", "[diagnose debian]") {
                     patch >= 27 && patch <= 33 ? workers : queue);
 }
 
-TEST_CASE("Debian's OpenBLAS on OpenMP", "[diagnose debian openmp]") {
+TEST_CASE("Debian's OpenBLAS on OpenMP: children wait at two places", "[diagnose debian openmp]") {
   const Blas blas = blas_by_name("debian-openmp");
   const Verdict team =
       check_stuck(specimen(blas, {"workers"}), {"gnu-openmp-team", "GOMP_parallel", kTeam});
@@ -365,26 +369,26 @@ TEST_CASE("Debian's OpenBLAS on OpenMP", "[diagnose debian openmp]") {
   CHECK(contains(team.at("text"), ", for 1 team mate that exists only in its parent."));
   const std::string in_use = "buffers that are marked as in use by a thread that exists only in";
   const std::string holder = "a critical section or lock whose holder exists only in its parent";
-  // From 0.3.27 on its level-3 drivers have OpenMP locks.
+  // From 0.3.27 on, the level-3 drivers have OpenMP locks.
   check_stuck(specimen(blas, {"in-flight"}),
               patch_level(blas) < 27 ? Expected{"openblas-in-use", "exec_blas", in_use}
                                      : Expected{"gnu-openmp-lock", "omp_set_lock", holder});
 }
 
-TEST_CASE("numpy 1.26's OpenBLAS", "[diagnose numpy-1.26]") {
+TEST_CASE("numpy 1.26's OpenBLAS: children wait at four places", "[diagnose numpy-1.26]") {
   check_own_threads("numpy-1.26", {"openblas-level3-lock", "gemm_driver", kLevel3},
                     {"openblas-queue-lock", "exec_blas_async", kQueue});
 }
 
-TEST_CASE("numpy 2.2's OpenBLAS, which counts the free processors", "[diagnose numpy-2.2]") {
+TEST_CASE("numpy 2.2's OpenBLAS: a child also waits for free processors", "[diagnose numpy-2.2]") {
   check_own_threads("numpy-2.2", {"openblas-workers", "exec_blas_async", kWorkers},
                     {"openblas-workers", "exec_blas_async", kWorkers});
-  // 40 of 64 are taken, and the child wants 40.
+  // 40 of 64 processors are taken, and the child needs 40.
   check_stuck(specimen(blas_by_name("numpy-2.2"), {"in-flight", "2000", "40"}),
               {"openblas-cpu-available", "gemm_driver", "processors that calls in flight have"});
 }
 
-TEST_CASE("numpy 2.4's OpenBLAS", "[diagnose numpy-2.4]") {
+TEST_CASE("numpy 2.4's OpenBLAS: children wait at four places", "[diagnose numpy-2.4]") {
   check_own_threads("numpy-2.4", {"openblas-level3-lock", "gemm_driver", kLevel3},
                     {"openblas-workers", "exec_blas_async", kWorkers});
 }
@@ -393,8 +397,8 @@ namespace {
 
 constexpr const char* kFewer = ", or use fewer threads:  OPENBLAS_NUM_THREADS=1";
 
-/// A folder of a pids control group that allows one thread, for the life of the object. No path
-/// where this system lets us make none.
+/// A pids control group that allows one thread. The destructor removes it. The path is empty if the
+/// system does not let us make one.
 class ThreadGroup {
  public:
   ThreadGroup() {
@@ -421,7 +425,7 @@ class ThreadGroup {
 
 }  // namespace
 
-TEST_CASE("OpenBLAS's workers could not be made: no defect of forksafe", "[diagnose no threads]") {
+TEST_CASE("a child waits for workers of OpenBLAS that could not be made", "[diagnose no threads]") {
   const std::string unknown = "raise the limit of threads (ulimit -u, pids.max)";
   for (const char* build : {"debian", "numpy-2.4"}) {
     INFO(build);
@@ -437,7 +441,7 @@ TEST_CASE("OpenBLAS's workers could not be made: no defect of forksafe", "[diagn
                  "RLIMIT_NPROC is 1, and its user has ",
                  std::string("raise RLIMIT_NPROC (ulimit -u)") + kFewer});
 
-    // No fork is needed.
+    // The same happens without a fork.
     const Command here = specimen(blas, {"refused-here", "4", "0"});
     Background background(here);
     const Verdict verdict = diagnose_when_stuck(background.ready());
@@ -447,14 +451,14 @@ TEST_CASE("OpenBLAS's workers could not be made: no defect of forksafe", "[diagn
     CHECK(contains(verdict.at("text"), "for 3 workers of OpenBLAS, of which only 1 exists, "));
     CHECK(contains(verdict.at("cure"), unknown + kFewer + " " + SPECIMEN));
 
-    // Under forksafe too, which can give children fewer threads.
+    // The same happens under forksafe, which can give children fewer threads.
     for (const bool cured : {false, true}) {
       Command guarded = with_library(specimen(blas, {"limited"}));
       if (cured) guarded.environment["FORKSAFE_CHILD_THREADS"] = "1";
       Background under(guarded);
       const pid_t child = under.ready();
       if (cured) {
-        // It has computed, and stays.
+        // The child has computed.
         CHECK(under.errors().empty());
         CHECK(diagnose(child).status == 0);
         continue;
@@ -471,7 +475,7 @@ TEST_CASE("OpenBLAS's workers could not be made: no defect of forksafe", "[diagn
   }
 }
 
-TEST_CASE("OpenBLAS's workers could not be made: pids.max", "[diagnose pids]") {
+TEST_CASE("the verdict names pids.max if threads could not be made", "[diagnose pids]") {
   const ThreadGroup group;
   if (group.path().empty()) skip("no control group for pids can be made here");
   const std::string name = "/" + fs::path(group.path()).filename().string();
@@ -483,12 +487,13 @@ TEST_CASE("OpenBLAS's workers could not be made: pids.max", "[diagnose pids]") {
                "raise pids.max of " + name + kFewer});
 }
 
-TEST_CASE("OpenBLAS 0.3.34, whose internals are hidden", "[diagnose 0.3.34]") {
+TEST_CASE("OpenBLAS 0.3.34, with hidden internals: children wait at four places",
+          "[diagnose 0.3.34]") {
   check_own_threads("openblas64", {"openblas-level3-lock", "gemm_driver", kLevel3},
                     {"openblas-queue-lock", "exec_blas_async", kQueue});
 }
 
-TEST_CASE("BLIS on OpenMP and on pthreads", "[diagnose blis]") {
+TEST_CASE("BLIS on OpenMP and on pthreads: children wait for teams and locks", "[diagnose blis]") {
   const std::string lock = "a lock of its memory pools, whose holder exists only in its parent";
   check_stuck(specimen(blas_by_name("blis-openmp"), {"workers"}),
               {"gnu-openmp-team", "GOMP_parallel", "for 1 team mate that exists only in"});
@@ -500,17 +505,18 @@ TEST_CASE("BLIS on OpenMP and on pthreads", "[diagnose blis]") {
   }
 }
 
-TEST_CASE("forks with calls in flight: Debian's", "[diagnose in flight]") {
+TEST_CASE("Debian's builds get stuck when they fork with calls in flight", "[diagnose in flight]") {
   for (const int in_flight : {1, 3}) check_in_flight("debian", in_flight);
   check_in_flight("debian-openmp", 2);
-  // With one thread a call: its mutexes, which are held for microseconds, often.
+  // With one thread for each call, BLIS takes its mutexes often, for microseconds.
   Command blis =
       forker(blas_by_name("blis-pthread"), {"--flight=3", "--forks=3000", "--threads=1", "--n=32"});
   blis.environment["BLIS_NUM_THREADS"] = "1";
   check_in_flight(blis);
 }
 
-TEST_CASE("forks with calls in flight: wheels", "[diagnose wheels in flight]") {
+TEST_CASE("the builds of wheels get stuck when they fork with calls in flight",
+          "[diagnose wheels in flight]") {
   for (const char* build : {"numpy-1.26", "numpy-2.2", "numpy-2.4", "scipy", "openblas64"}) {
     INFO(build);
     check_in_flight(build, 1);
@@ -518,7 +524,7 @@ TEST_CASE("forks with calls in flight: wheels", "[diagnose wheels in flight]") {
   }
 }
 
-TEST_CASE("a multiprocessing pool: one verdict a process", "[diagnose pool]") {
+TEST_CASE("a multiprocessing pool gets one verdict for each process", "[diagnose pool]") {
   const Blas blas = blas_by_name("debian-openmp");
   Command command;
   command.arguments = {debian_python(), script("pool.py"), "200"};
@@ -566,7 +572,7 @@ TEST_CASE("a multiprocessing pool: one verdict a process", "[diagnose pool]") {
   CHECK(above.status == 1);
   CHECK(contains(above.output, ") is not stuck in a runtime.\n"));
   CHECK(contains(above.output,
-                 "\n  But 2 of the processes below it are stuck:  forksafe diagnose "
+                 "\n  But 2 of its descendants are stuck:  forksafe diagnose "
                  "--children " +
                      parent + "\n"));
   const Json json = ask({"diagnose", "--json", parent}).json();
@@ -575,7 +581,8 @@ TEST_CASE("a multiprocessing pool: one verdict a process", "[diagnose pool]") {
   CHECK(json[0]["stuck_descendants"] == Json({tree[1]["pid"], tree[2]["pid"]}));
 }
 
-TEST_CASE("stuck under forksafe, or under FORKSAFE=0: said so", "[diagnose guarded]") {
+TEST_CASE("the cure says that the process runs under forksafe, or under FORKSAFE=0",
+          "[diagnose guarded]") {
   Command command = omp_specimen("bare-team");
   command.environment["LD_PRELOAD"] = forksafe_library();
   {
@@ -592,13 +599,12 @@ TEST_CASE("stuck under forksafe, or under FORKSAFE=0: said so", "[diagnose guard
   const Verdict verdict = diagnose_when_stuck(background.ready());
   CHECK(verdict.status == 1);
   CHECK(verdict.process["guarded"] == false);
-  CHECK(verdict.at("cure") ==
-        "forksafe is loaded but switched off (FORKSAFE=0): run it without that");
+  CHECK(verdict.at("cure") == "forksafe is loaded but switched off: run it without FORKSAFE=0");
 }
 
 // ---- Python's frames
 
-TEST_CASE("Python's frames, by py-spy or not", "[diagnose python]") {
+TEST_CASE("Python's frames are shown if py-spy is installed", "[diagnose python]") {
   Command command;
   command.arguments = {debian_python(), "-c",
                        "import os, time\n"
@@ -619,7 +625,7 @@ TEST_CASE("Python's frames, by py-spy or not", "[diagnose python]") {
     CHECK(contains(without.output, "\n" + hint + "\n"));
   }
 
-  // As py-spy 0.4 prints it.
+  // The output of py-spy 0.4.
   write_file(folder.file("py-spy"),
              "#!/bin/sh\n"
              "test \"$*\" = 'dump --json --pid " +
@@ -669,18 +675,19 @@ TEST_CASE("Python's frames, by py-spy or not", "[diagnose python]") {
 
 // ---- not stuck
 
-TEST_CASE("a process that sleeps", "[diagnose healthy]") {
+TEST_CASE("a process that sleeps is not stuck", "[diagnose healthy]") {
   check_not_stuck(specimen({"idle"}), 1);
   check_not_stuck(specimen(blas_by_name("debian"), {"idle"}), 1);
   check_not_stuck(specimen(blas_by_name("debian-openmp"), {"idle"}), 1);
 }
 
-TEST_CASE("a process that computes for long", "[diagnose healthy]") {
+TEST_CASE("a process that computes for a long time is not stuck", "[diagnose healthy]") {
   check_not_stuck(specimen(blas_by_name("debian"), {"products", "2500"}), 10);
   check_not_stuck(specimen(blas_by_name("debian-openmp"), {"products", "2500"}), 10);
 }
 
-TEST_CASE("a child that computes all the time, under forksafe", "[diagnose busy child]") {
+TEST_CASE("a child that computes all the time under forksafe is not stuck",
+          "[diagnose busy child]") {
   const Blas blas = blas_by_name("debian");
   check_not_stuck(with_library(specimen(blas, {"child-products", "16"})), 30);
   check_not_stuck(with_library(specimen(blas, {"child-products", "200"})), 30);
@@ -689,8 +696,8 @@ TEST_CASE("a child that computes all the time, under forksafe", "[diagnose busy 
   check_not_stuck(with_library(specimen(openmp, {"child-products", "200"})), 30);
 }
 
-TEST_CASE("a child that is in and out of OpenMP", "[diagnose busy regions]") {
-  // One thread: no workers that could be missing, or be there.
+TEST_CASE("a child that enters and leaves OpenMP is not stuck", "[diagnose busy regions]") {
+  // With one thread there are no workers to miss.
   for (const char* situation : {"regions-1", "sections"}) {
     INFO(situation);
     check_not_stuck(omp_specimen(situation), 30);
@@ -698,21 +705,21 @@ TEST_CASE("a child that is in and out of OpenMP", "[diagnose busy regions]") {
   check_not_stuck(with_library(omp_specimen("regions-2")), 30);
 }
 
-TEST_CASE("a process that forks and computes all the time", "[diagnose fork loop]") {
+TEST_CASE("a process that forks and computes all the time is not stuck", "[diagnose fork loop]") {
   const Command own_threads = specimen(blas_by_name("debian"), {"fork-loop", "110"});
-  // By itself it ends its pool at each fork, and makes another.
+  // Without the library it ends its pool at each fork and makes another.
   check_not_stuck(own_threads, 30);
   check_not_stuck(with_library(own_threads), 30);
   check_not_stuck(with_library(specimen(blas_by_name("debian-openmp"), {"fork-loop", "110"})), 30);
 }
 
-TEST_CASE("a child whose new threads wait for a processor", "[diagnose unstarted]") {
+TEST_CASE("a child whose new threads wait for a processor is not stuck", "[diagnose unstarted]") {
   check_not_stuck(specimen(blas_by_name("debian"), {"unstarted"}), 3);
 }
 
 // ---- unharmed
 
-TEST_CASE("a process goes on unharmed: signals, stops and results", "[diagnose unharmed]") {
+TEST_CASE("a look does not change signals, stops and results of a process", "[diagnose unharmed]") {
   constexpr int kQueued = 100;
   for (const auto& [build, looks] : {std::pair("debian", 50), std::pair("debian-openmp", 10)}) {
     INFO(build);
@@ -732,7 +739,7 @@ TEST_CASE("a process goes on unharmed: signals, stops and results", "[diagnose u
       REQUIRE(WIFEXITED(status));
       REQUIRE(WEXITSTATUS(status) == 0);
     }
-    // The thread that gets a signal may be any; all are stopped and go on stopped.
+    // A stopped process stays stopped.
     kill(pid, SIGSTOP);
     for (int i = 0; i < 100 && state_of(pid) != "T"; ++i) usleep(10000);
     for (int i = 0; i < 5; ++i) {
@@ -752,7 +759,7 @@ TEST_CASE("a process goes on unharmed: signals, stops and results", "[diagnose u
 
 // ---- what can't be looked at
 
-TEST_CASE("what is no process", "[diagnose refused]") {
+TEST_CASE("a word that is not the id of a process is refused", "[diagnose refused]") {
   for (const char* word : {"0", "-1", "-5", "x", "5x", "1.5", " 5", "", "99999999999999999999",
                            "4294967297", "2147483648"}) {
     INFO("'" << word << "'");
@@ -764,14 +771,14 @@ TEST_CASE("what is no process", "[diagnose refused]") {
     vanished = background.ready();
   }
   check_refused(ask({"diagnose", words(vanished)}),
-                "process " + words(vanished) + ": there is none with this id");
+                "process " + words(vanished) + ": no process has this id");
 }
 
-TEST_CASE("a zombie, a thread, a process that is traced", "[diagnose refused]") {
+TEST_CASE("a zombie, a thread and a traced process are refused", "[diagnose refused]") {
   Background zombie(specimen({"zombie"}));
   check_refused(ask({"diagnose", words(zombie.ready())}),
-                "it has ended, and waits for its parent " + words(zombie.pid()) +
-                    " to notice (zombie): look at " + words(zombie.pid()));
+                "it has ended, but its parent " + words(zombie.pid()) +
+                    " has not waited for it (zombie): try " + words(zombie.pid()));
   Background threaded(specimen({"with-thread"}));
   const pid_t thread = threaded.ready();
   REQUIRE(thread != threaded.pid());
@@ -780,10 +787,10 @@ TEST_CASE("a zombie, a thread, a process that is traced", "[diagnose refused]") 
                                                       words(threaded.pid()) + ": give that id");
   Background traced(specimen({"traced"}));
   check_refused(ask({"diagnose", words(traced.ready())}),
-                "process " + words(traced.pid()) + " traces it already (a debugger?): end that");
+                "process " + words(traced.pid()) + " already traces it (a debugger?): end that");
 }
 
-TEST_CASE("itself", "[diagnose refused]") {
+TEST_CASE("forksafe refuses to diagnose itself", "[diagnose refused]") {
   Command command;
   command.arguments = {"/bin/sh", "-c", "exec \"$0\" diagnose $$", forksafe_command()};
   Background itself(command);
@@ -792,7 +799,7 @@ TEST_CASE("itself", "[diagnose refused]") {
   check_refused({WEXITSTATUS(status), itself.output(), itself.errors()}, "this is forksafe itself");
 }
 
-TEST_CASE("another user's process", "[diagnose user]") {
+TEST_CASE("another user's process is refused", "[diagnose user]") {
   if (geteuid() != 0) skip("only root can become another user");
   installed("setpriv");
   const TemporaryDirectory folder;
@@ -812,21 +819,21 @@ TEST_CASE("another user's process", "[diagnose user]") {
   }
 }
 
-TEST_CASE("a thread of the kernel", "[diagnose kernel]") {
+TEST_CASE("a kernel thread is refused", "[diagnose kernel]") {
   // "pid (name) state ppid pgrp session tty tpgid flags"; PF_KTHREAD is 0x00200000.
   std::istringstream stat(read_file("/proc/2/stat"));
   std::string word;
   unsigned long flags = 0;
   for (int i = 0; i < 8; ++i) stat >> word;
   stat >> flags;
-  if ((flags & 0x00200000) == 0) skip("process 2 is no thread of the kernel here");
-  check_refused(ask({"diagnose", "2"}), "process 2: it is a thread of the kernel");
+  if ((flags & 0x00200000) == 0) skip("process 2 is no kernel thread here");
+  check_refused(ask({"diagnose", "2"}), "process 2: it is a kernel thread");
 }
 
 #if defined(__x86_64__)
 namespace {
 
-/// A static program of some bytes that sleeps for ever.
+/// A static program of some bytes that sleeps forever.
 template <typename Header, typename Segment>
 std::string tiny_program(unsigned char elf_class, unsigned short machine, const std::string& code) {
   constexpr unsigned kBase = 0x10000;
@@ -872,7 +879,7 @@ void check_program_refused(const std::string& program, const std::string& part) 
 
 }  // namespace
 
-TEST_CASE("a static program", "[diagnose static]") {
+TEST_CASE("a static program is refused", "[diagnose static]") {
   // mov eax, 34 (pause); syscall; jmp to the start
   check_program_refused(
       tiny_program<Elf64_Ehdr, Elf64_Phdr>(ELFCLASS64, EM_X86_64,
@@ -880,7 +887,7 @@ TEST_CASE("a static program", "[diagnose static]") {
       "its program is statically linked");
 }
 
-TEST_CASE("a 32-bit program", "[diagnose 32-bit]") {
+TEST_CASE("a 32-bit program is refused", "[diagnose 32-bit]") {
   // mov eax, 29 (pause); int 0x80; jmp to the start
   check_program_refused(
       tiny_program<Elf32_Ehdr, Elf32_Phdr>(ELFCLASS32, EM_386,
@@ -891,7 +898,7 @@ TEST_CASE("a 32-bit program", "[diagnose 32-bit]") {
 
 // ---- colours
 
-TEST_CASE("colours on a terminal, and nowhere else", "[diagnose colours]") {
+TEST_CASE("diagnose uses colours only on a terminal", "[diagnose colours]") {
   Background background(omp_specimen("team"));
   const std::string pid = words(background.ready());
   diagnose_when_stuck(std::stoi(pid));

@@ -26,7 +26,7 @@ def help_of(form):
 
 
 def options_of(form):
-    """The options that a form's help names: "--pool", "-h"."""
+    """The options in the help of a form: "--pool", "-h"."""
     rows = re.findall(r"^  (-\S.*?)(?:  |$)", help_of(form), re.MULTILINE)
     return sorted(word for row in rows for word in re.findall(r"(?<!\S)--?[a-z][a-z-]*", row))
 
@@ -70,7 +70,7 @@ class ManPage(unittest.TestCase):
 
     @staticmethod
     def flags(text):
-        """Of "Fl h , Fl -help" and the like; "Fl -" alone is the separator."""
+        """The options in "Fl h , Fl -help" and the like. "Fl -" alone is the separator."""
         flags = re.findall(r"\bFl (-?[a-z][a-z-]*)", text)
         return sorted({"-" + flag for flag in flags})
 
@@ -129,7 +129,7 @@ class Lint(unittest.TestCase):
 
 
 class Completion:
-    """What both shells do. `offered(line)` is what a tab at the end of that line offers."""
+    """The tests for both shells. `offered(line)` returns what a tab after the line offers."""
 
     def setUp(self):
         self.folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
@@ -146,7 +146,7 @@ class Completion:
         self.assertEqual((ran.returncode, ran.stderr), (0, ""), command)
         return ran.stdout.splitlines()
 
-    # Python 3.10 has none.
+    # Python 3.10 does not have this method.
     def enterContext(self, context):
         self.addCleanup(context.__exit__, None, None, None)
         return context.__enter__()
@@ -256,7 +256,7 @@ class BashWithBashCompletion(Bash):
         ask("forksafe list --json -- pythons-friend bl")
 
     def test_arguments_of_commands(self):
-        # Those that bash-completion knows nothing of are left to readline.
+        # readline completes commands that bash-completion does not know.
         for line in ["python3", "-- python3", "list -- python3"]:
             self.assertNotIn("--dry-run", self.offered(f"forksafe {line} --"), line)
             self.assertNotIn("--json", self.offered(f"forksafe {line} --"), line)
@@ -271,7 +271,7 @@ class Zsh(Completion, unittest.TestCase):
         cls.addClassCleanup(cls.dump.close)
 
     def tab(self, line):
-        """The line that comes of a tab, and what was offered."""
+        """The completed line, and the words that were offered."""
         result = self.run_shell("zsh", "-f", HERE / "zsh_complete.zsh", line, self.dump.name,
                                 *self.folders)
         return result[0], result[1:]
@@ -294,7 +294,7 @@ class Zsh(Completion, unittest.TestCase):
             self.assert_offers(line, "blue")
 
 
-# With the program that a test needs.
+# Each test, with the program that it needs.
 TESTS = {
     "help": (Help, None),
     "man page": (ManPage, None),

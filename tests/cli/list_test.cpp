@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// forksafe list: what it says of each build, compared with what the build says of itself.
+// forksafe list: compares what it prints for each build with what the build says about itself.
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -32,7 +32,7 @@ Json list(const std::vector<std::string>& words, const Environment& environment 
 
 Json list(pid_t pid) { return list({std::to_string(pid)}); }
 
-/// The runtime of that file, whatever links lead to it; null where it is not listed.
+/// The entry for that file, also if its path is a link; null if it is not listed.
 Json find(const Json& runtimes, const std::string& path) {
   for (const Json& runtime : runtimes) {
     const std::string other = runtime["filepath"].get<std::string>();
@@ -48,7 +48,7 @@ Json find_kind(const Json& runtimes, const std::string& internal_api) {
   return nullptr;
 }
 
-/// What openblas_get_config says, by Python's ctypes: "OpenBLAS 0.3.21 NO_AFFINITY ... Haswell
+/// The answer of openblas_get_config, by Python's ctypes: "OpenBLAS 0.3.21 NO_AFFINITY ... Haswell
 /// ...".
 std::string config_of(const Blas& blas) {
   Command command;
@@ -68,11 +68,11 @@ void check_openblas(const char* build) {
   INFO(build);
   const Blas blas = blas_by_name(build);
   for (const int threads : {1, 2, 3}) {
-    // As the environment says, and set by the program itself. A build on its own threads takes no
-    // more from the environment than there are processors.
+    // The number comes from the environment or from the program. From the environment, a build on
+    // its own threads takes no more threads than there are processors.
     for (const bool by_itself : {false, true}) {
       if (!by_itself && !blas.openmp && threads > sysconf(_SC_NPROCESSORS_ONLN)) continue;
-      // From 0.3.24 on a build on OpenMP takes no more than it could have at its start.
+      // From 0.3.24 on, a build on OpenMP takes no more threads than it had at its start.
       if (by_itself && blas.openmp && threads > 2 && patch_level(blas) >= 24) continue;
       Command command = specimen(blas, {"idle"});
       const std::string number = std::to_string(threads);
@@ -106,7 +106,7 @@ void check_openblas(const char* build) {
       }
       const Json openmp = find_kind(runtimes, "openmp");
       if (!blas.openmp) {
-        // Fewer threads than before leave the workers asleep.
+        // If the program reduces the number of threads, the workers stay, asleep.
         CHECK(runtime["workers"] == (by_itself ? std::max(threads, 2) : threads) - 1);
         CHECK(runtime["openmp"].is_null());
         continue;
@@ -143,19 +143,19 @@ std::vector<std::string> lines_of(const std::string& text) {
 
 // ---- each build
 
-TEST_CASE("list: Debian's OpenBLAS on its own threads", "[list debian]") {
+TEST_CASE("list shows Debian's OpenBLAS on its own threads", "[list debian]") {
   check_openblas("debian");
 }
-TEST_CASE("list: Debian's OpenBLAS on OpenMP", "[list debian-openmp]") {
+TEST_CASE("list shows Debian's OpenBLAS on OpenMP", "[list debian-openmp]") {
   check_openblas("debian-openmp");
 }
-TEST_CASE("list: the wheels", "[list wheels]") {
+TEST_CASE("list shows the OpenBLAS of wheels", "[list wheels]") {
   for (const char* build : {"numpy-1.26", "numpy-2.2", "numpy-2.4", "scipy", "openblas64"}) {
     check_openblas(build);
   }
 }
 
-TEST_CASE("list: BLIS", "[list blis]") {
+TEST_CASE("list shows BLIS", "[list blis]") {
   for (const char* build : {"blis-openmp", "blis-pthread"}) {
     const Blas blas = blas_by_name(build);
     for (const char* threads : {"2", "3"}) {
@@ -176,7 +176,7 @@ TEST_CASE("list: BLIS", "[list blis]") {
   }
 }
 
-TEST_CASE("list: GNU OpenMP, linked at start", "[list openmp]") {
+TEST_CASE("list shows GNU OpenMP that is loaded at start", "[list openmp]") {
   for (const char* threads : {"2", "3"}) {
     Command command = omp_specimen("team");
     command.environment["OMP_NUM_THREADS"] = threads;
@@ -197,7 +197,7 @@ TEST_CASE("list: GNU OpenMP, linked at start", "[list openmp]") {
   }
 }
 
-TEST_CASE("list: LLVM's OpenMP in the place of GNU's", "[list llvm]") {
+TEST_CASE("list shows LLVM's OpenMP if it replaces GNU's", "[list llvm]") {
   const std::string llvm = multiarch_folder() + "/libomp.so.5";
   if (!fs::exists(llvm)) skip("not installed: libomp.so.5");
   const Blas blas = blas_by_name("debian-openmp");
@@ -215,7 +215,7 @@ TEST_CASE("list: LLVM's OpenMP in the place of GNU's", "[list llvm]") {
   CHECK(openmp["guarded"] == false);
   const Json runtime = find(runtimes, blas.path);
   REQUIRE_FALSE(runtime.is_null());
-  // It is what the calls go to, though libgomp is what the file names.
+  // The calls go to it, although the file names libgomp.
   CHECK(runtime["openmp"] == openmp["filepath"]);
   CHECK(runtime["guarded"] == true);
   const Answer table = ask({"list", std::to_string(background.pid())});
@@ -225,7 +225,7 @@ TEST_CASE("list: LLVM's OpenMP in the place of GNU's", "[list llvm]") {
   CHECK(contains(table.output, "not needed"));
 }
 
-TEST_CASE("list: Intel's and LLVM's OpenMP without their care for fork", "[list kmp]") {
+TEST_CASE("list shows that the fork handlers of Intel's and LLVM's OpenMP are off", "[list kmp]") {
   std::vector<std::string> runtimes = {intel_openmp()};
   const std::string llvm = multiarch_folder() + "/libomp.so.5";
   if (fs::exists(llvm)) runtimes.push_back(llvm);
@@ -238,7 +238,7 @@ TEST_CASE("list: Intel's and LLVM's OpenMP without their care for fork", "[list 
       const std::string pid = std::to_string(background.pid());
       return std::pair(find(list(background.pid()), path), ask({"list", pid}).output);
     };
-    // What the runtime takes for no, and what only looks like it.
+    // Values that the runtime takes for "no", and values that only look like it.
     for (const char* no : {"FALSE", "0", "f", "Off", "of", ".f.", "no", "disabled"}) {
       INFO(path << " " << no);
       const auto [runtime, text] = listed(no, "");
@@ -246,7 +246,7 @@ TEST_CASE("list: Intel's and LLVM's OpenMP without their care for fork", "[list 
       CHECK(runtime["fork_idle"]["text"] ==
             "a child that computes hangs: KMP_INIT_AT_FORK is " + std::string(no));
       CHECK(runtime["fork_in_flight"]["safe"] == false);
-      CHECK(contains(text, "\nKMP_INIT_AT_FORK is " + std::string(no) + ": "));
+      CHECK(contains(text, "\nKMP_INIT_AT_FORK is " + std::string(no) + ", so the "));
       CHECK(contains(text, ". Set it to TRUE, as forksafe COMMAND does.\n"));
     }
     for (const char* yes : {"TRUE", "1", "on", "fx", "d", "o", ""}) {
@@ -255,16 +255,17 @@ TEST_CASE("list: Intel's and LLVM's OpenMP without their care for fork", "[list 
       CHECK(runtime["fork_idle"]["safe"] == true);
       CHECK_FALSE(contains(text, "KMP_INIT_AT_FORK"));
     }
-    // The user's own value is kept by forksafe.
+    // forksafe does not change a value that the user has set.
     CHECK(contains(listed("", "FALSE").second,
-                   ". Set it to TRUE: forksafe COMMAND keeps a value that it finds.\n"));
+                   ". Set it to TRUE: forksafe COMMAND does not change a value that is set.\n"));
     CHECK(listed("FALSE", "TRUE").first["fork_idle"]["safe"] == true);
     CHECK(contains(listed("!FALSE", "TRUE").second,
                    ". The program itself sets it: set it to TRUE there.\n"));
   }
 }
 
-TEST_CASE("list: at start, dlopen, preload", "[list linked]") {
+TEST_CASE("list shows whether a runtime came at start, by dlopen or by a preload",
+          "[list linked]") {
   const Blas blas = blas_by_name("debian");
   const auto linked = [&](const Command& command) {
     Background background(command);
@@ -274,7 +275,7 @@ TEST_CASE("list: at start, dlopen, preload", "[list linked]") {
   Command preloaded = specimen({"idle"});
   preloaded.environment["LD_PRELOAD"] = blas.path;
   CHECK(linked(preloaded) == "preload");
-  // "at start" is in the case of GNU OpenMP above.
+  // "at start" is tested with GNU OpenMP above.
   Command python;
   python.arguments = {debian_python(), "-c",
                       "import ctypes, os, sys, time\n"
@@ -285,7 +286,7 @@ TEST_CASE("list: at start, dlopen, preload", "[list linked]") {
   CHECK(linked(python) == "dlopen");
 }
 
-TEST_CASE("list: GNU OpenMP that is linked in", "[list linked in]") {
+TEST_CASE("list shows GNU OpenMP that is linked into a program", "[list linked in]") {
   for (const bool exported : {false, true}) {
     for (const bool guard : {false, true}) {
       Command command = static_omp_specimen("team", exported);
@@ -311,7 +312,8 @@ TEST_CASE("list: GNU OpenMP that is linked in", "[list linked in]") {
 
 // ---- guarded
 
-TEST_CASE("list: guarded under forksafe, and not under FORKSAFE=0", "[list guarded]") {
+TEST_CASE("list shows runtimes as guarded under forksafe, and not under FORKSAFE=0",
+          "[list guarded]") {
   for (const char* build : {"debian", "debian-openmp", "numpy-2.2", "openblas64"}) {
     INFO(build);
     const Blas blas = blas_by_name(build);
@@ -320,7 +322,7 @@ TEST_CASE("list: guarded under forksafe, and not under FORKSAFE=0", "[list guard
       const Json runtimes = list(background.ready());
       INFO(runtimes.dump(1));
       for (const Json& runtime : runtimes) CHECK(runtime["guarded"] == guarded);
-      // A door of ours is no OpenMP runtime.
+      // A door of libforksafe.so is not taken for an OpenMP runtime.
       const Json openmp = find_kind(runtimes, "openmp");
       CHECK(find(runtimes, blas.path)["openmp"] == (blas.openmp ? openmp["filepath"] : Json()));
       const Answer answer = ask({"list", std::to_string(background.pid())});
@@ -341,13 +343,13 @@ TEST_CASE("list: guarded under forksafe, and not under FORKSAFE=0", "[list guard
   }
 }
 
-TEST_CASE("list: a child with one thread", "[list one thread]") {
+TEST_CASE("list shows a child that has one thread", "[list one thread]") {
   const Blas blas = blas_by_name("debian-openmp");
   Command command = with_library(specimen(blas, {"fork-in-flight", "2500"}));
   command.environment["FORKSAFE_WAIT_MS"] = "20";
   Background background(command);
   const pid_t child = background.ready();
-  usleep(300000);  // its own call
+  usleep(300000);  // the child is in its own call
   const Json in_child = find(list(child), blas.path);
   INFO(in_child.dump(1) << background.output() << background.errors());
   CHECK(in_child["one_thread"] == true);
@@ -362,7 +364,7 @@ TEST_CASE("list: a child with one thread", "[list one thread]") {
 
 // ---- the formats
 
-TEST_CASE("list: the keys of threadpoolctl, and the same values", "[list threadpoolctl]") {
+TEST_CASE("list has the keys and values of threadpoolctl", "[list threadpoolctl]") {
   const std::string python = installed("python3");
   if (!run_words({python, "-c", "import threadpoolctl, numpy"}).succeeded()) {
     skip("Python has no threadpoolctl and numpy");
@@ -389,14 +391,14 @@ TEST_CASE("list: the keys of threadpoolctl, and the same values", "[list threadp
     REQUIRE_FALSE(runtime.is_null());
     for (const auto& [key, value] : expected.items()) {
       INFO(key);
-      // threadpoolctl knows no version of an OpenMP runtime.
+      // threadpoolctl does not know the version of an OpenMP runtime.
       if (key == "version" && value.is_null()) continue;
       CHECK(runtime[key] == value);
     }
   }
 }
 
-TEST_CASE("list: what is loaded, as a table and as JSON", "[list formats]") {
+TEST_CASE("list prints a table or JSON", "[list formats]") {
   const Blas blas = blas_by_name("debian-openmp");
   Background background(specimen(blas, {"idle"}));
   const std::string pid = std::to_string(background.ready());
@@ -432,20 +434,21 @@ TEST_CASE("list: what is loaded, as a table and as JSON", "[list formats]") {
   Background nothing(specimen({"idle"}));
   const std::string other = std::to_string(nothing.ready());
   CHECK(ask({"list", other}).output ==
-        "process " + other + " (specimen) has loaded no BLAS or OpenMP runtime that I know\n");
+        "process " + other +
+            " (specimen) has loaded no BLAS or OpenMP runtime that forksafe knows\n");
   CHECK(list(nothing.pid()) == Json::array());
 }
 
 // ---- a command
 
-TEST_CASE("list -- COMMAND: what it had loaded when it ended", "[list command]") {
+TEST_CASE("list -- COMMAND shows what the command has loaded at its end", "[list command]") {
   const Blas blas = blas_by_name("debian");
   const Command command = specimen(blas, {"once", "3"});
   const Environment environment(command.environment.begin(), command.environment.end());
   const Answer answer = ask(joined({"list", "--json", "--"}, command), environment);
   INFO(answer.describe());
   CHECK(answer.status == 0);
-  // What the command prints does not get into the JSON.
+  // The output of the command is not in the JSON.
   CHECK(answer.errors == "once\n");
   const Json runtimes = answer.json();
   REQUIRE(runtimes.size() == 1);
@@ -455,7 +458,7 @@ TEST_CASE("list -- COMMAND: what it had loaded when it ended", "[list command]")
   CHECK(runtimes[0]["command"] == Json(command.arguments));
   CHECK(kill(runtimes[0]["pid"].get<pid_t>(), 0) != 0);
 
-  // Under forksafe, in a shell, beside another program.
+  // The same under forksafe, in a shell, beside another program.
   std::string script = "echo first; " + forksafe_command();
   for (const std::string& word : command.arguments) {
     script += word.empty() ? " ''" : " '" + word + "'";
@@ -468,7 +471,7 @@ TEST_CASE("list -- COMMAND: what it had loaded when it ended", "[list command]")
   CHECK(nested.json()[0]["guarded"] == true);
 }
 
-TEST_CASE("list -- COMMAND: Python in a shell", "[list command]") {
+TEST_CASE("list -- COMMAND shows the runtimes of Python in a shell", "[list command]") {
   const Blas blas = blas_by_name("debian");
   const std::string python = debian_python();
   const Answer answer = ask(
@@ -482,8 +485,8 @@ TEST_CASE("list -- COMMAND: Python in a shell", "[list command]") {
   CHECK(runtimes[0]["command"][0] == python);
 }
 
-TEST_CASE("list -- COMMAND: how it ended", "[list command]") {
-  const std::string nothing = "the command loads no BLAS or OpenMP runtime that I know\n";
+TEST_CASE("list -- COMMAND tells how the command ended", "[list command]") {
+  const std::string nothing = "the command loads no BLAS or OpenMP runtime that forksafe knows\n";
   const Answer good = ask({"list", "--", "true"});
   CHECK(good.status == 0);
   CHECK(good.output == nothing);
@@ -507,8 +510,8 @@ TEST_CASE("list -- COMMAND: how it ended", "[list command]") {
   CHECK(ask({"list", "--", "/dev"}).status == 126);
 }
 
-TEST_CASE("list -- COMMAND: its signals and its children are its own", "[list command]") {
-  // Handlers run, a stopped child goes on, a child's end is told.
+TEST_CASE("list -- COMMAND does not change signals and children of the command", "[list command]") {
+  // Signal handlers run, a stopped child continues, and a child's status arrives.
   const Answer answer = ask({"list", "--", "sh", "-c",
                              "trap 'echo got USR1' USR1; kill -USR1 $$; "
                              "sleep 0.3 & kill -STOP $!; kill -CONT $!; wait $!; echo waited $?; "

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The proof behind `forksafe check`: each library without libforksafe.so and with it.
+// The trials of `forksafe check`: each library without and with libforksafe.so.
 #include "verdicts/proof.h"
 
 #include <glob.h>
@@ -45,7 +45,7 @@ std::string wheel(const std::string& pattern) {
   return first_match(required("FORKSAFE_TEST_WHEELS") + "/" + pattern);
 }
 
-// A variable of the environment, for the life of the object.
+// Sets a variable of the environment for the lifetime of the object.
 class Variable {
  public:
   Variable(const char* name, const std::string& value) : name_(name) {
@@ -67,7 +67,7 @@ class Variable {
   std::string before_;
 };
 
-// Two threads, on a machine with one processor too.
+// Two threads, also on a machine with one processor.
 class TwoThreads {
   Variable omp_{"OMP_NUM_THREADS", "2"};
   Variable openblas_{"OPENBLAS_NUM_THREADS", "2"};
@@ -128,7 +128,7 @@ bool comes_true(Condition condition) {
 
 }  // namespace
 
-TEST_CASE("OpenBLAS on its own threads fails in flight only", "[proof]") {
+TEST_CASE("OpenBLAS on its own threads fails only with calls in flight", "[proof]") {
   const TwoThreads two;
   const std::string library = debian("openblas-pthread/libopenblas.so.0");
   if (library.empty()) return;
@@ -137,7 +137,7 @@ TEST_CASE("OpenBLAS on its own threads fails in flight only", "[proof]") {
   passes_with_library(library);
 }
 
-TEST_CASE("what is built on GNU OpenMP hangs in the first child", "[proof]") {
+TEST_CASE("a BLAS on GNU OpenMP hangs in the first child", "[proof]") {
   const TwoThreads two;
   for (const char* name :
        {"libgomp.so.1", "openblas-openmp/libopenblas.so.0", "blis-openmp/libblis.so.?"}) {
@@ -152,7 +152,7 @@ TEST_CASE("what is built on GNU OpenMP hangs in the first child", "[proof]") {
   }
 }
 
-TEST_CASE("LLVM's OpenMP needs no help", "[proof]") {
+TEST_CASE("LLVM's OpenMP passes without the library", "[proof]") {
   const TwoThreads two;
   const std::string library = debian("libomp.so.5");
   if (library.empty()) return;
@@ -161,13 +161,13 @@ TEST_CASE("LLVM's OpenMP needs no help", "[proof]") {
   passes_with_library(library);
 }
 
-TEST_CASE("numpy's OpenBLAS, with any names of its functions and its dependencies", "[proof]") {
+TEST_CASE("numpy's OpenBLAS is tried with its prefixes, suffixes and dependencies", "[proof]") {
   const TwoThreads two;
   for (const std::string version : {"1.26", "2.2", "2.4"}) {
     const std::string folder = "numpy-" + version + "/numpy.libs/";
     const std::string library = wheel(folder + "lib*openblas*.so");
     if (library.empty()) continue;
-    // They find each other by a path that is relative to numpy's extension modules.
+    // The libraries find each other by paths relative to numpy's extension modules.
     std::vector<std::string> dependencies;
     for (const char* name : {"libquadmath*", "libgfortran*"}) {
       const std::string path = wheel(folder + name);
@@ -179,7 +179,7 @@ TEST_CASE("numpy's OpenBLAS, with any names of its functions and its dependencie
   }
 }
 
-TEST_CASE("nothing is proved where nothing can be", "[proof]") {
+TEST_CASE("a library that can't be tried is not proven", "[proof]") {
   const TwoThreads two;
   const auto detail = [](const std::string& library) {
     const Proof proof = prove(library, Situation::kIdle, kWithout);
@@ -202,7 +202,7 @@ TEST_CASE("a probe that can't be run is an error", "[proof]") {
       Error);
 }
 
-TEST_CASE("the library of the caller's own environment does not count", "[proof]") {
+TEST_CASE("a libforksafe.so in the caller's LD_PRELOAD is not used", "[proof]") {
   const TwoThreads two;
   const std::string library = debian("libgomp.so.1");
   if (library.empty()) return;
@@ -212,19 +212,19 @@ TEST_CASE("the library of the caller's own environment does not count", "[proof]
   CHECK(prove(library, Situation::kIdle, required("FORKSAFE_LIB")).end == End::kPassed);
 }
 
-TEST_CASE("what else is preloaded is kept", "[proof]") {
+TEST_CASE("other preloaded libraries are kept", "[proof]") {
   const TwoThreads two;
   const std::string library = debian("openblas-openmp/libopenblas.so.0");
   const std::string libomp = debian("libomp.so.5");
   if (library.empty() || libomp.empty()) return;
-  // LLVM's OpenMP takes the place of GNU's, on which a child would hang. It needs no help while the
-  // parent is idle; with OpenBLAS 0.3.27 and later the child crashes (see openmp_scenarios.cpp).
+  // LLVM's OpenMP replaces GNU's, on which a child would hang. It passes while the parent is idle.
+  // With OpenBLAS 0.3.27 and later the child crashes (see openmp_scenarios.cpp).
   const Variable preload("LD_PRELOAD", required("FORKSAFE_LIB") + ":" + libomp);
   CHECK(prove(library, Situation::kIdle, kWithout).end != End::kHung);
   CHECK(prove(library, Situation::kIdle, required("FORKSAFE_LIB")).end == End::kPassed);
 }
 
-TEST_CASE("it is given up after the time that the caller allows", "[proof]") {
+TEST_CASE("the trial ends after the time that the caller allows", "[proof]") {
   const TwoThreads two;
   const std::string library = debian("libgomp.so.1");
   if (library.empty()) return;
@@ -234,7 +234,7 @@ TEST_CASE("it is given up after the time that the caller allows", "[proof]") {
   CHECK(proof.seconds < 2);
 }
 
-TEST_CASE("nothing of a hung proof is left, and the caller is as before", "[proof]") {
+TEST_CASE("a hung trial leaves nothing behind and does not change the caller", "[proof]") {
   const TwoThreads two;
   const std::string library = debian("libgomp.so.1");
   if (library.empty()) return;
@@ -263,11 +263,11 @@ TEST_CASE("when the caller is killed, the hung probe and its child end", "[proof
   const std::string library = debian("libgomp.so.1");
   if (library.empty()) return;
   const std::string probe = required("FORKSAFE_PROBE");
-  prctl(PR_SET_CHILD_SUBREAPER, 1);  // to see them end, whoever is process 1
+  prctl(PR_SET_CHILD_SUBREAPER, 1);  // adopts them, so that the test sees them end
   const pid_t caller = fork();
   REQUIRE(caller >= 0);
   if (caller == 0) {
-    signal(SIGINT, SIG_DFL);  // Catch has a handler
+    signal(SIGINT, SIG_DFL);  // Catch installs a handler
     forksafe::cli::prove(probe, library, {}, Situation::kIdle, kWithout);
     _exit(0);
   }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// forksafe COMMAND: the command runs as it does without us, with the library in it; what can't be
-// is said in one line.
+// forksafe COMMAND: the command runs as without forksafe, but with the library in it. If that is
+// not possible, forksafe says so in one line.
 #include "commands/run.h"
 
 #include <elf.h>
@@ -49,7 +49,7 @@ std::vector<std::string> lines_of(const std::string& text) {
   return lines;
 }
 
-/// Fails unless forksafe ended with `status` and one line of its own that has `parts`.
+/// Fails unless forksafe ended with `status` and printed one line that contains all `parts`.
 void check_refused(const Outcome& outcome, int status, const std::vector<std::string>& parts) {
   INFO(outcome.describe());
   CHECK(ended(outcome, status));
@@ -67,7 +67,7 @@ void check_output(const Outcome& outcome, const std::string& output) {
   CHECK(outcome.output == output);
 }
 
-/// The build folder's layout, or what meson installs, in a folder of its own. Returns the command.
+/// Copies the layout of the build folder, or of an installed tree. Returns the path of the command.
 std::string copy_built(const std::string& root) {
   fs::create_directories(root + "/cli");
   fs::create_directories(root + "/shim");
@@ -127,18 +127,19 @@ unsigned short own_machine() {
   return header.e_machine;
 }
 
-/// What a command did on a terminal of its own.
+/// The result of a command that ran on a terminal of its own.
 struct OnTerminal {
   std::string output;
-  int status;  ///< as waitpid gives it
+  int status;  ///< from waitpid
 };
 
-/// Runs a bash script on a terminal; when it prints "ready", types Ctrl-C. Killed after 30 seconds.
+/// Runs a bash script on a terminal, and types Ctrl-C when it prints "ready". Kills it after 30
+/// seconds.
 OnTerminal run_on_terminal(const std::string& script) {
   int terminal;
   const pid_t child = forkpty(&terminal, nullptr, nullptr, nullptr);
   if (child == 0) {
-    // No ^C in the output, and nothing thrown away when it is typed.
+    // Do not echo ^C, and do not discard output when it is typed.
     termios settings;
     tcgetattr(STDIN_FILENO, &settings);
     settings.c_lflag &= ~static_cast<tcflag_t>(ECHO);
@@ -157,7 +158,7 @@ OnTerminal run_on_terminal(const std::string& script) {
     if (poll(&events, 1, 100) <= 0) continue;
     char buffer[1024];
     const ssize_t size = read(terminal, buffer, sizeof buffer);
-    if (size <= 0) break;  // EIO: nobody has the terminal open any more
+    if (size <= 0) break;  // EIO: no process has the terminal open
     result.output.append(buffer, static_cast<size_t>(size));
     if (!typed && contains(result.output, "ready")) {
       typed = write(terminal, "\x03", 1) == 1;
@@ -173,7 +174,7 @@ OnTerminal run_on_terminal(const std::string& script) {
 
 // ---- usage
 
-TEST_CASE("alone it prints the help, for the error stream", "[usage]") {
+TEST_CASE("without arguments it prints the help on standard error", "[usage]") {
   const Outcome outcome = run_forksafe({});
   CHECK(ended(outcome, 2));
   CHECK(contains(outcome.output, "Usage: forksafe"));
@@ -250,13 +251,13 @@ TEST_CASE("a name with control characters stays on one line", "[usage]") {
   check_refused(run_forksafe({"./no\nsuch\x1b[31mprogram"}), 127, {"./no?such?[31mprogram"});
 }
 
-TEST_CASE("an output that can't be written is an error", "[usage]") {
+TEST_CASE("it is an error if the output can't be written", "[usage]") {
   check_refused(run_shell("$FORKSAFE_COMMAND --help >/dev/full"), 2, {"standard output"});
 }
 
 // ---- options
 
-TEST_CASE("each option is a variable of the command's environment", "[options]") {
+TEST_CASE("each option sets a variable in the environment of the command", "[options]") {
   const struct {
     std::vector<std::string> words;
     const char* variable;
@@ -274,7 +275,7 @@ TEST_CASE("each option is a variable of the command's environment", "[options]")
       {{"--off", "--"}, "FORKSAFE", "0"},
   };
   for (const auto& c : cases) {
-    // It beats what the environment had.
+    // The option replaces a value of the environment.
     for (const Environment& before : {Environment{}, Environment{{c.variable, "1"}}}) {
       std::vector<std::string> words = c.words;
       words.insert(words.end(), {"sh", "-c", std::string("printf %s \"$") + c.variable + "\""});
@@ -283,14 +284,14 @@ TEST_CASE("each option is a variable of the command's environment", "[options]")
   }
 }
 
-TEST_CASE("a relative log is where it was typed", "[options]") {
+TEST_CASE("a relative path of the log begins at the current folder", "[options]") {
   const TemporaryDirectory folder;
   check_output(run_shell("cd '" + folder.path() +
                          "' && $FORKSAFE_COMMAND --log my.log sh -c 'cd / && echo $FORKSAFE_LOG'"),
                fs::canonical(folder.path()).string() + "/my.log\n");
 }
 
-TEST_CASE("switched off, nothing but LD_PRELOAD is set", "[options]") {
+TEST_CASE("with FORKSAFE=0 it sets only LD_PRELOAD", "[options]") {
   const auto sorted = [](const Outcome& outcome) {
     std::vector<std::string> lines = lines_of(outcome.output);
     std::sort(lines.begin(), lines.end());
@@ -304,8 +305,8 @@ TEST_CASE("switched off, nothing but LD_PRELOAD is set", "[options]") {
   CHECK(sorted(run_forksafe({"env"}, before)) == expected);
 }
 
-// scikit-learn sets FALSE unless it is set, and then children hang in MKL.
-TEST_CASE("LLVM's and Intel's OpenMP keep their own care for fork", "[options]") {
+// scikit-learn sets the variable to FALSE unless it is set, and then children hang in MKL.
+TEST_CASE("the fork handlers of LLVM's and Intel's OpenMP stay on", "[options]") {
   const auto dry = [](std::vector<std::string> words, const Environment& environment) {
     words.insert(words.begin(), "--dry-run");
     words.emplace_back("true");
@@ -325,7 +326,7 @@ TEST_CASE("LLVM's and Intel's OpenMP keep their own care for fork", "[options]")
   }
 }
 
-TEST_CASE("a bad value names the option and what it takes, and nothing runs", "[options]") {
+TEST_CASE("a bad value is refused: the message names the option and what it accepts", "[options]") {
   const struct {
     const char* option;
     const char* value;
@@ -348,11 +349,11 @@ TEST_CASE("a bad value names the option and what it takes, and nothing runs", "[
     check_refused(outcome, 2, {std::string(c.option) + " " + cli::shell_quote(c.value), c.accepts});
     CHECK_FALSE(contains(outcome.output, "\nran"));
   }
-  // No check: it would be ignored.
+  // --force does not help: the library would ignore the value.
   check_refused(run_forksafe({"--force", "--wait-ms", "soon", "true"}), 2, {"--wait-ms soon"});
 }
 
-TEST_CASE("a bad value of the environment is the library's one line", "[options]") {
+TEST_CASE("the library reports a bad value of the environment in one line", "[options]") {
   const Outcome outcome = run_forksafe({"true"}, {{"FORKSAFE_WAIT_MS", "soon"}});
   INFO(outcome.describe());
   CHECK(outcome.succeeded());
@@ -386,7 +387,8 @@ TEST_CASE("the library is in the command, and in what the command starts", "[unt
   check_output(run_forksafe({"true"}), "");
 }
 
-TEST_CASE("everything after the first word that is no option is the command's", "[untouched]") {
+TEST_CASE("all words from the first one that is not an option belong to the command",
+          "[untouched]") {
   const std::string nul(1, '\0');
   // argv[0] is the name as typed, not the path that was found.
   check_output(run_forksafe({"head", "-c", "999", "/proc/self/cmdline"}),
@@ -400,7 +402,7 @@ TEST_CASE("everything after the first word that is no option is the command's", 
   check_output(run_forksafe({"env", "--", "printf", "%s", "--version"}), "--version");
 }
 
-TEST_CASE("list, check and diagnose are ours only as the first word", "[untouched]") {
+TEST_CASE("list, check and diagnose are subcommands only as the first word", "[untouched]") {
   const TemporaryDirectory folder;
   for (const std::string name : {"list", "check", "diagnose"}) {
     write_file(folder.file(name), "#!/bin/sh\necho my " + name + " $1\n", 0755);
@@ -429,11 +431,11 @@ TEST_CASE("it is the same process", "[untouched]") {
       "1\n");
 }
 
-TEST_CASE("standard input and output pass", "[untouched]") {
+TEST_CASE("standard input and output are those of the command", "[untouched]") {
   check_output(run_shell("printf 'a\\0b\\377' | $FORKSAFE_COMMAND cat | od -An -tx1"),
                " 61 00 62 ff\n");
   check_output(run_shell("$FORKSAFE_COMMAND sh -c 'echo out; echo err >&2' 2>/dev/null"), "out\n");
-  // A reader that goes away ends the writer with SIGPIPE, as always.
+  // If the reader ends, SIGPIPE ends the writer, as without forksafe.
   check_output(run_shell("($FORKSAFE_COMMAND yes; echo $? >&2) | head -n 1"), "y\n141\n");
 }
 
@@ -446,7 +448,7 @@ TEST_CASE("signals, files and limits are inherited as they were", "[untouched]")
   const auto show = [](const std::string& command) {
     const std::string setting =
         "trap '' HUP USR1; umask 027; ulimit -n 99; exec 5</dev/null 8>&1; ";
-    // dash would clear the mask.
+    // Not dash, which clears the mask.
     const Outcome status = run_shell(setting + "exec " + command +
                                      " grep -E '^(Sig[BIC]|Shd|Cap|NoNew|Threads|Seccomp)' "
                                      "/proc/self/status");
@@ -467,7 +469,7 @@ TEST_CASE("signals, files and limits are inherited as they were", "[untouched]")
 
 // ---- terminal
 
-TEST_CASE("the terminal stays the command's", "[terminal]") {
+TEST_CASE("the command keeps the terminal", "[terminal]") {
   const std::string look = " sh -c 'test -t 0 && test -t 1 && test -t 2 && echo all; stty -a'";
   const OnTerminal without = run_on_terminal("exec" + look);
   const OnTerminal with = run_on_terminal("exec $F" + look);
@@ -476,8 +478,8 @@ TEST_CASE("the terminal stays the command's", "[terminal]") {
   CHECK(with.output == without.output);
 }
 
-TEST_CASE("Ctrl-C in a pipe", "[terminal]") {
-  // The whole group gets the signal; the outer bash outlives it and tells what became of ours.
+TEST_CASE("Ctrl-C ends a command in a pipe", "[terminal]") {
+  // The whole group gets the signal. The outer bash survives and prints how our command ended.
   const auto check_status = [](const std::string& script, const std::string& expected) {
     for (const std::string wrapper : {"env", "$F"}) {
       const OnTerminal outcome =
@@ -494,7 +496,7 @@ TEST_CASE("Ctrl-C in a pipe", "[terminal]") {
 
 // ---- scripts
 
-TEST_CASE("scripts run as they do without us", "[script]") {
+TEST_CASE("scripts run as without forksafe", "[script]") {
   const TemporaryDirectory folder;
   const auto file = [&](const std::string& name) { return folder.file(name); };
   const std::string mapped = std::string(kIsMapped) + "\n";
@@ -503,7 +505,7 @@ TEST_CASE("scripts run as they do without us", "[script]") {
   write_file(file("env"), "#!/usr/bin/env sh\n" + mapped, 0755);
   write_file(file("none"), mapped, 0755);
   write_file(file("empty line"), "#!\n" + mapped, 0755);
-  // Longer than what the kernel reads: it refuses, and execvp takes /bin/sh.
+  // Longer than what the kernel reads: the kernel refuses, and execvp runs /bin/sh.
   write_file(file("long"), "#!/" + std::string(300, 'x') + "\n" + mapped, 0755);
   write_file(file("only here"), "#!/bin/sh\n" + mapped, 0755);
   fs::create_symlink(file("sh"), file("link"));
@@ -523,7 +525,7 @@ TEST_CASE("scripts run as they do without us", "[script]") {
                "mapped\n");
 }
 
-TEST_CASE("a chain of interpreters, as long as the kernel allows", "[script]") {
+TEST_CASE("a chain of interpreters runs if the kernel allows its length", "[script]") {
   const TemporaryDirectory folder;
   write_file(folder.file("0"), "#!/bin/echo\n", 0755);
   for (int i = 1; i < 8; ++i) {
@@ -542,8 +544,8 @@ TEST_CASE("a chain of interpreters, as long as the kernel allows", "[script]") {
   }
 }
 
-// As env does it: of an interpreter that is not there, bash 5.3 says 126, up to 5.2 it said 127.
-TEST_CASE("scripts that can't run end as under env", "[script]") {
+// Compared with env: for a missing interpreter, bash 5.3 gives 126, and bash up to 5.2 gave 127.
+TEST_CASE("scripts that can't run end as with env", "[script]") {
   const TemporaryDirectory folder;
   const auto file = [&](const std::string& name) { return folder.file(name); };
   fs::create_directory(file("folder"));
@@ -566,14 +568,14 @@ TEST_CASE("scripts that can't run end as under env", "[script]") {
     write_file(file(c.name), "#!" + c.interpreter + "\necho ran\n", 0755);
     CHECK(ended(run_words({"env", file(c.name)}), c.status));
     check_refused(run_forksafe({file(c.name)}), c.status, {file(c.name), c.part});
-    // The kernel has the last word.
+    // With --force the kernel decides.
     check_refused(run_forksafe({"--force", file(c.name)}), c.status, {file(c.name)});
   }
 }
 
 // ---- not found
 
-TEST_CASE("what is not there or can't be run ends as in bash", "[not found]") {
+TEST_CASE("a command that is missing or can't be run ends as in bash", "[not found]") {
   const TemporaryDirectory folder;
   const auto file = [&](const std::string& name) { return folder.file(name); };
   fs::create_directory(file("folder"));
@@ -611,7 +613,7 @@ TEST_CASE("PATH is searched as execvp does", "[not found]") {
   check_refused(run_forksafe({"tool"}, {{"PATH", a + ":" + b}}), 126, {b + "/tool", "no run bit"});
   check_refused(run_forksafe({"tool"}, {{"PATH", a}}), 127, {"tool"});
   check_output(run_shell("unset PATH; $FORKSAFE_COMMAND echo found"), "found\n");
-  // A folder that can't be searched, which root can.
+  // A folder that can't be searched (root can).
   if (geteuid() != 0) {
     REQUIRE(chmod(b.c_str(), 0) == 0);
     check_refused(run_forksafe({"tool"}, {{"PATH", b}}), 127, {"tool: no such command in PATH"});
@@ -621,7 +623,8 @@ TEST_CASE("PATH is searched as execvp does", "[not found]") {
 
 // ---- elf
 
-TEST_CASE("a program that can't take the library is named with the reason", "[elf]") {
+TEST_CASE("a program that the library can't be preloaded into is refused with the reason",
+          "[elf]") {
   const TemporaryDirectory folder;
   const auto refused = [&](const std::string& name, const std::string& content,
                            const std::vector<std::string>& parts) {
@@ -639,7 +642,7 @@ TEST_CASE("a program that can't take the library is named with the reason", "[el
           {"musl: linked with musl (/lib/ld-musl-x86_64.so.1)"});
   refused("static", own_elf(own_machine(), ""), {"static: statically linked"});
 
-  // A script of such an interpreter is no better.
+  // The same for a script with such an interpreter.
   write_file(folder.file("script"), "#!" + folder.file("musl") + " -x\n", 0755);
   check_refused(run_forksafe({folder.file("script")}), 2, {folder.file("musl"), "musl"});
 }
@@ -651,7 +654,7 @@ TEST_CASE("an ELF file whose loader is missing ends as in bash", "[elf]") {
   check_refused(run_forksafe({path}), 127, {path, "/no/such/loader.so"});
 }
 
-TEST_CASE("a cut off ELF file is left to the kernel", "[elf]") {
+TEST_CASE("the kernel reports a truncated ELF file", "[elf]") {
   const TemporaryDirectory folder;
   const std::string path = folder.file("program");
   write_file(path, own_elf(own_machine(), "").substr(0, 20), 0755);
@@ -693,7 +696,7 @@ TEST_CASE("an installed tree can be moved as a whole, and linked to", "[where]")
   check_output(run_words({folder.file("fs"), "sh", "-c", show}), expected);
 }
 
-TEST_CASE("a path that LD_PRELOAD would split", "[where]") {
+TEST_CASE("a library path that LD_PRELOAD would split is refused", "[where]") {
   const TemporaryDirectory folder;
   for (const std::string name : {"a b", "a:b"}) {
     const std::string command = copy_built(folder.file(name));
@@ -701,7 +704,7 @@ TEST_CASE("a path that LD_PRELOAD would split", "[where]") {
   }
 }
 
-TEST_CASE("a library that is missing or broken", "[where]") {
+TEST_CASE("a library that is missing or broken is refused", "[where]") {
   const TemporaryDirectory folder;
   const std::string command = copy_built(folder.file("build"));
   const std::string library = folder.file("build/shim/libforksafe.so");
@@ -710,7 +713,7 @@ TEST_CASE("a library that is missing or broken", "[where]") {
 
   fs::remove(library);
   check_refused(run_words({command, "true"}), 2, {library, "No such file"});
-  // The loader says it then, and the command runs.
+  // With --force the loader reports it, and the command runs.
   const Outcome forced = run_words({command, "--force", "echo", "ran"});
   CHECK(forced.succeeded());
   CHECK(contains(forced.output, "ran\n"));
@@ -735,7 +738,7 @@ TEST_CASE("a library that is missing or broken", "[where]") {
 
 // ---- LD_PRELOAD
 
-TEST_CASE("LD_PRELOAD: ours first, once, the others in their order", "[preload]") {
+TEST_CASE("LD_PRELOAD has our library first and once, and the others in their order", "[preload]") {
   const TemporaryDirectory folder;
   const std::string ours = folder.file("libforksafe.so");
   const std::string same = folder.file("same.so"), hard = folder.file("hard.so");
@@ -754,15 +757,15 @@ TEST_CASE("LD_PRELOAD: ours first, once, the others in their order", "[preload]"
   CHECK(cli::edit_preload("b.so:" + ours + " " + ours, ours) == ours + ":b.so");
   CHECK(cli::edit_preload(same + ":a.so:" + hard, ours) == ours + ":a.so");
   CHECK(cli::edit_preload(copy, ours) == ours + ":" + copy);
-  // Without a slash the loader looks elsewhere.
+  // The loader does not search the current folder for a name without a slash.
   CHECK(cli::edit_preload("same.so", ours) == ours + ":same.so");
-  // Two builds of the library can't be in one process.
+  // Two builds of the library must not be in one process.
   CHECK(cli::edit_preload("libforksafe.so:/opt/libforksafe.so:a.so", ours) == ours + ":a.so");
   CHECK(cli::edit_preload("/no/such.so", "/no/such/library.so") ==
         "/no/such/library.so:/no/such.so");
 }
 
-TEST_CASE("LD_PRELOAD: what was preloaded stays, but for us", "[preload]") {
+TEST_CASE("LD_PRELOAD keeps all entries of others", "[preload]") {
   const std::string print = "echo $LD_PRELOAD";
   check_output(run_forksafe({forksafe_command(), "sh", "-c", print}), forksafe_library() + "\n");
   check_output(run_forksafe({"sh", "-c", print}, {{"LD_PRELOAD", "libm.so.6"}}),
@@ -774,7 +777,7 @@ TEST_CASE("LD_PRELOAD: what was preloaded stays, but for us", "[preload]") {
                forksafe_library() + "\n");
 }
 
-TEST_CASE("looking at the library leaves nothing behind", "[preload]") {
+TEST_CASE("the check of the library leaves nothing behind", "[preload]") {
   const auto maps = [] { return contains(read_file("/proc/self/maps"), "libforksafe.so"); };
   setenv("FORKSAFE_WAIT_MS", "soon", 1);
   cli::check_library(forksafe_library());
@@ -784,7 +787,7 @@ TEST_CASE("looking at the library leaves nothing behind", "[preload]") {
   unsetenv("FORKSAFE_WAIT_MS");
 }
 
-TEST_CASE("words are quoted for a shell where they must be", "[preload]") {
+TEST_CASE("words are quoted for a shell only if needed", "[preload]") {
   for (const std::string word :
        {"", " ", "a b", "it's", "$x", "a\nb", "*", "--a=b", "/a/b-c_d.e"}) {
     check_output(run_shell("printf %s " + cli::shell_quote(word)), word);
@@ -806,7 +809,7 @@ std::string asan_program() {
 
 }  // namespace
 
-TEST_CASE("a program with AddressSanitizer starts, and finds what it is to find", "[sanitizer]") {
+TEST_CASE("a program with AddressSanitizer starts and still finds errors", "[sanitizer]") {
   const std::string show = "echo $ASAN_OPTIONS; " + std::string(kIsMapped);
   const Environment none = {{"ASAN_OPTIONS", ""}};  // meson's test sets some
   check_output(run_forksafe({asan_program(), show}, none),
@@ -818,12 +821,12 @@ TEST_CASE("a program with AddressSanitizer starts, and finds what it is to find"
   INFO(found.describe());
   CHECK(ended(found, 7));
   CHECK(contains(found.output, "heap-buffer-overflow"));
-  // What it starts has no runtime of AddressSanitizer.
+  // The program that it starts does not have AddressSanitizer's runtime.
   check_output(run_forksafe({asan_program(), "! grep -q libasan /proc/self/maps"}, none),
                "child 0\n");
 }
 
-TEST_CASE("only who has AddressSanitizer gets its option, and not against the user",
+TEST_CASE("only a program with AddressSanitizer gets its option, unless the user has set it",
           "[sanitizer]") {
   const auto dry = [](const std::string& program, const Environment& environment) {
     const Outcome outcome = run_forksafe({"--dry-run", program}, environment);
@@ -886,8 +889,8 @@ TEST_CASE("make -j", "[make]") {
 
 namespace {
 
-/// Copies of grep with what a file can have, and our command, in a folder that nobody may read.
-/// Each verdict of ours is compared with what the loader really did.
+/// Copies of grep with set-user-ID bits or capabilities, and our command, in a folder that nobody
+/// may read. Each answer of forksafe is compared with what the loader really does.
 class Privileged {
  public:
   Privileged() : command_(copy_built(folder_.file("build"))), grep_(installed("grep")) {
@@ -900,7 +903,7 @@ class Privileged {
     return folder_.file(name);
   }
 
-  /// As `user` (options of setpriv): whether the library gets in.
+  /// Whether the loader preloads the library for `user` (options of setpriv).
   bool check_verdict(const std::string& user, const std::string& path, const std::string& reason) {
     const auto run = [&](const std::string& option) {
       return run_shell("setpriv " + user + " -- '" + command_ + "' " + option + " '" + path +
@@ -932,7 +935,7 @@ constexpr const char* kNobodyNoNew = "--reuid 65534 --regid 65534 --clear-groups
 
 }  // namespace
 
-TEST_CASE("setuid and setgid: refused where the loader ignores LD_PRELOAD", "[secure]") {
+TEST_CASE("setuid and setgid programs are refused if the loader ignores LD_PRELOAD", "[secure]") {
   Privileged privileged;
   const auto make = [&](const std::string& name, uid_t user, gid_t group, mode_t mode) {
     const std::string path = privileged.program(name);
@@ -959,11 +962,11 @@ TEST_CASE("setuid and setgid: refused where the loader ignores LD_PRELOAD", "[se
   CHECK(privileged.check_verdict(kRoot, locking, ""));
   CHECK(privileged.check_verdict(kNobodyNoNew, root, ""));
   CHECK(privileged.check_verdict(kNobodyNoNew, group, ""));
-  // The command's own users differ: nothing of the file's makes up for it.
+  // The real and effective users of the process differ, whatever the file has.
   CHECK_FALSE(privileged.check_verdict("--euid 65534", plain, "effective user"));
 }
 
-TEST_CASE("file capabilities: refused where they make the loader ignore LD_PRELOAD",
+TEST_CASE("programs with capabilities are refused if the loader ignores LD_PRELOAD",
           "[capabilities]") {
   const std::string setcap = installed("setcap");
   Privileged privileged;

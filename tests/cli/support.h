@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the tests of the command share: folders, programs found or skipped, the command as built.
+// Helpers for the tests of the command: folders, installed programs, the command as built.
 #pragma once
 
 #include <map>
@@ -10,7 +10,7 @@
 
 namespace forksafe_test {
 
-/// A folder that every user may read, for the life of the object.
+/// A folder that every user may read. The destructor removes it.
 class TemporaryDirectory {
  public:
   TemporaryDirectory();
@@ -28,10 +28,10 @@ class TemporaryDirectory {
 void write_file(const std::string& path, const std::string& content, unsigned mode = 0644);
 std::string read_file(const std::string& path);
 
-/// Ends the test with status 77: it can't be run here.
+/// Ends the test with status 77: it can't run on this system.
 [[noreturn]] void skip(const std::string& reason);
 
-/// The path of a program in PATH (and the folders of administrators' programs), or a skip.
+/// The path of a program in PATH, /sbin or /usr/sbin. Skips the test if it is not installed.
 std::string installed(const std::string& name);
 
 /// The command and the library in the build folder.
@@ -40,13 +40,13 @@ std::string forksafe_library();
 
 using Environment = std::map<std::string, std::string>;
 
-/// Runs words, 30 seconds at most.
+/// Runs `words`, for at most 30 seconds.
 Outcome run_words(const std::vector<std::string>& words, const Environment& environment = {});
 
 /// forksafe with `words`.
 Outcome run_forksafe(std::vector<std::string> words, const Environment& environment = {});
 
-/// A script for /bin/sh, which finds the command's path in $FORKSAFE_COMMAND.
+/// Runs a script with /bin/sh. $FORKSAFE_COMMAND is the path of the command.
 Outcome run_shell(const std::string& script, Environment environment = {});
 
 }  // namespace forksafe_test

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Compiled with AddressSanitizer. It forks, and says how the child ended; then it runs its first
-// argument as a shell does. With a second, it first writes behind the end of its memory.
+// A program with AddressSanitizer. It forks and prints how the child ended. Then it runs its first
+// argument in a shell. With a second argument it first writes past the end of its memory.
 #include <sys/wait.h>
 #include <unistd.h>
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// As specimen.cpp, compiled with OpenMP: omp_specimen SITUATION
+// omp_specimen SITUATION: like specimen.cpp, but compiled with OpenMP.
 #include <omp.h>
 #include <signal.h>
 #include <sys/syscall.h>
@@ -55,19 +55,19 @@ void hold() {
   stay();
 }
 
-// The child's team is 3 threads, and it is one.
+// The child starts a region for 3 threads, and has one thread.
 void team() {
   region(3);
   with_child(fork, [] { region(3); });
 }
 
-// Without the handlers of a runtime that has some.
+// The same without fork handlers.
 void bare_team() {
   region(3);
   with_child(bare_fork, [] { region(3); });
 }
 
-// As scikit-learn does when it is imported: Intel's and LLVM's handlers are switched off.
+// Switches the handlers of Intel's and LLVM's OpenMP off, as scikit-learn does when it is imported.
 void kmp_team() {
   setenv("KMP_INIT_AT_FORK", "FALSE", 0);
   team();
@@ -113,7 +113,7 @@ void named_critical() {
   with_child(fork, [] { named_section([] {}); });
 }
 
-// Not stuck: empty regions, or sections that nobody else wants, again and again.
+// Not stuck: enters empty regions, or critical sections that are free, again and again.
 template <int Threads>
 void regions() {
   region(2);

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// A process for the command to look at: specimen LIBRARY PREFIX SUFFIX SITUATION [ARGUMENT...]
+// specimen LIBRARY PREFIX SUFFIX SITUATION [ARGUMENT...]: a process for the command to look at.
 //
-// It loads a BLAS by its path ("" for none), gets into the situation and says
-// "ready PID" on standard output: PID is the process to look at, a child or itself. Then it stays
-// in the situation until it is killed. See `situations` at the end.
+// It loads a BLAS by its path ("" for none), enters the situation and prints "ready PID" on
+// standard output. PID is the process to look at: a child or the process itself. Then it stays in
+// the situation until it is killed. The table of situations is in main().
 //
-// bare_fork() is clone without libc's handlers, at an instant of its own choice: with it a child
-// gets stuck at a known place, each time.
+// bare_fork() is clone without libc's fork handlers, at a chosen moment. So a child gets stuck at a
+// known place each time.
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -36,14 +36,14 @@ namespace {
 
 using Lock = int (*)(pthread_mutex_t*);
 Lock real_lock;
-thread_local bool keep_next_lock = false;  // this thread takes one more lock, and stays there
+thread_local bool keep_next_lock = false;  // this thread takes one more lock, and keeps it
 std::atomic<bool> lock_is_held{false};
 
 using Create = int (*)(pthread_t*, const pthread_attr_t*, void* (*)(void*), void*);
 Create real_create;
 pthread_spinlock_t held_lock;
-bool threads_get_nowhere = false;  // new ones run, but stay within the C library
-int threads_left = -1;             // so many more can be made; -1: any number
+bool threads_get_nowhere = false;  // new threads run, but stay within the C library
+int threads_left = -1;             // how many more threads can be made; -1: any number
 
 [[noreturn]] void stay() {
   for (;;) pause();
@@ -51,7 +51,7 @@ int threads_left = -1;             // so many more can be made; -1: any number
 
 }  // namespace
 
-// A library's call goes on to the C library by a jump: no frame of ours is in a child's stack.
+// Optimized, so that it jumps to the C library's function: it leaves no frame on the stack.
 extern "C" __attribute__((optimize("O2"))) int pthread_mutex_lock(pthread_mutex_t* mutex) {
   if (real_lock == nullptr) {
     real_lock = reinterpret_cast<Lock>(dlsym(RTLD_NEXT, "pthread_mutex_lock"));
@@ -118,7 +118,7 @@ Function named(const std::string& name) {
   return reinterpret_cast<Function>(found);
 }
 
-using Integer = int64_t;  // a 32-bit interface reads it rightly on little-endian machines
+using Integer = int64_t;  // also right for a 32-bit interface on little-endian machines
 using Matrix = std::vector<double>;
 
 Matrix random_numbers(size_t count) {
@@ -143,7 +143,7 @@ void multiply_into(Matrix* out, Integer n, const Matrix& a) {
   gemm("N", "N", &n, &n, &n, &one, a.data(), &n, a.data(), &n, &zero, out->data(), &n, 1, 1);
 }
 
-// Called again, it is inside the BLAS nearly all of the time.
+// Repeated calls are inside the BLAS nearly all of the time.
 void multiply(Integer n) {
   static Matrix a;
   static Matrix out;
@@ -168,7 +168,7 @@ void product_with_vector(Integer n, const Matrix& a) {
 
 void set_threads(int threads) {
   named<void (*)(int)>(prefix + "openblas_set_num_threads" + suffix)(threads);
-  // An OpenMP build may follow its runtime instead, which is found among its dependencies.
+  // An OpenMP build may use the number of its runtime instead.
   using Set = void (*)(int);
   if (const auto set = reinterpret_cast<Set>(dlsym(library, "omp_set_num_threads"))) set(threads);
 }
@@ -182,7 +182,7 @@ template <typename Work>
   for (;;) work();
 }
 
-// A child of `make_child` that does `work`, and the parent beside it.
+// Makes a child that does `work`, while the parent waits.
 template <typename MakeChild, typename Work>
 [[noreturn]] void with_child(MakeChild make_child, Work work) {
   const pid_t child = make_child();
@@ -194,7 +194,7 @@ template <typename MakeChild, typename Work>
   stay_beside(child);
 }
 
-// `work` is in flight in another thread, for ever, when this returns.
+// When this returns, another thread does `work` again and again, forever.
 void put_in_flight(const std::function<void()>& work) {
   static std::atomic<int> rounds;
   rounds = 0;
@@ -210,7 +210,7 @@ void put_in_flight(const std::function<void()>& work) {
 
 // ---- the situations
 
-// idle [N]: N threads; with a pool, after a call.
+// idle [N]: sleeps after a call with N threads, so that there is a pool.
 void prepare_idle() {
   if (argument(0, 0) != 0) set_threads(argument(0, 0));
   if (library != nullptr) multiply(300);
@@ -221,20 +221,20 @@ void idle() {
   stay_as_i_am();
 }
 
-// once [N]: the same, and an end.
+// once [N]: the same, but ends.
 void once() {
   prepare_idle();
   say("once");
 }
 
-// The pool is at rest.
+// workers: a child that computes, made while the pool is idle.
 void workers() {
   multiply(400);
   usleep(100000);
   with_child(bare_fork, [] { multiply(400); });
 }
 
-// in-flight N [THREADS]: a large product, which another thread computes at the fork.
+// in-flight N [THREADS]: another thread computes a large product at the fork.
 void put_product_in_flight() {
   if (argument(1, 0) != 0) set_threads(argument(1, 0));
   multiply(400);
@@ -249,13 +249,13 @@ void in_flight() {
   with_child(bare_fork, [] { multiply(400); });
 }
 
-// The same with fork's handlers: for a child under forksafe.
+// fork-in-flight N [THREADS]: the same with fork handlers, for a child under forksafe.
 void fork_in_flight() {
   put_product_in_flight();
   with_child(fork, [] { multiply(400); });
 }
 
-// The worker is at a product; a thread waits for it with the lock of the queue.
+// queue: the worker computes a product, and a thread waits for it with the lock of the queue.
 void queue() {
   const Integer n = 2500;
   static const Matrix a = random_numbers(static_cast<size_t>(n * n));
@@ -266,8 +266,8 @@ void queue() {
   with_child(bare_fork, [] { product_with_vector(n, a); });
 }
 
-// locked [N]: another thread stands still with the first lock that a call takes. It is its second:
-// in a thread's first call BLIS 1.0 and later begin with a lock of the thread's own (bli_init.c,
+// locked [N]: another thread keeps the first lock that a call takes. That is its second call: in
+// the first call of a thread, BLIS 1.0 and later take a lock of that thread first (bli_init.c,
 // ind_l_state).
 void locked() {
   const int n = argument(0, 200);
@@ -284,7 +284,7 @@ void locked() {
   with_child(bare_fork, [n] { multiply(n); });
 }
 
-// OpenBLAS raises SIGINT when it can't make a thread. Python handles that signal too.
+// OpenBLAS raises SIGINT if it can't make a thread. Python has a handler for it, too.
 void handle_interrupt() {
   signal(SIGINT, [](int) {});
 }
@@ -311,8 +311,8 @@ void refused_here() {
   stay();
 }
 
-// limited [GROUP]: a child at its limit of threads: RLIMIT_NPROC, which does not bind root, or that
-// of a control group, whose folder is given.
+// limited [GROUP]: a child that has reached its limit of threads. That is RLIMIT_NPROC, which does
+// not apply to root, or the limit of a control group, whose folder is given.
 void limited() {
   multiply(400);
   with_child(fork, [] {
@@ -328,9 +328,10 @@ void limited() {
   });
 }
 
-// region [VALUE]: LIBRARY is an OpenMP runtime. A child whose team is two threads, and it is one.
-// VALUE is what the program sets KMP_INIT_AT_FORK to, unless it is set, as scikit-learn does; with
-// a "!" in front of it, in any case.
+// region [VALUE]: LIBRARY is an OpenMP runtime. The child starts a region for two threads. Before,
+// the program sets KMP_INIT_AT_FORK to VALUE unless it is set, as scikit-learn does. If VALUE
+// begins with
+// "!", the program sets it in any case.
 void region() {
   using Parallel = void (*)(void (*)(void*), void*, unsigned threads, unsigned flags);
   if (!arguments.empty()) {
@@ -345,20 +346,20 @@ void region() {
 
 // ---- not stuck
 
-// products N: in this process, for ever.
+// products N: this process computes products forever.
 void products() {
   multiply(argument(0, 2500));
   say("ready " + std::to_string(getpid()));
   for_ever([] { multiply(argument(0, 2500)); });
 }
 
-// child-products N: in a child, for ever.
+// child-products N: a child computes products forever.
 void child_products() {
   multiply(argument(0, 2500));
   with_child(fork, [] { for_ever([] { multiply(argument(0, 2500)); }); });
 }
 
-// unstarted N: in a child whose new threads were not yet given a processor, as far as can be seen.
+// unstarted N: a child computes, and its new threads look as if they had not run yet.
 void unstarted() {
   const int n = argument(0, 110);
   multiply(n);
@@ -370,7 +371,7 @@ void unstarted() {
   });
 }
 
-// fork-loop N: a child, a product in both, for ever.
+// fork-loop N: forks, computes a product in both processes, and again.
 void fork_loop() {
   const int n = argument(0, 300);
   multiply(n);
@@ -387,8 +388,8 @@ void fork_loop() {
   });
 }
 
-// counted: computes and compares, and counts SIGUSR1 and SIGRTMIN, until SIGTERM; then says what
-// came of it. Signals from SIGRTMIN on are queued: each that was sent arrives.
+// counted: computes, compares, and counts SIGUSR1 and SIGRTMIN until SIGTERM. Then it prints the
+// counts. Signals from SIGRTMIN on are queued, so each one arrives.
 void counted() {
   static std::atomic<long> signals{0};
   static std::atomic<long> queued{0};
@@ -413,7 +414,7 @@ void counted() {
   _exit(0);
 }
 
-// fork-beside: a thread works, the main thread forks, and then waits until that thread has gone on.
+// fork-beside: the main thread forks beside a working thread, and checks that this one continues.
 void fork_beside() {
   static std::atomic<long> rounds{0};
   std::thread([] {
@@ -432,13 +433,13 @@ void fork_beside() {
   say("the thread went on");
 }
 
-// threads-end N: ends with N threads that sleep.
+// threads-end N: ends while N threads sleep.
 void threads_end() {
   for (int i = 0; i < argument(0, 16); ++i) std::thread([] { stay(); }).detach();
   _exit(0);
 }
 
-// thread-execs: a thread that is not the first becomes sleep(1).
+// thread-execs: a thread that is not the main thread executes sleep(1).
 void thread_execs() {
   std::thread([] {
     execlp("sleep", "sleep", "0.1", nullptr);
@@ -458,7 +459,7 @@ void zombie() {
   stay();
 }
 
-// Ready with the id of a thread that is not the first.
+// with-thread: prints the id of a thread that is not the main thread.
 void with_thread() {
   std::thread([] {
     say("ready " + std::to_string(syscall(SYS_gettid)));
@@ -466,7 +467,7 @@ void with_thread() {
   }).join();
 }
 
-// A child that this process traces.
+// traced: a child that this process traces.
 void traced() {
   const pid_t child = fork();
   if (child == 0) stay();
