@@ -1,21 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the library does around a fork, in order, and who runs in between:
 //
-//   before_fork()        in our fork(), before glibc's: what needs malloc, what waits for
-//   computations
+//   before_fork()            in our fork(), before glibc's: waits for computations, may need malloc
 //     other libraries' prepare handlers
-//       the head's prepare   what is over in microseconds; signals are blocked from here
+//       the head's prepare   takes microseconds: the gates close until the fork is made
 //         glibc's own locks, the kernel's fork
 //       the head's parent    opens the gates          the head's child   resets the runtimes
 //     other libraries' parent handlers              other libraries' child handlers
-//   after_fork()                                  after_fork()   what may allocate
+//   after_fork()                                  after_fork()   may allocate
 //
 // The head is the oldest registration in glibc's list: its prepare runs last, its parent and child
-// run first. A fork that reaches glibc around our fork() (found by dlsym in libc itself, bound by
-// RTLD_DEEPBIND) has the head alone.
+// run first. A fork that reaches glibc without our fork() (found by dlsym in libc itself, or bound
+// by RTLD_DEEPBIND) has the head alone.
 //
-// Nothing here calls the dynamic linker, and no lock of ours is held while foreign code runs:
-// docs/locks.md.
+// Signals are blocked in the head's own steps only. Nothing here calls the dynamic linker, and
+// nothing waits without a bound: docs/locks.md says why no cycle exists.
 #pragma once
 
 #include <cstdint>
@@ -27,7 +26,7 @@ using RegisterAtfork = int (*)(void (*prepare)(), void (*parent)(), void (*child
 /// Registers the head. To be called before anybody else registers.
 int register_head(RegisterAtfork register_atfork);
 
-/// Another library has registered a child handler: after the head's, malloc may be locked still.
+/// Another library has registered a child handler. Until that has run, malloc may be locked.
 void note_child_handler();
 
 /// What before_fork() hands to after_fork(). One fork may lie within another, in a handler.

@@ -10,7 +10,7 @@
 // - NEEDED is libc alone, and no function newer than glibc 2.31.
 // - Handlers and doors never allocate, never use stdio, keep errno, and touch few pages.
 // - They make no system call that is a cancellation point.
-// - A fork never calls the dynamic linker, and holds no lock of ours while foreign code runs.
+// - A fork never calls the dynamic linker, and waits for nothing without a bound.
 // - The prepare, parent and child steps of a runtime stand side by side in its file.
 // - The library does nothing that can't be done safely: it patches no code and guesses no struct's
 //   layout.

@@ -31,12 +31,13 @@ struct Runtime {
   /// reaches glibc without our fork().
   void (*prepare_first)();
   /// In the parent, after all other libraries' prepare handlers: for what takes microseconds. From
-  /// here to `parent` and `child_first`, no other thread is between these steps, and signals are
-  /// blocked.
+  /// here to `parent` no other thread takes one of these steps, unless it has taken the right to
+  /// hold the gates away (docs/locks.md). Signals are blocked in this step, and in the next one.
   void (*prepare_last)();
   /// In the parent, before all other libraries' handlers.
   void (*parent)();
-  /// In the child, before all other libraries' handlers. malloc may still be locked.
+  /// In the child, before all other libraries' handlers. malloc may still be locked. Signals are
+  /// blocked.
   void (*child_first)();
   /// In the child, after all other libraries' handlers: may allocate.
   void (*child_last)();
