@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Runs the tests of the command. Each tag is a separate test in meson.build, so that one of them
 // can be skipped with its reason.
-#define CATCH_CONFIG_RUNNER
-#include <catch2/catch.hpp>
 #include <csignal>
 #include <cstdlib>
+#include <initializer_list>
+
+#include "../support/catch_runner.h"
 
 int main(int argc, char** argv) {
   // The variables that the command sets or keeps must not come from the environment of the tests.
@@ -15,5 +16,5 @@ int main(int argc, char** argv) {
   // A shell starts background commands with these signals ignored.
   signal(SIGINT, SIG_DFL);
   signal(SIGQUIT, SIG_DFL);
-  return Catch::Session().run(argc, argv);
+  return run_catch(argc, argv);
 }

@@ -3,7 +3,6 @@
 // library, then with it in every setting that the case names. It must succeed and print the same.
 //
 // FORKSAFE_TEST_TIMES=N: N times as many forks.
-#define CATCH_CONFIG_MAIN
 #include <unistd.h>
 
 #include <catch2/catch.hpp>
