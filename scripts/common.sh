@@ -99,9 +99,10 @@ build_failed() {
   fail "the build failed (all of it: $build_log)"
 }
 
-# make_venv NAME PKG...: the virtual environment BUILD/NAME with these packages from PyPI, as wheels
-# (a numpy compiled here would not be the wheel that people have). Not made again while the list of
-# packages and the Python stay the same. Returns 1 where they can't be had; pip.log tells why.
+# make_venv NAME [--system-site-packages] PKG...: the virtual environment BUILD/NAME with these packages
+# from PyPI, as wheels (a numpy compiled here would not be the wheel that people have), and with
+# Debian's. It is made again when the list of packages or the Python has changed. Returns 1 where the
+# packages can't be had; pip.log tells why.
 make_venv() {
   venv=$build/$1
   shift
@@ -109,14 +110,32 @@ make_venv() {
   stamp=$venv/forksafe-packages
   [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && return 0
 
-  say "installing $* from PyPI into $venv"
   mkdir -p "$build"
-  # --clear: one that was left half made, or belongs to an older Python, starts over. Two retries:
-  # pip's own five take minutes to find out that there is no network.
-  "$python" -m venv --clear "$venv" >"$build/pip.log" 2>&1 &&
+  sees=
+  case ${1:-} in
+    --system-site-packages)
+      sees=$1
+      shift
+      ;;
+  esac
+  say "installing $* from PyPI into $venv"
+  fill_venv "$@" >"$build/pip.log" 2>&1 && printf '%s\n' "$wanted" >"$stamp"
+}
+
+# --clear: an environment that was left half made, or belongs to an older Python, starts over. Two
+# retries: pip's own five take minutes to find out that there is no network.
+fill_venv() {
+  # shellcheck disable=SC2086 # no word or one
+  "$python" -m venv --clear $sees "$venv" &&
     "$venv/bin/python" -m pip install --disable-pip-version-check --no-input --only-binary :all: \
-      --timeout 10 --retries 2 "$@" >>"$build/pip.log" 2>&1 &&
-    printf '%s\n' "$wanted" >"$stamp"
+      --timeout 10 --retries 2 "$@"
+}
+
+# make_obspy_venv: ObsPy over Debian's numpy and scipy, with the versions of its own needs that work
+# with these.
+make_obspy_venv() {
+  make_venv obspy-venv --system-site-packages obspy==1.4.1 'matplotlib<3.9' 'contourpy<1.3' \
+    'sqlalchemy<2'
 }
 
 # fetch_wheel NAME REQUIREMENT [PIP-OPTION...]: unpacks a wheel into BUILD/wheels/NAME. Only the files

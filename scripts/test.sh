@@ -30,10 +30,11 @@ fetch_test_wheels
 install_wild_packages() {
   wanted=$("$python" "$root/tests/wild/cases.py" --debian)
   # shellcheck disable=SC2086
-  (need_packages python3-venv $wanted) ||
-    for package in python3-venv $wanted; do
+  (need_packages python3-venv python3-scipy $wanted) ||
+    for package in python3-venv python3-scipy $wanted; do
       (need_packages "$package") || missing="$missing $package"
     done
+  make_obspy_venv || missing="$missing obspy==1.4.1"
   for list in "$root"/tests/wild/environments/*.txt; do
     # shellcheck disable=SC2046
     make_venv "wild/$(basename "$list" .txt)" --no-deps $(cat "$list") ||

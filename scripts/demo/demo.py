@@ -30,31 +30,33 @@ class Case:
 
 
 class Outcome:
-    def __init__(self, verdict, text):
+    def __init__(self, verdict, text, diagnosis=""):
         self.verdict = verdict  # "passed", "failed", or "cannot run"
         self.text = text
+        self.diagnosis = diagnosis  # what `forksafe diagnose` says of a process that is stuck
 
 
-def list_cases(wheels):
-    seed = os.path.join(HERE, "seed_program.py")
+def list_cases(obspy, wheel):
+    """`obspy` and `wheel` are Pythons, or None: one that has ObsPy over Debian's numpy and scipy, one
+    that has numpy from PyPI."""
+    notes = os.path.join(HERE, "notes_program.py")
     multiply = os.path.join(HERE, "fork_and_multiply.py")
     libraries = os.path.join("/usr/lib", sysconfig.get_config_var("MULTIARCH") or "")
+    openmp = os.path.join(libraries, "openblas-openmp")
+    own_threads = os.path.join(libraries, "openblas-pthread")
     cases = []
-    if wheels:
-        cases += [
-            Case("the notes' program (obspy, Pool(2), 50 items)", [wheels, seed]),
-            Case("the notes' program, a thread of the parent inside a @ a",
-                 [wheels, seed, "--busy"]),
-            Case("numpy wheel, a thread inside a @ a",
-                 [wheels, multiply, "openblas", "--busy"]),
-        ]
-    else:
-        cases += [Case("Debian's numpy, OpenBLAS with its own threads, a thread inside a @ a",
-                       [sys.executable, multiply, "openblas-pthread", "--busy"],
-                       os.path.join(libraries, "openblas-pthread"))]
-    cases += [Case("Debian's numpy, OpenMP OpenBLAS, no thread inside",
-                   [sys.executable, multiply, "openblas-openmp"],
-                   os.path.join(libraries, "openblas-openmp"))]
+    if obspy:
+        cases.append(Case("the notes' program: obspy, Pool(2), 50 times; Debian's numpy, OpenMP OpenBLAS",
+                          [obspy, notes], openmp))
+    if wheel:
+        cases.append(Case("numpy wheel, a thread inside a @ a",
+                          [wheel, multiply, "openblas", "--busy"]))
+    cases += [
+        Case("Debian's numpy, OpenBLAS with its own threads, a thread inside a @ a",
+             [sys.executable, multiply, "openblas-pthread", "--busy"], own_threads),
+        Case("Debian's numpy, OpenMP OpenBLAS, no thread inside",
+             [sys.executable, multiply, "openblas-openmp"], openmp),
+    ]
     return cases
 
 
@@ -71,20 +73,20 @@ def environment(case):
 
 
 def where_stuck(process, forksafe):
-    """What `forksafe diagnose` says of the first process of the tree that is stuck: `parent:
-    openblas-shutdown in blas_thread_shutdown_ (libopenblas.so.0)`. Nothing when it can't tell."""
+    """What `forksafe diagnose` says of the first process of the tree that is stuck: where it is, and
+    why. Two empty texts when it can't tell."""
     try:
         answer = subprocess.run([forksafe, "diagnose", "--children", "--json", str(process.pid)],
                                 stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
                                 timeout=20, check=False)
         verdicts = json.loads(answer.stdout)
     except (OSError, subprocess.TimeoutExpired, ValueError):
-        return ""
+        return "", ""
     for verdict in verdicts:
         if verdict.get("stuck"):
             who = "parent" if verdict["pid"] == process.pid else "child"
-            return f"{who} in {verdict['place']} ({verdict['code']})"
-    return ""
+            return f"{who} in {verdict['place']} ({verdict['code']})", verdict["text"]
+    return "", ""
 
 
 def end_group(process):
@@ -126,14 +128,15 @@ def run(case, forksafe, guarded):
                     limit = TIMEOUT
                     deadline = time.monotonic() + limit
                 if time.monotonic() > deadline:
-                    place = where_stuck(process, forksafe)
-                    stuck = f"hung after {limit} s" + (f": {place}" if place else "")
+                    place, diagnosis = where_stuck(process, forksafe)
+                    stuck = Outcome("failed", f"hung after {limit} s" + (f": {place}" if place else ""),
+                                    diagnosis)
                     break
                 time.sleep(0.05)
         finally:
             end_group(process)
         if stuck:
-            return Outcome("failed", stuck)
+            return stuck
         return judge(process.returncode, read(output), read(errors))
 
 
@@ -192,7 +195,8 @@ def print_table(rows):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--forksafe", required=True, help="the command")
-    parser.add_argument("--wheels", help="a Python that has numpy, scipy and obspy from PyPI")
+    parser.add_argument("--obspy", help="a Python that has obspy over Debian's numpy and scipy")
+    parser.add_argument("--wheel", help="a Python that has numpy from PyPI")
     options = parser.parse_args()
 
     # An end by SIGTERM or SIGHUP goes through `finally` too: no case is left behind.
@@ -202,7 +206,7 @@ def main():
 
     if len(os.sched_getaffinity(0)) < 2:
         print("Note: one core only. BLAS then starts no threads, and nothing hangs.")
-    cases = list_cases(options.wheels)
+    cases = list_cases(options.obspy, options.wheel)
     print(f"A case that is not done {TIMEOUT} s after its first fork is taken to hang.")
     rows = []
     for number, case in enumerate(cases, 1):
@@ -212,6 +216,9 @@ def main():
             print(f"      {title + ':':9}", end="", flush=True)
             outcomes.append(run(case, options.forksafe, guarded))
             print(paint(outcomes[-1].text, colour_of(outcomes[-1])), flush=True)
+            if outcomes[-1].diagnosis:
+                print(textwrap.fill("forksafe diagnose: " + outcomes[-1].diagnosis, 100,
+                                    initial_indent=" " * 15, subsequent_indent=" " * 15), flush=True)
         rows.append((case, *outcomes))
 
     print()

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Python's multiprocessing with numpy: the numpy wheel with a thread in "a @ a", and Debian's numpy
-// on the OpenMP build of OpenBLAS.
+// on the OpenMP build of OpenBLAS, also with the program of ObsPy's notes on parallel processing.
 #include <catch2/catch.hpp>
 #include <filesystem>
 
@@ -10,9 +10,10 @@ using namespace forksafe_test;
 
 namespace {
 
-Command python(const std::string& file, const std::vector<std::string>& arguments) {
+Command python(const std::string& file, const std::vector<std::string>& arguments,
+               const std::string& interpreter = debian_python()) {
   Command command;
-  command.arguments = {debian_python(), script(file)};
+  command.arguments = {interpreter, script(file)};
   command.arguments.insert(command.arguments.end(), arguments.begin(), arguments.end());
   command.environment["PYTHONUNBUFFERED"] = "1";
   // Of a fork in a process with threads (3.12 and later), between the dots that are counted.
@@ -28,6 +29,17 @@ std::string numpy_wheel() {
   return std::filesystem::path(in_wheels(folder + "/numpy")).parent_path();
 }
 
+// detrend.py, whose children hang without the library each time, in their first call.
+void prove_notes_program(Command command) {
+  command.environment["LD_LIBRARY_PATH"] = blas_by_name("debian-openmp").library_path;
+  const Outcome without = expect_trouble(command);
+  REQUIRE_FALSE(without.stuck.empty());
+  for (const std::string& verdict : without.stuck) {
+    CHECK(verdict.find("child: gnu-openmp-team, GOMP_parallel (libgomp.so.1") == 0);
+  }
+  expect_success(command, 50);
+}
+
 }  // namespace
 
 TEST_CASE("numpy wheel: os.fork with a thread in a @ a") {
@@ -40,4 +52,12 @@ TEST_CASE("Debian's numpy on OpenMP: multiprocessing.Pool after the parent has u
   Command command = python("pool.py", {"200"});
   command.environment["LD_LIBRARY_PATH"] = blas_by_name("debian-openmp").library_path;
   prove(command, command, 200);
+}
+
+TEST_CASE("the notes' program, ObsPy's detrend in numpy alone") {
+  prove_notes_program(python("detrend.py", {"50"}));
+}
+
+TEST_CASE("the notes' program with ObsPy") {
+  prove_notes_program(python("detrend.py", {"50", "obspy"}, obspy_python()));
 }

@@ -73,6 +73,13 @@ std::string program(const std::string& name) {
 std::string script(const std::string& name) {
   return required("FORKSAFE_TEST_SCRIPTS") + "/" + name;
 }
+std::string obspy_python() {
+  const std::string path = required("FORKSAFE_TEST_OBSPY");
+  if (access(path.c_str(), X_OK) != 0) {
+    skip("ObsPy is not in the build folder: sh scripts/demo.sh installs it");
+  }
+  return path;
+}
 std::string multiarch_folder() { return required("FORKSAFE_TEST_LIBDIR"); }
 
 std::string debian_python() {

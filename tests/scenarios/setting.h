@@ -37,6 +37,8 @@ std::string library_path();
 std::string program(const std::string& name);
 std::string script(const std::string& name);
 std::string debian_python();
+/// One that has ObsPy over Debian's numpy (scripts/common.sh, make_obspy_venv), or a skip.
+std::string obspy_python();
 std::string multiarch_folder();
 /// What `pattern` (glob) matches first below the folder of downloaded wheels, or a skip.
 std::string in_wheels(const std::string& pattern);
