@@ -90,10 +90,9 @@ def main():
     bench = Bench(arguments.build, arguments.quick, arguments.library)
     print(f"{'':<72}   ratio  [quartiles]      measured, against   bar", flush=True)
     wrong = False
-    for name in AREAS:
-        if arguments.only not in (None, name):
-            continue
-        print(f"--- {name}", flush=True)
+    wanted = [name for name in AREAS if arguments.only in (None, name)]
+    for number, name in enumerate(wanted, 1):
+        print(f"--- [{number}/{len(wanted)}] {name}", flush=True)
         begin, load = time.monotonic(), os.getloadavg()[0]
         bench.rows = []
         importlib.import_module(f"areas.{name}").measure(bench)

@@ -32,6 +32,37 @@ is_installed() {
   dpkg-query -W -f '${db:Status-Status}\n' "$1" 2>/dev/null | grep -qx installed
 }
 
+# logged LOG WORDS COMMAND...: runs the command with its output in LOG. While it runs, shows the last
+# line of LOG: each second in place on a terminal, every half minute elsewhere.
+logged() {
+  logged_to=$1
+  say "$2"
+  shift 2
+  : >"$logged_to"
+  show_progress "$logged_to" &
+  progress=$!
+  ended=0
+  "$@" >"$logged_to" 2>&1 || ended=$?
+  kill "$progress" 2>/dev/null || true
+  wait "$progress" 2>/dev/null || true
+  [ ! -t 1 ] || printf '\r\033[K'
+  return $ended
+}
+
+# show_progress LOG: ends by itself after the script.
+show_progress() {
+  seconds=0
+  while sleep 1 && kill -0 $$ 2>/dev/null; do
+    seconds=$((seconds + 1))
+    last=$(tail -c 1000 "$1" | tr '\r' '\n' | sed '/^ *$/d' | tail -n 1 | cut -c 1-65)
+    if [ -t 1 ]; then
+      printf '\r\033[K  %d s: %s' "$seconds" "$last"
+    elif [ $((seconds % 30)) -eq 0 ]; then
+      say "  $seconds s: $last"
+    fi
+  done
+}
+
 # need_packages PKG...: installs those that are missing, or says how and ends the script with 2.
 need_packages() {
   [ "${FORKSAFE_PACKAGES:-}" = installed ] && return 0
@@ -57,14 +88,16 @@ need_packages() {
     fail "missing packages: $missing. Install them with: sudo apt-get install $missing"
   fi
 
-  say "installing $missing"
+  # The password is asked for before the progress is shown, which writes over the same line.
+  [ "$as_root" != sudo ] || sudo -v || fail "sudo did not work: sudo apt-get install $missing"
   # Word splitting is meant: $as_root is zero, one or two words, $missing a list of packages.
   # An update that fails may still leave lists good enough for the install, which decides.
   # shellcheck disable=SC2086
-  $as_root apt-get -q update >"$(package_log)" 2>&1 || true
+  logged "$(package_log)" "updating the lists of Debian's packages" $as_root apt-get -q update || true
   # shellcheck disable=SC2086
-  if ! $as_root env DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends \
-    $missing >>"$(package_log)" 2>&1; then
+  if ! logged "$(package_log)" "installing $missing" \
+    $as_root env DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends \
+    $missing; then
     tail -n 15 "$(package_log)" >&2
     fail "apt-get could not install $missing (see $(package_log)). By hand:" \
       "sudo apt-get install $missing"
@@ -83,15 +116,13 @@ build_targets() {
   [ -x /usr/bin/meson ] && meson=/usr/bin/meson
   command -v "$meson" >/dev/null || fail "meson not found: install it (Debian: meson)"
 
-  say "building in $build"
   mkdir -p "$build"
   build_log=$build/build.log
-  : >"$build_log"
   # coredata.dat is what meson itself takes for the sign of a configured folder.
   if [ ! -f "$build/meson-private/coredata.dat" ]; then
-    "$meson" setup "$build" "$root" >>"$build_log" 2>&1 || build_failed
+    "$meson" setup "$build" "$root" >"$build_log" 2>&1 || build_failed
   fi
-  "$meson" compile -C "$build" "$@" >>"$build_log" 2>&1 || build_failed
+  logged "$build_log" "building in $build" "$meson" compile -C "$build" "$@" || build_failed
 }
 
 build_failed() {
@@ -118,8 +149,8 @@ make_venv() {
       shift
       ;;
   esac
-  say "installing $* from PyPI into $venv"
-  fill_venv "$@" >"$build/pip.log" 2>&1 && printf '%s\n' "$wanted" >"$stamp"
+  logged "$build/pip.log" "installing $* from PyPI into $venv" fill_venv "$@" &&
+    printf '%s\n' "$wanted" >"$stamp"
 }
 
 # --clear: an environment that was left half made, or belongs to an older Python, starts over. Two
@@ -147,6 +178,7 @@ fetch_wheel() {
   shift
   rm -rf "$folder" "$folder.whl"
   mkdir -p "$folder" "$folder.whl"
+  say "fetching $wanted from PyPI"
   "$python" -m pip download --quiet --disable-pip-version-check --no-input --no-deps \
     --only-binary :all: --timeout 10 --retries 2 --dest "$folder.whl" "$@" \
     >"$build/pip.log" 2>&1 &&

@@ -1,13 +1,13 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# sh scripts/test.sh [--wild]: installs what the test suite needs, builds, runs all tests, prints the
-# counts.
+# sh scripts/test.sh [--wild]: installs what the test suite needs, builds, runs the tests,
+# prints the counts.
 #
 # Debian's packages come through apt-get (as root or with sudo), the Python wheels whose OpenBLAS is
 # tested from PyPI into the build folder. What can't be had is skipped by name and counted.
 #
-# --wild  also the suite of real programs (tests/wild), which installs some 2 GB more and takes up to
-#         25 minutes.
+# --wild   also the suite of real programs (tests/wild), which installs some 2 GB more and takes up to
+#          25 minutes.
 . "$(dirname "$0")/common.sh"
 
 wild=no
@@ -16,6 +16,12 @@ case $* in
   --wild) wild=yes ;;
   *) fail "unknown arguments: $*. Usage: sh scripts/test.sh [--wild]" ;;
 esac
+
+if [ "$wild" = yes ]; then
+  say "About 45 minutes on 2 cores; the first time up to 15 more, to install and to build."
+else
+  say "About 20 minutes on 2 cores, the first time with some 3 to install and to build."
+fi
 
 need_packages $build_packages binutils mandoc zsh bash-completion \
   python3 python3-pip python3-numpy python3-threadpoolctl r-base-core libcap2-bin make procps \
@@ -72,38 +78,39 @@ count() { sed -n "s/^$1: *\([0-9]*\) *$/\1/p" "$2" | tail -n 1; }
 passed=0
 failed=0
 skipped=0
-# run_tests FOLDER ARGUMENT...: meson test there, which builds what the tests need; adds to the
-# counts.
+# run_tests FOLDER ARGUMENT...: runs tests of that build, and adds to the counts. meson shows each test
+# as it ends, with its number and how many there are.
 run_tests() {
   folder=$1
   shift
-  "$meson" test -C "$folder" --print-errorlogs "$@" >"$folder/test.log" 2>&1
+  summary=$folder/meson-logs/testlog.txt
+  rm -f "$summary"
+  PYTHONUNBUFFERED=1 "$meson" test -C "$folder" --print-errorlogs "$@"
   status=$?
-  grep -v '^$' "$folder/test.log"
-  if ! grep -q '^Ok: ' "$folder/test.log"; then
+  if ! grep -q '^Ok: ' "$summary" 2>/dev/null; then
     fail "meson test ended with status $status before any test had run"
   fi
-  passed=$((passed + $(count Ok "$folder/test.log") + $(count 'Expected Fail' "$folder/test.log")))
-  failed=$((failed + $(count Fail "$folder/test.log") + $(count Timeout "$folder/test.log") +
-    $(count 'Unexpected Pass' "$folder/test.log")))
-  skipped=$((skipped + $(count Skipped "$folder/test.log")))
+  passed=$((passed + $(count Ok "$summary") + $(count 'Expected Fail' "$summary")))
+  failed=$((failed + $(count Fail "$summary") + $(count Timeout "$summary") +
+    $(count 'Unexpected Pass' "$summary")))
+  skipped=$((skipped + $(count Skipped "$summary")))
 }
 
-# set_up_sanitized NAME SANITIZERS: a build folder for the unit tests, which meson test builds.
-set_up_sanitized() {
+# build_sanitized NAME SANITIZERS TARGET: a build folder for unit tests.
+build_sanitized() {
   build_log=$build/$1.log
   [ -f "$build/$1/meson-private/coredata.dat" ] ||
     "$meson" setup "$build/$1" "$root" -Db_sanitize="$2" -Db_lundef=false -Dbuildtype=debug \
       >"$build_log" 2>&1 || build_failed
+  logged "$build_log" "building unit tests with $2 sanitizers" \
+    "$meson" compile -C "$build/$1" "$3" || build_failed
 }
 
 build_targets
 run_tests "$build"
-say "unit tests with the address and undefined behaviour sanitizers"
-set_up_sanitized asan address,undefined
+build_sanitized asan address,undefined unit
 run_tests "$build/asan" --suite unit
-say "unit tests of the gate with the thread sanitizer"
-set_up_sanitized tsan thread
+build_sanitized tsan thread gate_test
 run_tests "$build/tsan" 'unit gate'
 if [ "$wild" = yes ]; then
   say "real programs, without and with the library"
