@@ -2,8 +2,8 @@
 // Forks while BLAS works, and checks every result to the bit against a run without fork.
 //
 // It loads a BLAS by its path, computes a reference, starts threads that compute for ever, and
-// forks. Each child computes and compares; so do the threads in the parent. A dot on standard
-// output says that a child has answered well, so that who watches sees where it stops.
+// forks. Each child computes and compares; so do the threads in the parent. It writes a dot to
+// standard output for each child that got the right result, so the watchdog sees where it stops.
 //
 // Exit status: 0 all exact; 1 a child or the parent got another result; 2 wrong usage.
 #include <dirent.h>

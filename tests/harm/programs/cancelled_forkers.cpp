@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Threads that fork in a loop are cancelled at any moment; they act on it where they wait for
-// their child. Afterwards all other threads can still fork.
+// Threads that fork in a loop are cancelled at any moment, and end where they wait for their child.
+// Afterwards all other threads can still fork.
 //
-// Asynchronous cancellation inside fork() is no case: glibc's own locks stay locked then.
+// Asynchronous cancellation inside fork() is not tested: it leaves glibc's own locks locked.
 #include "harm.h"
 
 namespace {

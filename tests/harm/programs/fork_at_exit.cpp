@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Forks late: in atexit handlers, in destructors of static and thread_local objects, of thread
-// keys, and of libraries at dlclose and at the end. The child goes on with what was under way, to
-// its own end.
+// keys, and of libraries at dlclose and at the end. The child runs the rest of the handlers and
+// destructors too.
 #include "harm.h"
 #include "plugin.h"
 

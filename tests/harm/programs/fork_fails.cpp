@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// fork() that fails: its errno is the kernel's, the parent handlers run, and when the reason is
-// gone forks are as before.
+// fork() fails: errno is the kernel's, and the parent handlers run. When the reason is gone, fork()
+// works as before.
 //
 // Modes: limit (RLIMIT_NPROC, as a user that is not root), seccomp (clone gives EPERM).
 #include <linux/audit.h>

@@ -9,17 +9,7 @@ namespace {
 
 // No library's constructor has run, not even that of a preloaded one.
 void fork_before_constructors() {
-  const pid_t child = fork();
-  if (child == 0) {
-    const pid_t grandchild = fork();
-    if (grandchild == 0) _exit(0);
-    int status = -1;
-    waitpid(grandchild, &status, 0);
-    _exit(status == 0 ? 0 : 1);
-  }
-  int status = -1;
-  waitpid(child, &status, 0);
-  if (status != 0) _exit(1);
+  if (!harm::fork_twice(fork)) _exit(1);
 }
 
 __attribute__((section(".preinit_array"),

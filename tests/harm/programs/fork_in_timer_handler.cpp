@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// A timer's signal handler forks while the program forks in a loop (finding 4). The timer goes off
-// after ever another time, so that the signal comes at every point of fork(): before the first
-// prepare handler, between two of them, as soon as the child is there, among the parent handlers.
-// The handler's child returns from the handler and finishes the fork that was interrupted.
+// A timer's signal handler forks while the program forks in a loop. The timer's delay is another
+// one each time, so the signal comes at every point of fork(): before the first prepare handler,
+// between two of them, as soon as the child is there, among the parent handlers. The handler's
+// child returns from the handler and finishes the fork that the signal interrupted.
 //
 // Modes: timer (timer_create), itimer (setitimer), fast (setitimer with an interval).
 #include <sys/time.h>

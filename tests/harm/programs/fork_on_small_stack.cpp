@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// fork() where there is little stack (finding 27): in a signal handler on an alternate stack of
-// 8 kB, as crash handlers do, and in threads with PTHREAD_STACK_MIN. Below each stack is a page
-// that can't be touched. The children fork again, on the same stack.
+// fork() on a small stack: in a signal handler on an alternate stack of 8 kB, as crash handlers do,
+// and in threads with PTHREAD_STACK_MIN. The page below each stack can't be touched. The children
+// fork again, on the same stack.
 //
 // Modes: alternate, thread.
 #include <limits.h>
@@ -19,25 +19,12 @@ constexpr int kForks = 200;
 constexpr size_t kSmall = 8192;
 constexpr size_t kUsualFrame = 4096;  // what the kernel needs for a signal, at most
 
-// Without say() and its buffer.
-void fork_twice() {
-  const pid_t child = harm::bounded_fork();
-  if (child == 0) {
-    const pid_t grandchild = harm::bounded_fork();
-    if (grandchild == 0) _exit(0);
-    int status = -1;
-    waitpid(grandchild, &status, 0);
-    _exit(status == 0 ? 0 : 1);
-  }
-  int status = -1;
-  waitpid(child, &status, 0);
-  if (status != 0) _exit(3);
+void on_signal(int) {
+  if (!harm::fork_twice(harm::bounded_fork)) _exit(3);
 }
 
-void on_signal(int) { fork_twice(); }
-
 void* in_thread(void*) {
-  fork_twice();
+  on_signal(0);
   return nullptr;
 }
 

@@ -1,15 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// A child forks again, registers fork handlers or loads a library, while another thread of the
-// parent was, at the moment of the fork, inside the unwinder, dl_iterate_phdr, dlopen or fork
-// (finding 1).
+// A thread of the parent is inside the unwinder, dl_iterate_phdr, dlopen or fork while the program
+// forks. The child forks again, registers fork handlers or loads a library.
 //
 // Modes: WHAT_THE_THREAD_DOES/WHAT_THE_CHILD_DOES.
-#include <link.h>
-
-#include <stdexcept>
 #include <string>
 
-#include "harm.h"
+#include "linker_lock.h"
 #include "plugin.h"
 
 namespace {
@@ -20,33 +16,12 @@ std::string others, childs;
 std::atomic<bool> ready{false};
 std::string trace;
 
-int count_object(dl_phdr_info*, size_t, void* count) {
-  ++*static_cast<long*>(count);
-  return 0;
-}
-
-__attribute__((noinline)) void throw_from(int depth) {
-  if (depth == 0) throw std::runtime_error("thrown");
-  throw_from(depth - 1);
-  asm volatile("");  // no tail call: the frames are there to be unwound
-}
-
 void* other_thread(void*) {
   for (;;) {
-    if (others == "throw") {
-      try {
-        throw_from(5);
-      } catch (const std::runtime_error&) {
-      }
-    } else if (others == "iterate") {
-      long count = 0;
-      dl_iterate_phdr(count_object, &count);
-    } else if (others == "load") {
-      dlclose(harm::load("plugin_a"));
+    if (others == "fork") {
+      harm::fork_once();
     } else {
-      const pid_t child = harm::bounded_fork();
-      if (child == 0) _exit(0);
-      harm::reap_well(child);
+      harm::take_linker_lock(others.c_str());
     }
     ready = true;
   }

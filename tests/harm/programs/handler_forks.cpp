@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A fork handler forks itself, once for each fork (finding 23): a prepare, a parent or a child
-// handler, between handlers that do nothing of the kind. Every other inner child returns from the
-// handler and finishes the outer fork.
+// A prepare, a parent or a child handler forks, once for each fork. It stands between handlers that
+// do not. Every other inner child returns from the handler and finishes the outer fork.
 //
 // Modes: alone (the program has one thread), threads (it has two).
 #include <initializer_list>

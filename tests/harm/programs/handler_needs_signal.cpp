@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A prepare handler needs a signal: it stops the library's other threads with one, as garbage
-// collectors do, and sends one to itself. So signals that the caller of fork() does not block must
-// come in handlers, and those that it blocks must not. The same in parent and child handlers.
+// collectors do, and sends one to itself. So handlers must get the signals that the caller of
+// fork() does not block, and no others. The same holds for parent and child handlers.
 #include <semaphore.h>
 
 #include "harm.h"

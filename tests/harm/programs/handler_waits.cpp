@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A prepare handler waits for another thread of its library (to finish what it does, to write what
-// it has), and that thread registers fork handlers, loads a library or forks meanwhile.
+// A prepare handler waits until another thread of its library has finished its work. That thread
+// registers fork handlers, loads a library or forks before it has finished.
 //
 // Modes: register, load, fork.
 #include <semaphore.h>

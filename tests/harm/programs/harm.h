@@ -150,6 +150,22 @@ inline void fork_chain(int generations) {
   reap_well(child);
 }
 
+/// fork_chain(2) with few needs: no line of output with its buffer, no bound in time. Works before
+/// constructors, and on small stacks. False when a process did not end well.
+inline bool fork_twice(pid_t (*make)()) {
+  const pid_t child = make();
+  if (child == 0) {
+    const pid_t grandchild = make();
+    if (grandchild == 0) _exit(0);
+    int status = -1;
+    waitpid(grandchild, &status, 0);
+    _exit(status == 0 ? 0 : 1);
+  }
+  int status = -1;
+  waitpid(child, &status, 0);
+  return status == 0;
+}
+
 inline double now() {
   timespec t;
   clock_gettime(CLOCK_MONOTONIC, &t);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Registers handlers and forks under another library that interposes both (see interposer.cpp), in
-// front of the library or behind it: each call comes by there once (finding 25).
+// Registers handlers and forks under another library that interposes both (see interposer.cpp).
+// That library stands in front of forksafe's or behind it, and sees each call once.
 #include "harm.h"
 
 namespace {

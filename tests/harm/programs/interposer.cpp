@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Another library of LD_PRELOAD: it defines fork and __register_atfork as the library does, counts
-// the calls, and hands them on with RTLD_NEXT (finding 25). See interposed.cpp.
+// Another library of LD_PRELOAD. It defines fork and __register_atfork as forksafe's does, counts
+// the calls, and passes them on with RTLD_NEXT. See interposed.cpp.
 #include <dlfcn.h>
 #include <unistd.h>
 

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A prepare handler never returns: it jumps out of fork() with siglongjmp, as a handler does that
-// gives up. Later forks, of the same thread and of others, are as always, and so are those of
-// children.
+// A prepare handler never returns: it gives up and jumps out of fork() with siglongjmp. Later forks
+// of the same thread, of other threads and of children work as before.
 //
 // Modes: alone (one thread jumps, then there are more), threads (others fork meanwhile).
 #include <setjmp.h>

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// A thread loads and unloads a library while the program forks. The library's constructor, which
-// runs under the linker's lock, registers fork handlers (finding 5), forks (6), or sleeps (7):
-// fork() must not wait for it.
+// A thread loads and unloads a library while the program forks. The library's constructor registers
+// fork handlers, forks, or sleeps. It runs under the linker's lock, so fork() must not wait for it.
 //
-// Modes: register, fork, sleep. A second argument libgomp.so.1 loads GNU OpenMP first.
+// Modes: register, fork, sleep. With libgomp.so.1 as a second argument the program loads GNU OpenMP
+// first.
 #include "harm.h"
 #include "plugin.h"
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A server that writes a title over its arguments and environment, as setproctitle does, and leaves
-// its working directory (finding 20). FORKSAFE_LOG, a relative path, still means what it meant at
-// the start. GNU OpenMP is loaded so that there is something to log.
+// A server that writes a title over its arguments and environment, as setproctitle does, and
+// changes its working directory. FORKSAFE_LOG, a relative path, still means the file that it meant
+// at the start. The program loads GNU OpenMP, so the library has something to log.
 //
 // Arguments: the folder to go to.
 #include <string>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Other ways to start a process, and other ways to find fork(): each runs the fork handlers that it
-// runs without the library, and fork() in what it made works. With an argument "threads" all of it
-// is done beside a thread that forks.
+// Other ways to start a process, and other ways to find fork(). Each runs the same fork handlers as
+// without the library, and the new process can fork. With the argument "threads" the program does
+// all of this beside a thread that forks.
 #include <pty.h>
 #include <sched.h>
 #include <spawn.h>

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// A thread with a cancellation request calls fork(), which is no cancellation point (finding 22):
-// the fork is made, the child forks again, and the request is acted on afterwards. Then other
+// A thread with a cancellation request calls fork(), which is no cancellation point: the fork is
+// made, the child forks again, and the thread ends at its next cancellation point. Then other
 // threads fork.
 //
-// An argument libgomp.so.1 loads GNU OpenMP first, so that there is something to log.
+// With the argument libgomp.so.1 the program loads GNU OpenMP first, so the library has something
+// to log.
 #include "harm.h"
 
 namespace {

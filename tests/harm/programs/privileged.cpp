@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A setuid program, which secure_execution.sh starts as a user that is not root: it says whether it
-// runs in secure execution, loads GNU OpenMP, so that there would be something to log, and forks.
+// runs in secure execution, loads GNU OpenMP, which the library would log, and forks.
 #include <sys/auxv.h>
 
 #include "harm.h"

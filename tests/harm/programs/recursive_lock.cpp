@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A library with a recursive lock, which its prepare handler takes. A thread forks while it holds
-// that lock, another one forks without it (finding 14): who has begun a fork waits for the lock,
-// so who holds the lock must not wait for that fork.
+// A library has a recursive lock, which its prepare handler takes. One thread forks while it holds
+// that lock, another thread forks without it. The second has begun a fork and waits for the lock,
+// so the first must not wait for that fork.
 #include "harm.h"
 
 namespace {

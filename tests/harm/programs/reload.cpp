@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A library that registers fork handlers is loaded and unloaded again and again (finding 19).
+// A library that registers fork handlers is loaded and unloaded again and again.
 // Neither memory nor the time of a fork grows.
 #include <malloc.h>
 

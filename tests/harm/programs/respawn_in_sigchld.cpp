@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A prefork server: the handler of SIGCHLD reaps workers that have ended and forks new ones, while
-// the program forks too (finding 4). Every other new worker is one that returns from the handler
-// and finishes the fork that was interrupted.
+// the program forks too. Every other new worker returns from the handler and finishes the fork that
+// the signal interrupted.
 #include "harm.h"
 
 namespace {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a program can see of itself: in fork handlers, in the parent and in the child it is what it
-// is without the library. Signal mask and dispositions, errno, alternate stack, cancel state, open
+// What a program can see of itself in fork handlers, in the parent and in the child is the same as
+// without the library. Signal mask and dispositions, errno, alternate stack, cancel state, open
 // descriptors, threads, rounding mode, timers, environment, umask.
 #include <dirent.h>
 #include <fcntl.h>

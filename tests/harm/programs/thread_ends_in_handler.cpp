@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A thread comes to its end inside a prepare handler: it is cancelled at a cancellation point
-// there, or asynchronously, or calls pthread_exit. The frames of fork() and of its caller are
-// unwound, and later forks of all other threads are as always.
+// A thread ends inside a prepare handler: it is cancelled at a cancellation point there, or
+// asynchronously, or calls pthread_exit. The frames of fork() and of its caller are unwound, and
+// later forks of all other threads work as before.
 //
 // Modes: deferred, asynchronous, exit.
 #include "harm.h"

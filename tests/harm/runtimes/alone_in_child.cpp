@@ -12,18 +12,7 @@
 
 #include "program.h"
 
-namespace {
-
 using namespace harm;
-
-int members() {
-  int count = 0;
-#pragma omp parallel reduction(+ : count)
-  count += 1;
-  return count;
-}
-
-}  // namespace
 
 int main(int argc, char** argv) {
   if (argc < 2) finish(2, "usage: alone_in_child fresh|pool [LIBRARY [PREFIX [SUFFIX]]]");

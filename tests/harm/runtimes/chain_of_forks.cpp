@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A long chain of forks, each of which has calls of one thread each in flight: what those have
-// taken of the library's fixed number of buffers must not be lost in each generation.
+// A long chain of forks. Each fork has calls of one thread in flight, which have taken some of
+// OpenBLAS's fixed number of buffers. A child must get these buffers back, or a later generation
+// has none left.
 //
 //   chain_of_forks GENERATIONS CALLS LIBRARY [PREFIX [SUFFIX]]
 //

@@ -13,13 +13,6 @@ namespace {
 
 using namespace harm;
 
-int members() {
-  int count = 0;
-#pragma omp parallel reduction(+ : count)
-  count += 1;
-  return count;
-}
-
 void look(int wanted, const char* who) {
   const int own = members();
   if (own != wanted) finish(1, "%s: a region of %d threads instead of %d", who, own, wanted);

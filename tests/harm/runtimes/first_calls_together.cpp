@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The first calls after a fork come from several threads at once, in the child and in the parent:
-// a pool that has to be made anew is made once (OpenBLAS issue 4981).
+// The first calls after a fork come from several threads at once, in the child and in the parent.
+// OpenBLAS makes a new pool once, not once for each thread (OpenBLAS issue 4981).
 //
 //   first_calls_together FORKS THREADS LIBRARY [PREFIX [SUFFIX]]
 //

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A prepare handler has the forking thread's first parallel region: the pool is there at the fork,
-// but was not when the fork began. Without the library the child hangs in its own first region.
+// A prepare handler runs the forking thread's first parallel region: the fork begins without a
+// pool, and the process is copied with one. Without the library the child hangs in its own first
+// region.
 #include <pthread.h>
 
 #include "program.h"
@@ -9,14 +10,14 @@ namespace {
 
 using namespace harm;
 
-int members() {
+int region_of_two() {
   int count = 0;
 #pragma omp parallel num_threads(2) reduction(+ : count)
   count += 1;
   return count;
 }
 
-void prepare() { members(); }
+void prepare() { region_of_two(); }
 
 }  // namespace
 
@@ -25,7 +26,7 @@ int main() {
   pthread_atfork(prepare, nullptr, nullptr);
   for (int i = 0; i < 3; ++i) {
     const pid_t child = fork();
-    if (child == 0) _exit(members() == 2 ? 0 : 3);
+    if (child == 0) _exit(region_of_two() == 2 ? 0 : 3);
     require_success(child, 5, "the child");
   }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A fork inside a construct that stands outside of every parallel region, where omp_get_level() is
-// 0: the child goes on after the construct, and the fork happens as often as it is written: once.
+// 0. The child goes on after the construct, and the program forks exactly once.
 //
 //   fork_in_construct task|teams|target
 #include <omp.h>

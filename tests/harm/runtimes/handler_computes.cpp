@@ -4,9 +4,8 @@
 //   handler_computes own|queue COUNT LIBRARY [PREFIX [SUFFIX]]
 //
 // own: the handler computes COUNT products itself. queue: it gives them to another thread and
-// waits, as libraries do that flush their work before a fork. fork() may take 0.25 s for all of it,
-// or what the same products take just before, where that is more: on a busy machine. One of several
-// forks counts.
+// waits, as libraries do that flush their work before a fork. fork() may take 0.25 s, or on a busy
+// machine as long as the same products took just before. The fastest of several forks counts.
 #include <pthread.h>
 
 #include <algorithm>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What another library's child handler sets with omp_set_num_threads holds in the child, and the
-// variables that no handler has touched are the parent's.
+// Another library's child handler calls omp_set_num_threads. The child keeps that number, and has
+// the parent's values in the variables that no handler has set.
 //
 //   handler_sets_threads early|late pool|no-pool NUMBER
 //

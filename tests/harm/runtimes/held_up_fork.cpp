@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A fork that is held up after all prepare handlers: glibc takes stdio's lock then, for which it
-// may have to wait longer than BLAS calls in other threads have patience. The child must not
-// inherit the half-done state of a call that goes on meanwhile.
+// A fork that is held up after all prepare handlers. glibc then takes stdio's lock, and may wait
+// for it longer than BLAS calls in other threads wait for the fork. The child must not inherit the
+// half-done state of a call that has gone on.
 //
 //   held_up_fork LIBRARY [PREFIX [SUFFIX]]
 //

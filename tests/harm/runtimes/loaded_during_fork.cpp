@@ -4,8 +4,8 @@
 //
 //   loaded_during_fork LIBRARY [PREFIX [SUFFIX]]
 //
-// Another thread loads it, for which a prepare handler waits: so it is sure to happen between the
-// first and the last step before the fork.
+// Another thread loads the BLAS, and a prepare handler waits for that thread. So the BLAS is always
+// loaded between the library's first and last step before the fork.
 #include <pthread.h>
 
 #include <thread>

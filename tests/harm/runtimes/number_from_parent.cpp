@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A number of threads that was learned before the fork holds in the children.
+// The program asks for the number of threads before the fork. Regions in the children have that
+// number.
 //
 //   number_from_parent start|region|grandparent
 //

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A library that has OpenBLAS in it keeps what is its own: the content of its mappings in children,
-// and its fork handlers, each of which runs once a fork.
+// A library that has OpenBLAS linked in keeps what is its own: the content of its mappings in
+// children, and its fork handlers, each of which runs once at each fork.
 //
 //   own_memory memory|handlers
 #include <cstring>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A program that has GNU OpenMP in it (libgomp.a) and exports its symbols for plugins (-rdynamic)
-// keeps its thread_local variables in children.
+// A program that has GNU OpenMP linked in (libgomp.a) and exports its symbols for plugins
+// (-rdynamic) keeps its thread_local variables in children.
 //
 //   own_thread_locals pool|no-pool
 #include <omp.h>

@@ -55,6 +55,16 @@ bool wait_until(double seconds, const Condition& holds) {
   return true;
 }
 
+#ifdef _OPENMP
+/// How many threads a parallel region has.
+inline int members() {
+  int count = 0;
+#pragma omp parallel reduction(+ : count)
+  count += 1;
+  return count;
+}
+#endif
+
 constexpr int kHung = -1;
 
 /// The wait status of a child, or kHung: it had to be killed after so many seconds.

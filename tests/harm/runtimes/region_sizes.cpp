@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A child's parallel regions never become larger than the first one, or than what it was told.
+// A child's parallel regions never become larger than its first region, or than the number that it
+// has asked for.
 //
 //   region_sizes region|question
 //
