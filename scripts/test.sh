@@ -1,26 +1,32 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# sh scripts/test.sh [--wild]: installs what the test suite needs, builds, runs the tests,
+# sh scripts/test.sh [--quick | --wild]: installs what the test suite needs, builds, runs the tests,
 # prints the counts.
 #
 # Debian's packages come through apt-get (as root or with sudo), the Python wheels whose OpenBLAS is
 # tested from PyPI into the build folder. What can't be had is skipped by name and counted.
 #
+# --quick  the unit tests, the command, and the main cases of one build of each kind. No sanitizers.
 # --wild   also the suite of real programs (tests/wild), which installs some 2 GB more and takes up to
 #          25 minutes.
 . "$(dirname "$0")/common.sh"
 
+quick=no
 wild=no
 case $* in
   '') ;;
+  --quick) quick=yes ;;
   --wild) wild=yes ;;
-  *) fail "unknown arguments: $*. Usage: sh scripts/test.sh [--wild]" ;;
+  *) fail "unknown arguments: $*. Usage: sh scripts/test.sh [--quick | --wild]" ;;
 esac
 
-if [ "$wild" = yes ]; then
-  say "About 45 minutes on 2 cores; the first time up to 15 more, to install and to build."
+if [ "$quick" = yes ]; then
+  say "About 3 minutes on 2 cores; the first time some 3 more, to install and to build."
+elif [ "$wild" = yes ]; then
+  say "About 35 minutes on 2 cores; the first time up to 15 more, to install and to build."
 else
-  say "About 20 minutes on 2 cores, the first time with some 3 to install and to build."
+  say "About 12 minutes on 2 cores; the first time some 3 more, to install and to build." \
+    "(--quick: 3 minutes)"
 fi
 
 need_packages $build_packages binutils mandoc zsh bash-completion \
@@ -107,11 +113,15 @@ build_sanitized() {
 }
 
 build_targets
-run_tests "$build"
-build_sanitized asan address,undefined unit
-run_tests "$build/asan" --suite unit
-build_sanitized tsan thread gate_test
-run_tests "$build/tsan" 'unit gate'
+if [ "$quick" = yes ]; then
+  run_tests "$build" --suite quick
+else
+  run_tests "$build"
+  build_sanitized asan address,undefined unit
+  run_tests "$build/asan" --suite unit
+  build_sanitized tsan thread gate_test
+  run_tests "$build/tsan" 'unit gate'
+fi
 if [ "$wild" = yes ]; then
   say "real programs, without and with the library"
   run_tests "$build" --suite wild

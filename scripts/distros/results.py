@@ -20,8 +20,8 @@ def read_suite(tree):
     log = tree / 'build/meson-logs/testlog.json'
     for line in log.read_text().splitlines() if log.exists() else []:
         test = json.loads(line)
-        # "forksafe:SUITE / NAME", or "SUITE - forksafe:NAME" as meson 1.12 has it.
-        name = re.sub(r'^.*?forksafe:(\w+ / )?', '', test['name'])
+        # "forksafe:SUITE / NAME" (also SUITE+SUITE), or "SUITE - forksafe:NAME" as meson 1.12 has it.
+        name = re.sub(r'^.*?forksafe:([\w+]+ / )?', '', test['name'])
         if test['result'] in PASSED:
             result['passed'] += 1
         elif test['result'] == 'SKIP':

@@ -13,9 +13,10 @@
 namespace forksafe_test {
 namespace {
 
-// After so long without an answer it is looked at. A child computes for milliseconds; the look at
-// the stacks tells a hang from a slow machine.
-constexpr double kQuietWithout = 3;
+// After so long without output a program is looked at. Without the library it is expected to hang,
+// so it is looked at soon: a child computes for milliseconds, and the stacks tell a hang from a
+// slow machine. A program that is only slow goes on, and is looked at again.
+constexpr double kQuietWithout = 0.5;
 constexpr double kQuietWith = 40;
 
 struct Build {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Do no harm, with OpenMP and BLAS: what such programs may rely on without the library holds with
-// it; and what the options promise to children holds in cases that are easily forgotten. Each test
-// runs one small program of this folder, whose first comment says what it stands for.
+// Do no harm, for programs with OpenMP and BLAS: what they may rely on without the library, they
+// may rely on with it. Some cases prove what the options promise to children where that is easily
+// forgotten. Each test runs one small program of this folder; its first comment says what it shows.
 #include <unistd.h>
 
 #include <catch2/catch.hpp>
@@ -88,7 +88,7 @@ void promised(const Command& command) { must_succeed(with_library(command), "wit
 // What fails without the library and works with it. Not every failure is a hang.
 void cured(const Command& command) {
   Command watched = command;
-  watched.quiet_seconds = 3;  // then it is looked at
+  watched.quiet_seconds = 0.5;  // then it is looked at: stuck, or slow?
   const Outcome outcome = run(watched);
   INFO("without: " << line_of(command) << "\n" << outcome.describe());
   if (outcome.end == Outcome::End::kExited && outcome.status == 77) skip(outcome.output);
