@@ -42,8 +42,7 @@ using forksafe::ElfImage;
 
 enum Status { kInexact = 1, kUnusable = 2, kNothingToProve = 3, kCrashed = 4 };
 
-__attribute__((format(printf, 2, 3))) [[noreturn]] void stop(Status status, const char* format,
-                                                             ...) {
+[[noreturn, gnu::format(printf, 2, 3)]] void stop(Status status, const char* format, ...) {
   char text[1024];
   va_list arguments;
   va_start(arguments, format);

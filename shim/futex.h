@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // The two futex operations that the library waits with, and the clock for their bounds.
 //
-// What the threads of a process share at a fork goes through the few primitives here. A test
-// replaces them (FORKSAFE_PRIMITIVES), and so decides in which order the threads take their steps.
+// All that threads share around a fork goes through the few primitives here. A test replaces them
+// (FORKSAFE_PRIMITIVES), and so decides in which order the threads take their steps.
 //
-// Not pthread_mutex_t: a lock that a child finds held must be put back by a plain store, and the
-// functions that glibc before 2.34 keeps in libpthread must not be needed.
+// pthread_mutex_t does not serve: a child must be able to reset a held lock by a plain store, and
+// the library must not need the functions that glibc before 2.34 keeps in libpthread.
 #pragma once
 
 #include <linux/futex.h>
@@ -21,8 +21,8 @@
 
 namespace forksafe {
 
-/// Keeps errno as the caller of a handler or a door left it. It is written to only if it changed:
-/// after fork the first write to a page is a fault.
+/// Keeps errno as the caller of a handler or a door left it. errno is written to only if it has
+/// changed, because the first write to a page after a fork is a page fault.
 class KeepErrno {
  public:
   KeepErrno() : saved_(errno) {}

@@ -133,7 +133,7 @@ Activity awaited(pid_t leader) {
   }
   const std::string tasks = "/proc/" + std::to_string(found.pid) + "/task";
   for (const std::string& number : numbers_in(tasks)) {
-    const auto stat = read_stat(tasks + "/" + number + "/stat");
+    const auto stat = read_stat(std::string(tasks).append("/").append(number).append("/stat"));
     if (!stat.empty() && stat[kState] != "S") found.sleeps = false;
     ++found.threads;
   }

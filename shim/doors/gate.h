@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// A gate counts the threads that are inside a part of a runtime that must not be torn by a fork,
-// and can be closed: threads that are inside go on to the end, newcomers wait outside.
+// A gate counts the threads that are inside a part of a runtime, which a fork must not interrupt.
+// A fork closes the gate: threads that are inside go on to the end, newcomers wait outside.
 //
-// That takes none of the runtime's own locks, so a fork writes to none of its pages, no order of
-// locks must be known, and threads that contend for the runtime can't starve the fork.
+// A gate takes none of the runtime's own locks. So a fork writes to none of the runtime's pages, it
+// needs to know no order of locks, and threads that contend for the runtime can't starve it.
 //
 // A gate is closed in one of three ways (fork_handlers.cpp says when):
-// - shut: a fork waits for the threads inside, before other libraries' prepare handlers. Newcomers
-//   wait for long.
-// - lent: other libraries' prepare handlers run. A handler may wait for a thread that computes, so
-//   a newcomer waits for kLentPatienceNs and then opens the gate, for all. The fork closes it again
-//   for its last steps, and waits for those that came in.
+// - shut: before other libraries' prepare handlers run, the fork waits for the threads inside.
+//   Newcomers wait for long.
+// - lent: other libraries' prepare handlers run. A handler may wait for a thread that computes.
+//   Therefore a newcomer waits for kLentPatienceNs only, and then opens the gate for all threads.
+//   The fork closes it again for its last steps, and waits for the threads that came in.
 // - held: our own last steps, glibc's fork and the kernel's run until it opens. Newcomers wait for
 //   long, and then take the right to hold it away from the fork (doors.cpp). One fork at a time
 //   holds gates. Another one, which is not that far, can neither shut nor lend them.
@@ -22,13 +22,13 @@ namespace forksafe {
 
 class Gate {
  public:
-  /// How long a newcomer waits while other libraries' prepare handlers run. They take microseconds,
-  /// and may lose the processor for some milliseconds.
+  /// How long a newcomer waits while other libraries' prepare handlers run. Handlers take
+  /// microseconds, and may lose the processor for some milliseconds.
   static constexpr int64_t kLentPatienceNs = 50 * 1000000;
 
-  /// `depth` counts this thread's nested entries; only the outermost one can find the gate closed.
-  /// False where it is: the thread counts as inside, and must call `wait_outside` before it goes
-  /// on, unless it is the one that forks.
+  /// `depth` counts this thread's nested entries. Only the outermost one can find the gate closed.
+  /// Then the result is false: the thread counts as inside, and must call `wait_outside` before it
+  /// goes on, unless it is the thread that forks.
   bool enter(uint8_t* depth) {
     if ((*depth)++ != 0) return true;
     inside_.fetch_add(1);
@@ -51,7 +51,7 @@ class Gate {
     }
   }
 
-  /// A leave without an enter (the door was installed in between) does nothing.
+  /// Does nothing without an `enter` before: the door was installed in between.
   void leave(uint8_t* depth) {
     if (*depth == 0 || --*depth != 0) return;
     if (inside_.fetch_sub(1) == 1 && awaited_.load() != 0) futex_wake_all(&inside_);
@@ -89,8 +89,8 @@ class Gate {
 
   bool closed() const { return closed_.load(std::memory_order_relaxed) != kOpen; }
 
-  /// Waits until nobody is inside. False when `deadline` (monotonic_ns) passed first. The gate may
-  /// have been opened meanwhile, by another fork or one in a signal handler of this thread.
+  /// Waits until nobody is inside. False if `deadline` (monotonic_ns) passed first. Meanwhile the
+  /// gate may have been opened by another fork, or by a fork in a signal handler of this thread.
   bool wait_empty(int64_t deadline) {
     if (inside_.load() == 0) return true;
     awaited_.fetch_add(1);
@@ -99,7 +99,7 @@ class Gate {
     return empty;
   }
 
-  /// In a child: of all threads inside, the calling one is left, if it was inside at all.
+  /// In a child: only the calling thread can be inside. `own_depth` says whether it is.
   void reset(uint8_t own_depth) {
     inside_.store(own_depth != 0 ? 1 : 0, std::memory_order_relaxed);
     waiting_.store(0, std::memory_order_relaxed);
@@ -119,7 +119,7 @@ class Gate {
     }
   }
 
-  // False when the gate was still held at the deadline.
+  // False if the gate was still held at the deadline.
   bool wait_open(int64_t deadline) {
     int64_t lent_deadline = 0;
     for (;;) {
@@ -132,7 +132,7 @@ class Gate {
         } else if (closed == kHeld) {
           return false;
         } else if (closed_.compare_exchange_strong(closed, kOpen)) {
-          // A fork waits half as long. This one has left by a longjmp out of a signal handler.
+          // A fork waits half as long: it has left by a longjmp out of a signal handler.
           if (waiting_.load() > 1) futex_wake_all(&closed_);
           return true;
         }

@@ -98,10 +98,10 @@ struct Gates {
 
 struct ThreadState;
 
-/// What is written to around every fork: one page, which the kernel wipes in a child
-/// (MADV_WIPEONFORK, Linux 4.14) instead of sharing it, so that the parent's first write to it
-/// after fork is no copy-on-write fault. Where the kernel does not, all works as well: the child
-/// resets what it finds. Nothing else may lie in that page. docs/locks.md says who may hold what.
+/// All that is written to around every fork, in one page. The kernel wipes that page in a child
+/// (MADV_WIPEONFORK, Linux 4.14) and does not share it, so the parent's first write to it after a
+/// fork is no copy-on-write fault. Older kernels copy the page, and the child resets what it finds.
+/// Nothing else may lie in the page. docs/locks.md says who may hold what.
 struct alignas(4096) ForkPage {
   Gates gates[kMaxModules];
   /// The right to lend and shut gates before other libraries' prepare handlers run.
