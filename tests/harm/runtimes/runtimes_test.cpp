@@ -167,12 +167,11 @@ TEST_CASE("FORKSAFE_CHILD_THREADS=N holds in every thread of a child") {
 
 TEST_CASE("what a child handler sets with omp_set_num_threads holds") {
   for (const char* when : {"early", "late"}) {
-    for (const char* pool : {"no-pool", "pool"}) {
-      // 2 is the number that the environment gives.
-      for (const char* number : {"1", "2"}) {
-        unharmed(harm_program("handler_sets_threads", {when, pool, number}));
-      }
-    }
+    unharmed(harm_program("handler_sets_threads", {when, "no-pool", "1"}));
+    unharmed(harm_program("handler_sets_threads", {when, "pool", "1"}));
+    // The number that the environment gives. Without the library a region of two threads hangs.
+    unharmed(harm_program("handler_sets_threads", {when, "no-pool", "2"}));
+    cured(harm_program("handler_sets_threads", {when, "pool", "2"}));
   }
 }
 
