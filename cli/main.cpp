@@ -264,11 +264,10 @@ int check_command(const Words& words) {
 }
 
 int diagnose_command(const Words& words) {
-  Subcommand form(
-      "diagnose", "Tell what a stuck process waits for.",
-      "Usage: forksafe diagnose [OPTION...] PID\n",
-      "Exit status: 0 if no fork problem was found, 1 if one was, 2 if it can't tell.\n"
-      "Example: forksafe diagnose --children 4242");
+  Subcommand form("diagnose", "Tell what a stuck process waits for.",
+                  "Usage: forksafe diagnose [OPTION...] PID\n",
+                  "Exit status: 0 if no fork problem was found, 1 if one was, 2 if it can't tell.\n"
+                  "Example: forksafe diagnose --children 4242");
   form.takes_command = false;
   DiagnoseOptions options;
   form.add_flag("--children", &options.children, "also diagnose its descendants");
