@@ -20,7 +20,7 @@ uintptr_t self() { return reinterpret_cast<uintptr_t>(&thread_state); }
 // another library may wait for a lock that the next forking thread holds; a thread may leave its
 // fork by a longjmp or a cancellation in a handler.
 void take_rest() {
-  Lease::Patience patience = {Gate::kLentPatienceNs, wait_deadline() + Gate::kLentPatienceNs};
+  Lease::Patience patience = {Gate::kLentPatienceNs, wait_ns() + Gate::kLentPatienceNs};
   while (!fork_page.rest.try_take(self(), &patience)) fork_page.rest.wait(patience);
 }
 
@@ -76,7 +76,8 @@ void head_parent() {
 void head_child() {
   const KeepErrno keep;
   const bool prepared = thread_state.at_head;
-  const uint64_t mask = prepared ? block_signals() : 0;
+  const bool resets = anything_adopted.load(std::memory_order_relaxed);
+  const uint64_t mask = resets ? block_signals() : 0;
   distrust_linker();
   fork_page.hold.reset();
   fork_page.rest.reset();
@@ -89,10 +90,11 @@ void head_child() {
   } else if (!has_child_handlers.load()) {
     run_step(&Runtime::child_last);
   }
-  if (!prepared) return;
-  thread_state.at_head = false;
-  thread_state.forks_within = 0;
-  restore_signals(mask);
+  if (prepared) {
+    thread_state.at_head = false;
+    thread_state.forks_within = 0;
+  }
+  if (resets) restore_signals(mask);
 }
 
 char handle;  // what glibc takes for our object: we are never unloaded

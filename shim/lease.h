@@ -13,19 +13,23 @@ namespace forksafe {
 
 class Lease {
  public:
-  /// How long one newcomer waits, and what it has seen so far.
+  /// How long a newcomer waits for one holder, and what it has seen of that holder so far.
   struct Patience {
-    int64_t away_ns;                 ///< for a holder that runs foreign code
-    int64_t busy_until = INT64_MAX;  ///< for one that runs our own code; monotonic_ns
-    int64_t away_until = 0;
+    int64_t away_ns;              ///< while the holder runs foreign code
+    int64_t busy_ns = INT64_MAX;  ///< while the holder runs our own code
+    bool revoked = false;         ///< the lease was taken away from another thread
+
     uint32_t turn = 0;
-    bool revoked = false;  ///< the lease was taken away from another thread
+    int64_t first_seen = 0;  ///< 0: not yet
+    int64_t last_busy = 0;
   };
 
   /// Takes the lease where it is free, where `self` has it already, or where patience has ended.
   /// False where another thread keeps it. `self` is the address of a thread's ThreadState.
   bool try_take(uintptr_t self, Patience* patience) {
-    patience->turn = turn_.load();
+    const uint32_t turn = turn_.load();
+    if (turn != patience->turn) patience->first_seen = 0;  // another holder than at the last look
+    patience->turn = turn;
     uintptr_t holder = holder_.load();
     bool others;
     do {
@@ -33,6 +37,7 @@ class Lease {
       if (others && !ends(patience, (holder & kAway) != 0)) return false;
     } while (!holder_.compare_exchange_strong(holder, self));
     patience->revoked = others;
+    if (others) turn_.fetch_add(1);
     return true;
   }
 
@@ -78,12 +83,14 @@ class Lease {
 
   static bool ends(Patience* patience, bool away) {
     const int64_t now = monotonic_ns();
-    if (!away || patience->away_until == 0) patience->away_until = now + patience->away_ns;
-    return (away && now >= patience->away_until) || now >= patience->busy_until;
+    if (patience->first_seen == 0) patience->first_seen = patience->last_busy = now;
+    if (!away) patience->last_busy = now;
+    return away ? now - patience->last_busy >= patience->away_ns
+                : now - patience->first_seen >= patience->busy_ns;
   }
 
   Atomic<uintptr_t> holder_{0};
-  Atomic<uint32_t> turn_{0};  // moves when a holder gives the lease back
+  Atomic<uint32_t> turn_{0};  // moves when a holder has given the lease back, or has lost it
   Atomic<uint32_t> waiting_{0};
 };
 

@@ -39,7 +39,9 @@ bool any_module_rests_early() {
   return false;
 }
 
-int64_t wait_deadline() { return monotonic_ns() + int64_t{options().wait_ms} * 1000000; }
+int64_t wait_ns() { return int64_t{options().wait_ms} * 1000000; }
+
+int64_t wait_deadline() { return monotonic_ns() + wait_ns(); }
 
 void rest_early(Module* module, Gate* gate, const uint8_t* depth) {
   if (*depth != 0 || !this_thread_rests()) return;
@@ -56,7 +58,7 @@ void take_gates_back() {
   }
 }
 
-int64_t newcomer_patience_ns() { return 2 * int64_t{options().wait_ms} * 1000000 + 100000000; }
+int64_t newcomer_patience_ns() { return 2 * wait_ns() + 100000000; }
 
 bool try_take_hold(Lease::Patience* patience) {
   if (!fork_page.hold.try_take(reinterpret_cast<uintptr_t>(&thread_state), patience)) return false;

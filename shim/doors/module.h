@@ -172,7 +172,10 @@ extern std::atomic<bool> anything_adopted;
 
 bool any_module_rests_early();
 
-/// Until when (monotonic_ns) a fork that begins to wait now may wait: FORKSAFE_WAIT_MS.
+/// How long a fork may wait: FORKSAFE_WAIT_MS.
+int64_t wait_ns();
+
+/// Until when (monotonic_ns) a fork that begins to wait now may wait.
 int64_t wait_deadline();
 
 /// Before other libraries' prepare handlers: waits until nobody is inside, and lends the gate. What

@@ -699,6 +699,18 @@ TEST_CASE("the kernel takes longer for a fork than others wait", "[interleavings
   explore(s, 2);
 }
 
+TEST_CASE("forks that each take long follow each other", "[interleavings]") {
+  // Together they take longer than one may wait for another. None loses its lease.
+  Scenario s = scenario_of(forker("F1"), forker("F2"), forker("F3"));
+  s.before_copy = [] {
+    static Word nobody{0};
+    const int64_t end = scheduler.now() + 1500 * kMillisecond;
+    while (scheduler.now() < end) forksafe::futex_wait_until(&nobody, 0, end);
+  };
+  s.may_lose = 3 * 1510 * kMillisecond;
+  explore(s, 1);
+}
+
 TEST_CASE("a thread leaves its fork by a longjmp out of a signal handler", "[interleavings]") {
   Scenario s = scenario_of(forker("F1"), computing());
   s.threads[0].signals = 1;

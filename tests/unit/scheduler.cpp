@@ -82,17 +82,20 @@ void Scheduler::start(Explorer* explorer, int stalls) {
   failure_.clear();
 }
 
+void Scheduler::prepare(Thread* thread, char* stack) {
+  memset(&thread->state, 0, sizeof thread->state);
+  getcontext(&thread->context);
+  thread->context.uc_stack.ss_sp = stack;
+  thread->context.uc_stack.ss_size = kStackSize;
+  thread->context.uc_link = nullptr;
+  makecontext(&thread->context, &Scheduler::run_current, 0);
+}
+
 bool Scheduler::run(std::vector<Thread>* threads) {
   threads_ = threads;
   for (size_t i = 0; i < threads->size(); ++i) {
     if (stacks_.size() <= i) stacks_.emplace_back(new char[kStackSize]);
-    Thread& thread = (*threads)[i];
-    memset(&thread.state, 0, sizeof thread.state);
-    getcontext(&thread.context);
-    thread.context.uc_stack.ss_sp = stacks_[i].get();
-    thread.context.uc_stack.ss_size = kStackSize;
-    thread.context.uc_link = nullptr;
-    makecontext(&thread.context, &Scheduler::run_current, 0);
+    prepare(&(*threads)[i], stacks_[i].get());
   }
   current_ = nullptr;
   alone_ = false;

@@ -133,6 +133,7 @@ class Scheduler {
     enum { kRun, kSignal, kStall } what;
     Thread* thread;
   };
+  static void prepare(Thread* thread, char* stack);
   Thread* choose();
   void trace(int what, const Thread* thread);
   void reschedule();

@@ -17,6 +17,8 @@
 // A copy is a library that exports GOMP_parallel and is libgomp alone. LLVM's OpenMP may export
 // that name too, and may call itself libgomp.so.1. It exports __kmpc_fork_call as well, and is left
 // alone: it has its own care for fork.
+#include <pthread.h>
+
 #include <cstring>
 
 #include "doors/module.h"
@@ -41,6 +43,8 @@ struct ControlVariables {
   int nested;
   int default_device;
   uintptr_t default_allocator;
+
+  static constexpr int kDynamic = 2;  // omp_sched_dynamic
 
   bool operator!=(const ControlVariables& o) const {
     return max_threads != o.max_threads || dynamic != o.dynamic ||
@@ -69,12 +73,16 @@ struct Functions : ThreadNumbers {
   void (*atomic_end)();
 };
 
+// The most thread-local storage that a copy may have.
+constexpr size_t kLargestTls = 256;
+
 struct Copy {
   ElfImage image;
   intptr_t tls_offset;  ///< of a thread's TLS block, from our own thread_state
   const void* tls_image;
   size_t tls_image_size;
   size_t tls_size;
+  unsigned char block_before[kLargestTls];  ///< in a child: the thread's block before its reset
   Functions omp;
 };
 
@@ -133,6 +141,9 @@ void write_variables(const Functions& omp, const ControlVariables& wanted) {
   if (now.max_threads != wanted.max_threads) omp.set_num_threads(wanted.max_threads);
   if (now.dynamic != wanted.dynamic) omp.set_dynamic(wanted.dynamic);
   if (now.schedule_kind != wanted.schedule_kind || now.schedule_chunk != wanted.schedule_chunk) {
+    // With the kind auto, omp_set_schedule leaves the chunk as it is (icv.c, GCC 4.9 to 16).
+    if (wanted.schedule_chunk > 0)
+      omp.set_schedule(ControlVariables::kDynamic, wanted.schedule_chunk);
     omp.set_schedule(wanted.schedule_kind, wanted.schedule_chunk);
   }
   if (now.max_active_levels != wanted.max_active_levels) {
@@ -157,50 +168,69 @@ void write_variables(const Functions& omp, const ControlVariables& wanted) {
 // record of a child's first thread is one of these, by way of libgomp's own GOT slots for malloc
 // and free. One for each copy is enough: a child's child puts its TLS block back, and takes the
 // record anew.
+//
+// libgomp also sets its key for that thread, so that the record is freed. That may allocate too, in
+// glibc (pthread_setspecific, for keys from 32 on), and is left out. When the thread makes a pool,
+// libgomp sets the key again (gomp_get_thread_pool, pool.h).
 struct alignas(64) Record {
   unsigned char bytes[2048];  // some 250 are needed
 };
 Record records[kMaxOpenMpCopies];
-Record* record_to_give = nullptr;  // only in a child, while it sets variables in its only thread
 
-void* (*next_malloc)(size_t) = nullptr;
-void (*next_free)(void*) = nullptr;
+// Only in a child, while it sets variables in its only thread.
+bool sets_variables = false;
+Record* record_to_give = nullptr;
+
+// Behind the slots; the same for all copies.
+struct {
+  void* (*malloc)(size_t);
+  void (*free)(void*);
+  int (*setspecific)(pthread_key_t, const void*);
+} next = {};
 
 void* give_memory(size_t size) {
   Record* const record = record_to_give;
-  if (record == nullptr || size > sizeof record->bytes) return next_malloc(size);
+  if (record == nullptr || size > sizeof record->bytes) return next.malloc(size);
   record_to_give = nullptr;
   return record->bytes;
 }
 
 void take_memory_back(void* memory) {
   const auto* record = static_cast<const Record*>(memory);
-  if (record < records || record >= records + kMaxOpenMpCopies) next_free(memory);
+  if (record < records || record >= records + kMaxOpenMpCopies) next.free(memory);
+}
+
+int set_key(pthread_key_t key, const void* value) {
+  return sets_variables ? 0 : next.setspecific(key, value);
 }
 
 // Not for a copy whose malloc is another one than that of the first copy (RTLD_DEEPBIND), or whose
 // slots can't be written: its child calls malloc.
 void lead_to_records(const ElfImage& image) {
-  const auto number_of = [](const char* name) {
-    return strcmp(name, "malloc") == 0 ? 0 : strcmp(name, "free") == 0 ? 1 : -1;
+  constexpr const char* kNames[] = {"malloc", "free", "pthread_setspecific"};
+  void* const ours[] = {reinterpret_cast<void*>(give_memory),
+                        reinterpret_cast<void*>(take_memory_back),
+                        reinterpret_cast<void*>(set_key)};
+  const auto number_of = [&](const char* name) {
+    for (int i = 0; i < 3; ++i) {
+      if (strcmp(name, kNames[i]) == 0) return i;
+    }
+    return -1;
   };
-  void* behind[2] = {};
+  void* behind[3] = {};
   image.each_slot([&](const char* name, void** slot) {
     const int number = number_of(name);
     if (number >= 0) behind[number] = function_behind(image, name, slot);
   });
-  if (behind[0] == nullptr || behind[1] == nullptr) return;
-  const auto behind_malloc = reinterpret_cast<void* (*)(size_t)>(behind[0]);
-  const auto behind_free = reinterpret_cast<void (*)(void*)>(behind[1]);
-  if (next_malloc == nullptr) {
-    next_malloc = behind_malloc;
-    next_free = behind_free;
+  for (const void* function : behind) {
+    if (function == nullptr) return;
   }
-  if (next_malloc != behind_malloc || next_free != behind_free) return;
-  redirect_slots(image, number_of, [&](int number, void*) {
-    return number == 0 ? reinterpret_cast<void*>(give_memory)
-                       : reinterpret_cast<void*>(take_memory_back);
-  });
+  const decltype(next) found = {reinterpret_cast<void* (*)(size_t)>(behind[0]),
+                                reinterpret_cast<void (*)(void*)>(behind[1]),
+                                reinterpret_cast<int (*)(pthread_key_t, const void*)>(behind[2])};
+  if (next.malloc == nullptr) next = found;
+  if (memcmp(&next, &found, sizeof next) != 0) return;
+  redirect_slots(image, number_of, [&](int number, void*) { return ours[number]; });
 }
 
 template <typename Step>
@@ -214,7 +244,6 @@ void each(Step step) {
 // storage as libgomp, all of it zero (0x78 to 0x88 bytes in every copy seen). A program or library
 // with libgomp.a linked in may have thread_local variables of its own there.
 bool is_libgomp_alone(const ElfImage& image, const ElfW(Phdr) & tls) {
-  constexpr size_t kLargestTls = 256;
   if (*image.path() == '\0' || tls.p_memsz > kLargestTls) return false;
   const auto* initial = reinterpret_cast<const unsigned char*>(image.base() + tls.p_vaddr);
   for (size_t i = 0; i < tls.p_filesz; ++i) {
@@ -354,7 +383,9 @@ bool is_used(const Copy* copy, const unsigned char* block) {
   return false;
 }
 
-void reset_block(const Copy* copy, unsigned char* block) {
+void reset_block(Copy* copy, unsigned char* block) {
+  // What the block leads to stays allocated, and a leak checker looks for who still leads to it.
+  memcpy(copy->block_before, block, copy->tls_size);
   memcpy(block, copy->tls_image, copy->tls_image_size);
   memset(block + copy->tls_image_size, 0, copy->tls_size - copy->tls_image_size);
 }
@@ -372,6 +403,7 @@ void child_first() {
     unsigned char* block = own_storage() + copy->tls_offset;
     const bool inside = is_inside_construct(copy, block);
     const ControlVariables before = read_variables(copy->omp);
+    sets_variables = true;
     record_to_give = &records[copy - copies];
     int fresh = before.max_threads;
     if (!inside && is_used(copy, block)) {
@@ -384,6 +416,7 @@ void child_first() {
       start_child_threads(copy->image, fresh);
     }
     record_to_give = nullptr;
+    sets_variables = false;
   });
 }
 

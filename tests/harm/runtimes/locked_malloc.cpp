@@ -1,13 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // A program with an allocator of its own that has one lock and no fork handlers. Another thread is
 // inside of it at nearly every fork, so a child may not call malloc. It doesn't: it asks OpenMP for
-// its number of threads, and becomes another program.
+// its variables, and becomes another program.
 //
-//   locked_malloc
+//   locked_malloc THREADS [keys]
+//
+// A child has THREADS threads. With "keys", GNU OpenMP is loaded after so many keys of thread-local
+// storage that glibc allocates for its own, and the forking thread has not used OpenMP before.
+#include <dlfcn.h>
 #include <omp.h>
 #include <pthread.h>
 
 #include <atomic>
+#include <cstring>
 
 #include "program.h"
 
@@ -19,6 +24,8 @@ void __libc_free(void* memory);
 }
 
 namespace {
+
+using namespace harm;
 
 std::atomic_flag allocator = ATOMIC_FLAG_INIT;
 
@@ -37,6 +44,13 @@ void* allocate_slowly(void*) {
     }
     usleep(100);
   }
+}
+
+template <typename Function>
+Function find(void* library, const char* name) {
+  void* function = dlsym(library, name);
+  if (function == nullptr) finish(1, "no %s", name);
+  return reinterpret_cast<Function>(function);
 }
 
 }  // namespace
@@ -60,16 +74,39 @@ void free(void* memory) {
 }
 }
 
-int main() {
-  using namespace harm;
+int main(int argc, char** argv) {
+  if (argc < 2) finish(2, "usage: locked_malloc THREADS [keys]");
   limit_processor_time(60);
-  omp_set_num_threads(4);
+  const int threads = atoi(argv[1]);
+  const bool keys = argc > 2 && strcmp(argv[2], "keys") == 0;
+  if (keys) {
+    pthread_key_t key;
+    for (int i = 0; i < 40; ++i) pthread_key_create(&key, nullptr);
+  }
+  void* library = dlopen("libgomp.so.1", RTLD_NOW);
+  if (library == nullptr) finish(77, "no libgomp.so.1");
+  const auto get_max_threads = find<int (*)()>(library, "omp_get_max_threads");
+  const auto get_schedule = find<void (*)(omp_sched_t*, int*)>(library, "omp_get_schedule");
+  const auto set_schedule = find<void (*)(omp_sched_t, int)>(library, "omp_set_schedule");
+  if (!keys) {
+    find<void (*)(int)>(library, "omp_set_num_threads")(threads);
+    set_schedule(omp_sched_dynamic, 7);
+    set_schedule(omp_sched_auto, 1);  // the chunk stays
+  }
+  omp_sched_t kind;
+  int chunk;
+  get_schedule(&kind, &chunk);
+
   pthread_t thread;
   if (pthread_create(&thread, nullptr, allocate_slowly, nullptr) != 0) finish(1, "no thread");
   for (int i = 0; i < 100; ++i) {
     const pid_t child = fork();
     if (child == 0) {
-      if (omp_get_max_threads() != 4) _exit(1);
+      omp_sched_t kind_here;
+      int chunk_here;
+      get_schedule(&kind_here, &chunk_here);
+      if (get_max_threads() != threads) _exit(1);
+      if (kind_here != kind || chunk_here != chunk) _exit(3);
       execl("/bin/true", "true", nullptr);
       _exit(2);
     }

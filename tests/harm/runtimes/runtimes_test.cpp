@@ -175,7 +175,15 @@ TEST_CASE("what a child handler sets with omp_set_num_threads holds") {
   }
 }
 
-TEST_CASE("a child calls no malloc by itself") { unharmed(harm_program("locked_malloc", {})); }
+TEST_CASE("a child calls no malloc by itself") {
+  unharmed(harm_program("locked_malloc", {"4"}));
+  promised(with(harm_program("locked_malloc", {"3", "keys"}), "FORKSAFE_CHILD_THREADS", "3"));
+}
+
+TEST_CASE("a child leaks nothing") {
+  // The address sanitizer wants to be the first library.
+  unharmed(with(harm_program("leak_check", {}), "ASAN_OPTIONS", "verify_asan_link_order=0"));
+}
 
 TEST_CASE("a prepare handler that has the first region") {
   cured(harm_program("first_region_in_prepare", {}));
