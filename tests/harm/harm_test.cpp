@@ -287,8 +287,17 @@ TEST_CASE("secure execution") {
       "sh",         from_environment("FORKSAFE_TEST_SCRIPTS", nullptr) + "/secure_execution.sh",
       library(),    programs() + "/privileged",
       folder.path()};
+  const char* why_not = nullptr;
+  Command namespaces;
+  namespaces.arguments = {"unshare", "--mount", "true"};
   if (geteuid() != 0) {
-    printf("skipped: to make a program setuid root one must be root\n");
+    why_not = "to make a program setuid root one must be root";
+  } else if (!run(namespaces).succeeded()) {
+    // In a chroot whose root is no mount point, for example.
+    why_not = "no mount namespace can be made here";
+  }
+  if (why_not != nullptr) {
+    printf("skipped: %s\n", why_not);
     fflush(stdout);
     std::filesystem::remove_all(folder.path());
     _exit(kSkipped);
