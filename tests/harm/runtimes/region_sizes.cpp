@@ -27,9 +27,9 @@ void compute_beside(Shared* shared) {
   const double end = now() + 20;
   long regions = 0;
   while (shared->sibling_may_end == 0 && now() < end) {
-    long sum = 0;
-#pragma omp parallel reduction(+ : sum)
-    for (volatile int i = 0; i < 2000; i = i + 1) sum += 1;
+#pragma omp parallel
+    for (volatile int i = 0; i < 2000; i = i + 1) {
+    }
     if (++regions == 100) shared->sibling_computes = 1;
   }
   _exit(0);
