@@ -71,7 +71,8 @@ children, also under `OMP_WAIT_POLICY=active`. Long regions are not."""),
     "fork": ("fork() against _Fork()", """Both in one process with the library, in turns. `_Fork()`
 runs no fork handlers; with calls in flight it copies memory that these calls are changing. *no
 handlers at all* is the same pair without the library and with every registration dropped, which
-shows glibc's own part."""),
+shows glibc's own part. The difference is some microseconds, most of them page faults after the fork.
+So the ratio is larger where `_Fork()` itself is fast."""),
     "growth": ("How the cost of a fork grows", """`fork()` against `_Fork()`, in one process with
 the library. The cost of `_Fork()` grows too, because the kernel copies more mappings and page
 tables. *that ratio* is the ratio with the most against the ratio with the fewest."""),
