@@ -14,14 +14,12 @@ namespace {
 
 std::atomic<bool> has_child_handlers{false};
 
-uintptr_t self() { return reinterpret_cast<uintptr_t>(&thread_state); }
-
 // One fork at a time rests the gates before other libraries' handlers run. A prepare handler of
 // another library may wait for a lock that the next forking thread holds; a thread may leave its
 // fork by a longjmp or a cancellation in a handler.
 void take_rest() {
   Lease::Patience patience = {Gate::kLentPatienceNs, wait_ns() + Gate::kLentPatienceNs};
-  while (!fork_page.rest.try_take(self(), &patience)) fork_page.rest.wait(patience);
+  while (!fork_page.rest.try_take(this_thread(), &patience)) fork_page.rest.wait(patience);
 }
 
 // One fork at a time holds the gates. Signals are blocked when it returns; it returns the mask from
@@ -52,7 +50,7 @@ void head_prepare() {
   thread_state.revoked_holds = revoked_holds.load();
   run_step(&Runtime::prepare_last);
   thread_state.outlived = 0;
-  fork_page.hold.go_away(self());
+  fork_page.hold.go_away(this_thread());
   restore_signals(mask);
 }
 
@@ -64,12 +62,12 @@ void head_parent() {
   }
   const KeepErrno keep;
   const uint64_t mask = block_signals();
-  if (fork_page.hold.come_back(self())) {
+  if (fork_page.hold.come_back(this_thread())) {
     run_step(&Runtime::parent);
-    fork_page.hold.give_back(self());
+    fork_page.hold.give_back(this_thread());
   }
   thread_state.at_head = false;
-  fork_page.rest.give_back(self());
+  fork_page.rest.give_back(this_thread());
   restore_signals(mask);
 }
 
@@ -90,10 +88,8 @@ void head_child() {
   } else if (!has_child_handlers.load()) {
     run_step(&Runtime::child_last);
   }
-  if (prepared) {
-    thread_state.at_head = false;
-    thread_state.forks_within = 0;
-  }
+  thread_state.at_head = false;
+  thread_state.forks_within = 0;
   if (resets) restore_signals(mask);
 }
 
@@ -121,7 +117,7 @@ OuterFork before_fork() {
   const bool rests = any_module_rests_early();
   if (rests) take_rest();
   run_step(&Runtime::prepare_first);
-  if (rests) fork_page.rest.go_away(self());
+  if (rests) fork_page.rest.go_away(this_thread());
   return outer;
 }
 
@@ -131,7 +127,7 @@ void after_fork(const OuterFork& outer) {
   // Where glibc's fork was not reached: another library's fork() may fail by itself.
   if (this_thread_rests()) {
     take_gates_back();
-    fork_page.rest.give_back(self());
+    fork_page.rest.give_back(this_thread());
   }
   if (thread_state.generation == outer.generation || !thread_state.in_new_child) return;
   thread_state.in_new_child = false;

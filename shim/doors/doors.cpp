@@ -48,7 +48,6 @@ Module* adopt(const ElfImage& image, const char* kind, DoorSet doors, void* copy
   Module* module = &modules[slot];
   module->slot = slot;
   module->image = image;
-  module->doors = doors;
   module->copy = copy;
   module->rests_early = rests_early;
   memset(module->behind, 0, sizeof module->behind);

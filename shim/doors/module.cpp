@@ -20,6 +20,15 @@ void reset_object(void* address) {
   if (memcmp(address, &initial, sizeof initial) != 0) memcpy(address, &initial, sizeof initial);
 }
 
+template <typename Step>
+void each_gate(Step step) {
+  const int count = module_count.load(std::memory_order_relaxed);
+  for (int i = 0; i < count; ++i) {
+    step(&fork_page.gates[i].calls);
+    step(&fork_page.gates[i].brief);
+  }
+}
+
 bool child_torn = false;
 
 }  // namespace
@@ -51,17 +60,13 @@ void rest_early(Module* module, Gate* gate, const uint8_t* depth) {
 }
 
 void take_gates_back() {
-  const int count = module_count.load(std::memory_order_relaxed);
-  for (int i = 0; i < count; ++i) {
-    fork_page.gates[i].calls.take_back();
-    fork_page.gates[i].brief.take_back();
-  }
+  each_gate([](Gate* gate) { gate->take_back(); });
 }
 
 int64_t newcomer_patience_ns() { return 2 * wait_ns() + 100000000; }
 
 bool try_take_hold(Lease::Patience* patience) {
-  if (!fork_page.hold.try_take(reinterpret_cast<uintptr_t>(&thread_state), patience)) return false;
+  if (!fork_page.hold.try_take(this_thread(), patience)) return false;
   if (!patience->revoked) return true;
   // The old holder may be in the kernel, which copies one page of its memory after the other while
   // other threads run. It holds the lock of the memory map from the first page to the last. Past
@@ -75,12 +80,8 @@ void open_gates_left_behind() {
   const uint64_t mask = block_signals();
   Lease::Patience patience = {0};
   if (try_take_hold(&patience)) {
-    const int count = module_count.load();
-    for (int i = 0; i < count; ++i) {
-      fork_page.gates[i].calls.open();
-      fork_page.gates[i].brief.open();
-    }
-    fork_page.hold.give_back(reinterpret_cast<uintptr_t>(&thread_state));
+    each_gate([](Gate* gate) { gate->open(); });
+    fork_page.hold.give_back(this_thread());
   }
   restore_signals(mask);
 }

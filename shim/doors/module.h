@@ -96,8 +96,6 @@ struct Gates {
   Gate brief;
 };
 
-struct ThreadState;
-
 /// All that is written to around every fork, in one page. The kernel wipes that page in a child
 /// (MADV_WIPEONFORK, Linux 4.14) and does not share it, so the parent's first write to it after a
 /// fork is no copy-on-write fault. Older kernels copy the page, and the child resets what it finds.
@@ -126,11 +124,13 @@ struct ThreadState {
 static_assert(kMaxModules <= 32, "a module is a bit of ThreadState");
 extern __thread ThreadState thread_state __attribute__((tls_model("initial-exec")));
 
+/// The calling thread, as leases know it.
+inline uintptr_t this_thread() { return reinterpret_cast<uintptr_t>(&thread_state); }
+
 /// What every module has. What belongs to one runtime stands in that runtime's own record of it.
 struct Module {
   int slot = 0;
   ElfImage image;
-  DoorSet doors;  ///< those that it wants
   /// The function that each door leads to; null where the module does not import it.
   void* behind[DoorSet::kCapacity] = {};
   /// The runtime's own record of the module.
@@ -210,14 +210,12 @@ bool rest_late(Module* module, Gate* gate, const uint8_t* depth);
 
 /// Whether the calling thread's fork rests the gates. It passes those that are lent or shut, since
 /// its handlers may compute; one that is held was closed by another fork.
-inline bool this_thread_rests() {
-  return fork_page.rest.held_by(reinterpret_cast<uintptr_t>(&thread_state));
-}
+inline bool this_thread_rests() { return fork_page.rest.held_by(this_thread()); }
 
 /// Whether the calling thread's fork holds the gates: a signal handler has interrupted it, and
 /// computes.
 inline bool this_thread_holds() {
-  return thread_state.at_head && fork_page.hold.held_by(reinterpret_cast<uintptr_t>(&thread_state));
+  return thread_state.at_head && fork_page.hold.held_by(this_thread());
 }
 
 /// In a child, first of all: whether other threads may have been inside of gates at the fork.

@@ -45,13 +45,6 @@ struct ControlVariables {
   uintptr_t default_allocator;
 
   static constexpr int kDynamic = 2;  // omp_sched_dynamic
-
-  bool operator!=(const ControlVariables& o) const {
-    return max_threads != o.max_threads || dynamic != o.dynamic ||
-           schedule_kind != o.schedule_kind || schedule_chunk != o.schedule_chunk ||
-           max_active_levels != o.max_active_levels || nested != o.nested ||
-           default_device != o.default_device || default_allocator != o.default_allocator;
-  }
 };
 
 // The public functions. A function is null if the copy is too old to have it.
@@ -351,7 +344,7 @@ void seen_all() {
 // of the words.
 __attribute__((noinline)) bool points_into_stack(const unsigned char* block, size_t size) {
   const auto here = reinterpret_cast<uintptr_t>(__builtin_frame_address(0));
-  const auto storage = reinterpret_cast<uintptr_t>(&thread_state);
+  const uintptr_t storage = this_thread();
   // glibc puts a thread's static TLS at the top of its stack. The first thread's lies elsewhere, at
   // a lower address.
   const uintptr_t end = here < storage ? storage : UINTPTR_MAX;
@@ -401,12 +394,14 @@ void child_first() {
     if (copy->omp.atomic_end != nullptr) copy->omp.atomic_end();
 
     unsigned char* block = own_storage() + copy->tls_offset;
+    const bool used = is_used(copy, block);
+    if (!used && threads == Options::kInherit) return;
     const bool inside = is_inside_construct(copy, block);
     const ControlVariables before = read_variables(copy->omp);
     sets_variables = true;
     record_to_give = &records[copy - copies];
     int fresh = before.max_threads;
-    if (!inside && is_used(copy, block)) {
+    if (used && !inside) {
       reset_block(copy, block);
       fresh = copy->omp.get_max_threads();
       write_variables(copy->omp, before);
