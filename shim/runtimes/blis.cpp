@@ -14,6 +14,7 @@
 #include "doors/setters.h"
 #include "elf/loaded_objects.h"
 #include "options.h"
+#include "runtimes/copies.h"
 #include "runtimes/runtime.h"
 #include "sharing/fork_tree.h"
 
@@ -32,19 +33,11 @@ struct Copy {
   int given_threads;  ///< what we have set last
 };
 
-// Only ever appended to, in the dynamic linker: a copy stays loaded.
-Copy copies[kMaxModules];
-std::atomic<int> copy_count{0};
+Copies<Copy, kMaxModules> copies;
 
 // The objects of the look under way.
 ElfImage candidates[kMaxModules];
 int candidate_count = 0;
-
-template <typename Step>
-void each(Step step) {
-  const int count = copy_count.load(std::memory_order_acquire);
-  for (int i = 0; i < count; ++i) step(&copies[i]);
-}
 
 // libblis exports its own names. Debian's libblas.so.3 of the same code hides them. It is
 // recognised by dgemm_ and by the imports of BLIS's wrappers for pthreads (bli_pthread.c): no other
@@ -86,17 +79,17 @@ void seen_all() {
   for (int i = 0; i < candidate_count; ++i) {
     const ElfImage& image = candidates[i];
     if (!image.imports("pthread_mutex_lock") || !pin(image) || !has_room_for(image)) continue;
-    const int count = copy_count.load();
-    Copy* copy = &copies[count];
+    Copy* copy = copies.next();
     copy->set_num_threads =
         reinterpret_cast<void (*)(long)>(image.find("bli_thread_set_num_threads").address);
     copy->get_num_threads =
         reinterpret_cast<long (*)()>(image.find("bli_thread_get_num_threads").address);
     copy->module = adopt(image, "BLIS", Doors::all(), copy, true);
     if (copy->module == nullptr) continue;
-    copy_count.store(count + 1, std::memory_order_release);
+    copies.add();
     if (options().child_threads == Options::kAuto) {
-      watch_setter(image, image.find("bli_thread_set_num_threads"), set_by_program, count);
+      watch_setter(image, image.find("bli_thread_set_num_threads"), set_by_program,
+                   copies.index_of(copy));
     }
   }
   candidate_count = 0;
@@ -104,24 +97,24 @@ void seen_all() {
 
 // A thread that holds one of these mutexes may need malloc to go on.
 void prepare_first() {
-  each([](Copy* copy) {
+  copies.each([](Copy* copy) {
     rest_early(copy->module, &copy->module->gates().brief, copy->module->brief_depth());
   });
 }
 
 // If the wait fails, the reset in the child is all that can be done.
 void prepare_last() {
-  each([](Copy* copy) {
+  copies.each([](Copy* copy) {
     rest_late(copy->module, &copy->module->gates().brief, copy->module->brief_depth());
   });
 }
 
 void parent() {
-  each([](Copy* copy) { copy->module->gates().brief.open(); });
+  copies.each([](Copy* copy) { copy->module->gates().brief.open(); });
 }
 
 void child() {
-  each([](Copy* copy) { reset_module_in_child(copy->module); });
+  copies.each([](Copy* copy) { reset_module_in_child(copy->module); });
 }
 
 void start_to_adapt(Copy* copy) {
@@ -137,7 +130,7 @@ void start_to_adapt(Copy* copy) {
 // This step comes after other libraries' handlers, because BLIS's functions may allocate.
 void child_last() {
   const int threads = options().child_threads;
-  each([threads](Copy* copy) {
+  copies.each([threads](Copy* copy) {
     if (threads == Options::kAuto) {
       if (thread_share() != 0) start_to_adapt(copy);
     } else if (threads != 0 && copy->set_num_threads != nullptr) {

@@ -359,8 +359,8 @@ void make_initial_memory() {
       reinterpret_cast<void*>(compute);
   modules[kThreads].behind[forksafe::openblas_threads_doors.find("blas_memory_alloc")] =
       reinterpret_cast<void*>(allocate);
-  forksafe::openblas_openmp_count.store(1);
-  forksafe::openblas_threads_count.store(1);
+  forksafe::openblas_openmp_copies.add();
+  forksafe::openblas_threads_copies.add();
   initial.save();
 }
 

@@ -26,6 +26,7 @@
 #include "elf/slots.h"
 #include "options.h"
 #include "report.h"
+#include "runtimes/copies.h"
 #include "runtimes/gnu_openmp/callers.h"
 #include "runtimes/runtime.h"
 #include "sharing/fork_tree.h"
@@ -79,9 +80,7 @@ struct Copy {
   Functions omp;
 };
 
-// Only ever appended to, in the dynamic linker: a copy stays loaded.
-Copy copies[kMaxOpenMpCopies] = {};
-std::atomic<int> copy_count{0};
+Copies<Copy, kMaxOpenMpCopies> copies;
 
 template <typename Function>
 void find(const ElfImage& image, const char* name, Function* result) {
@@ -226,12 +225,6 @@ void lead_to_records(const ElfImage& image) {
   redirect_slots(image, number_of, [&](int number, void*) { return ours[number]; });
 }
 
-template <typename Step>
-void each(Step step) {
-  const int count = copy_count.load(std::memory_order_acquire);
-  for (int i = 0; i < count; ++i) step(&copies[i]);
-}
-
 // Whether all of the object's thread-local storage is libgomp's. That holds for a library that
 // exports only names of libgomp's (libgomp.map, GCC 4.9 to 16), and has as little thread-local
 // storage as libgomp, all of it zero (0x78 to 0x88 bytes in every copy seen). A program or library
@@ -268,7 +261,7 @@ void leave_alone(const ElfImage& image, const char* why) {
 void see(const ElfImage& image, size_t tls_module, const ElfW(Phdr) * tls) {
   if (image.find("GOMP_parallel").address == nullptr || tls == nullptr || tls_module == 0) return;
   if (image.find("__kmpc_fork_call").address != nullptr) return;
-  if (has_image(copies, copy_count.load(), image)) return;
+  if (has_image(&copies[0], copies.size(), image)) return;
   if (!is_libgomp_alone(image, *tls)) {
     leave_alone(image, "GNU OpenMP is linked into it");
     return;
@@ -280,7 +273,7 @@ void see(const ElfImage& image, size_t tls_module, const ElfW(Phdr) * tls) {
   }
   Copy copy = {};
   if (!find_functions(image, &copy.omp)) return;
-  if (copy_count.load() + found_count == kMaxOpenMpCopies) {
+  if (copies.size() + found_count == kMaxOpenMpCopies) {
     overflow = true;
     return;
   }
@@ -325,16 +318,15 @@ void seen_all() {
       Line line;
       report(line.add("adopted ").add(found[i].image.path()).add(": GNU OpenMP").text());
     }
-    const int count = copy_count.load();
-    copies[count] = found[i];
-    copy_count.store(count + 1, std::memory_order_release);
+    *copies.next() = found[i];
+    copies.add();
     anything_adopted.store(true);
   }
   found_count = 0;
   if (overflow) report("no room for one more GNU OpenMP, left as it is");
   overflow = false;
   if (options().child_threads != Options::kInherit) {
-    each([](Copy* copy) { watch_callers(copy->image, copy->omp); });
+    copies.each([](Copy* copy) { watch_callers(copy->image, copy->omp); });
   }
 }
 
@@ -386,7 +378,7 @@ void reset_block(Copy* copy, unsigned char* block) {
 // Nothing is noted in the parent: the forking thread's TLS block is the same in the child.
 void child_first() {
   const int threads = options().child_threads;
-  each([threads](Copy* copy) {
+  copies.each([threads](Copy* copy) {
     // The unnamed critical section and the fallback for atomics are two locks of libgomp's own,
     // which a thread that is gone may hold. To end one that is not held does no harm (config/linux/
     // mutex.h, gomp_mutex_unlock).
@@ -399,7 +391,7 @@ void child_first() {
     const bool inside = is_inside_construct(copy, block);
     const ControlVariables before = read_variables(copy->omp);
     sets_variables = true;
-    record_to_give = &records[copy - copies];
+    record_to_give = &records[copies.index_of(copy)];
     int fresh = before.max_threads;
     if (used && !inside) {
       reset_block(copy, block);

@@ -30,12 +30,6 @@ OpenBlasOpenMp* copy_of(const Module* module) {
   return static_cast<OpenBlasOpenMp*>(openblas_of(module));
 }
 
-template <typename Step>
-void each(Step step) {
-  const int count = openblas_openmp_count.load(std::memory_order_acquire);
-  for (int i = 0; i < count; ++i) step(&openblas_openmp_copies[i]);
-}
-
 // ---- doors, beside those of the allocator ----
 
 struct ExecBlas {
@@ -150,13 +144,13 @@ void note_threads(OpenBlasOpenMp* blas) {
 // A call inside the gate needs malloc, and may need the locks that LLVM's and Intel's OpenMP take
 // in their prepare handlers.
 void prepare_first() {
-  each([](OpenBlasOpenMp* blas) {
+  openblas_openmp_copies.each([](OpenBlasOpenMp* blas) {
     rest_early(blas->module, &blas->module->gates().calls, blas->module->calls_depth());
   });
 }
 
 void prepare_last() {
-  each([](OpenBlasOpenMp* blas) {
+  openblas_openmp_copies.each([](OpenBlasOpenMp* blas) {
     Module* module = blas->module;
     if (options().child_threads == Options::kAuto) note_threads(blas);
     blas->set_torn(false);
@@ -171,14 +165,14 @@ void prepare_last() {
 }
 
 void parent() {
-  each([](OpenBlasOpenMp* blas) {
+  openblas_openmp_copies.each([](OpenBlasOpenMp* blas) {
     blas->module->gates().brief.open();
     blas->module->gates().calls.open();
   });
 }
 
 void child() {
-  each([](OpenBlasOpenMp* blas) {
+  openblas_openmp_copies.each([](OpenBlasOpenMp* blas) {
     Module* module = blas->module;
     if (!reset_module_in_child(module) && !blas->torn) {
       tear(blas, "a call went on while the fork was held up");
@@ -245,22 +239,20 @@ int adapt(Module* module) {
 }
 
 void see(const ElfImage& image, size_t, const ElfW(Phdr) *) {
-  each([&](OpenBlasOpenMp* blas) { see_beside(blas, image); });
+  openblas_openmp_copies.each([&](OpenBlasOpenMp* blas) { see_beside(blas, image); });
 }
 
 }  // namespace
 
-OpenBlasOpenMp openblas_openmp_copies[kMaxModules] = {};
-std::atomic<int> openblas_openmp_count{0};
+Copies<OpenBlasOpenMp, kMaxModules> openblas_openmp_copies;
 const DoorSet openblas_openmp_doors = Doors::all();
 
 OpenBlas* adopt_openmp_build(const ElfImage& image, const Internals& found) {
-  const int count = openblas_openmp_count.load(std::memory_order_relaxed);
-  OpenBlasOpenMp* blas = &openblas_openmp_copies[count];
+  OpenBlasOpenMp* blas = openblas_openmp_copies.next();
   blas->adapt = adapt;
   blas->doors_beside = Doors::all().without(Doors::index<MapMemory>());
   if (!adopt_copy(blas, image, found, Doors::all(), true)) return nullptr;
-  openblas_openmp_count.store(count + 1, std::memory_order_release);
+  openblas_openmp_copies.add();
   return blas;
 }
 

@@ -2,6 +2,7 @@
 // What openmp.cpp shows: the copies of OpenBLAS on OpenMP.
 #pragma once
 
+#include "runtimes/copies.h"
 #include "runtimes/openblas/openblas.h"
 
 namespace forksafe {
@@ -19,9 +20,7 @@ struct OpenBlasOpenMp : OpenBlas {
   int room = 0;
 };
 
-/// Only ever appended to, in the dynamic linker: a copy stays loaded.
-extern OpenBlasOpenMp openblas_openmp_copies[kMaxModules];
-extern std::atomic<int> openblas_openmp_count;
+extern Copies<OpenBlasOpenMp, kMaxModules> openblas_openmp_copies;
 
 /// All doors of such a copy.
 extern const DoorSet openblas_openmp_doors;

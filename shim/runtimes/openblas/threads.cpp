@@ -44,12 +44,6 @@ OpenBlasThreads* copy_of(const Module* module) {
   return static_cast<OpenBlasThreads*>(openblas_of(module));
 }
 
-template <typename Step>
-void each(Step step) {
-  const int count = openblas_threads_count.load(std::memory_order_acquire);
-  for (int i = 0; i < count; ++i) step(&openblas_threads_copies[i]);
-}
-
 // ---- doors, beside those of the allocator ----
 
 struct CondWait {
@@ -125,7 +119,7 @@ int count_threads() {
 // How many threads may be inside a call: all but the forking one and the workers of all copies.
 int count_other_threads() {
   int workers = 0;
-  each([&](OpenBlasThreads* blas) { workers += blas->workers.load(); });
+  openblas_threads_copies.each([&](OpenBlasThreads* blas) { workers += blas->workers.load(); });
   return count_threads() - 1 - workers;
 }
 
@@ -150,7 +144,7 @@ bool may_lack_cpus(OpenBlasThreads* blas) {
 // anyway.
 void drop_pools() {
   if (count_other_threads() != 0) return;
-  each([](OpenBlasThreads* blas) {
+  openblas_threads_copies.each([](OpenBlasThreads* blas) {
     if (blas->workers.load() == 0) return;
     blas->shutdown();
     blas->workers.store(0);
@@ -163,7 +157,7 @@ bool gates_calls(const OpenBlasThreads* blas) { return !blas->exec_queue_is_name
 // A thread that hands out work may start the pool, which needs malloc.
 void prepare_first() {
   if (options().drop_pool) drop_pools();
-  each([](OpenBlasThreads* blas) {
+  openblas_threads_copies.each([](OpenBlasThreads* blas) {
     if (!gates_calls(blas)) return;
     rest_early(blas->module, &blas->module->gates().calls, blas->module->calls_depth());
   });
@@ -187,7 +181,7 @@ const char* what_tears(OpenBlasThreads* blas) {
 }
 
 void prepare_last() {
-  each([](OpenBlasThreads* blas) {
+  openblas_threads_copies.each([](OpenBlasThreads* blas) {
     Module* module = blas->module;
     blas->set_torn(false);
     const char* why = what_tears(blas);
@@ -201,14 +195,14 @@ void prepare_last() {
 }
 
 void parent() {
-  each([](OpenBlasThreads* blas) {
+  openblas_threads_copies.each([](OpenBlasThreads* blas) {
     if (gates_calls(blas)) blas->module->gates().calls.open();
     blas->module->gates().brief.open();
   });
 }
 
 void child() {
-  each([](OpenBlasThreads* blas) {
+  openblas_threads_copies.each([](OpenBlasThreads* blas) {
     if (!reset_module_in_child(blas->module) && !blas->torn) {
       tear(blas, "a call went on while the fork was held up");
     }
@@ -261,13 +255,12 @@ int adapt(Module* module) {
 }
 
 void see(const ElfImage& image, size_t, const ElfW(Phdr) *) {
-  each([&](OpenBlasThreads* blas) { see_beside(blas, image); });
+  openblas_threads_copies.each([&](OpenBlasThreads* blas) { see_beside(blas, image); });
 }
 
 }  // namespace
 
-OpenBlasThreads openblas_threads_copies[kMaxModules] = {};
-std::atomic<int> openblas_threads_count{0};
+Copies<OpenBlasThreads, kMaxModules> openblas_threads_copies;
 const DoorSet openblas_threads_doors = Doors::all();
 
 OpenBlas* adopt_threads_build(const ElfImage& image, const Internals& found) {
@@ -276,8 +269,7 @@ OpenBlas* adopt_threads_build(const ElfImage& image, const Internals& found) {
   // sets the queue's lock free.
   if (found.alloc_mmap.begin != 0) doors = doors.without(Doors::index<MemoryAlloc>());
   if (found.exec_queue_is_named) doors = doors.without(Doors::index<ExecBlasAsync>());
-  const int count = openblas_threads_count.load(std::memory_order_relaxed);
-  OpenBlasThreads* blas = &openblas_threads_copies[count];
+  OpenBlasThreads* blas = openblas_threads_copies.next();
   blas->adapt = adapt;
   blas->doors_beside = doors.without(Doors::index<MapMemory>());
   if (found.cpu_available_count != 0) {
@@ -285,7 +277,7 @@ OpenBlas* adopt_threads_build(const ElfImage& image, const Internals& found) {
     blas->cpu_available_initial = *found.cpu_available[0];
   }
   if (!adopt_copy(blas, image, found, doors, !found.exec_queue_is_named)) return nullptr;
-  openblas_threads_count.store(count + 1, std::memory_order_release);
+  openblas_threads_copies.add();
   return blas;
 }
 

@@ -2,6 +2,7 @@
 // What threads.cpp shows: the copies of OpenBLAS on its own threads.
 #pragma once
 
+#include "runtimes/copies.h"
 #include "runtimes/openblas/openblas.h"
 
 namespace forksafe {
@@ -17,9 +18,7 @@ struct OpenBlasThreads : OpenBlas {
   int cpu_lost_next = 0;
 };
 
-/// Only ever appended to, in the dynamic linker: a copy stays loaded.
-extern OpenBlasThreads openblas_threads_copies[kMaxModules];
-extern std::atomic<int> openblas_threads_count;
+extern Copies<OpenBlasThreads, kMaxModules> openblas_threads_copies;
 
 /// All doors that such a copy may get.
 extern const DoorSet openblas_threads_doors;

@@ -12,6 +12,7 @@
 // fork waits.
 #include "doors/brief_mutexes.h"
 #include "elf/loaded_objects.h"
+#include "runtimes/copies.h"
 #include "runtimes/runtime.h"
 
 namespace forksafe {
@@ -23,15 +24,7 @@ struct Copy {
   int places;  // what it starts with
 };
 
-// Only ever appended to, in the dynamic linker: a copy stays loaded.
-Copy copies[kMaxModules];
-std::atomic<int> copy_count{0};
-
-template <typename Step>
-void each(Step step) {
-  const int count = copy_count.load(std::memory_order_acquire);
-  for (int i = 0; i < count; ++i) step(&copies[i]);
-}
+Copies<Copy, kMaxModules> copies;
 
 // ---- doors ----
 
@@ -67,12 +60,11 @@ void seen_all() {
   for (int i = 0; i < candidate_count; ++i) {
     const ElfImage& image = candidates[i];
     if (!pin(image) || !has_room_for(image)) continue;
-    const int count = copy_count.load();
-    Copy* copy = &copies[count];
+    Copy* copy = copies.next();
     copy->free = static_cast<int*>(image.find("pool_free").address);
     copy->places = *copy->free;
     copy->module = adopt(image, "the pool", Doors::all(), copy, true);
-    if (copy->module != nullptr) copy_count.store(count + 1, std::memory_order_release);
+    if (copy->module != nullptr) copies.add();
   }
   candidate_count = 0;
 }
@@ -80,13 +72,13 @@ void seen_all() {
 // ---- around a fork ----
 
 void prepare_first() {
-  each([](Copy* copy) {
+  copies.each([](Copy* copy) {
     rest_early(copy->module, &copy->module->gates().calls, copy->module->calls_depth());
   });
 }
 
 void prepare_last() {
-  each([](Copy* copy) {
+  copies.each([](Copy* copy) {
     Module* module = copy->module;
     rest_late(module, &module->gates().calls, module->calls_depth());
     rest_late(module, &module->gates().brief, module->brief_depth());
@@ -94,14 +86,14 @@ void prepare_last() {
 }
 
 void parent() {
-  each([](Copy* copy) {
+  copies.each([](Copy* copy) {
     copy->module->gates().brief.open();
     copy->module->gates().calls.open();
   });
 }
 
 void child_first() {
-  each([](Copy* copy) {
+  copies.each([](Copy* copy) {
     reset_module_in_child(copy->module);
     if (*copy->free != copy->places) *copy->free = copy->places;
   });
