@@ -13,6 +13,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <set>
 #include <unordered_map>
 
 #include "base/error.h"
@@ -30,6 +31,10 @@ namespace {
 constexpr int kStopPatienceMs = 200;
 constexpr size_t kMaxFrames = 128;
 
+// Threads that this program has seized and that did not stop in time. Only a stopped thread can be
+// detached, so they stay seized until they stop at a later look, or this program ends.
+std::set<pid_t> left_seized;
+
 // Stops a thread by PTRACE_SEIZE and PTRACE_INTERRUPT, which send it no signal.
 //
 // If this program already traces the thread (trace.h), the thread stays stopped and its stop is
@@ -43,7 +48,7 @@ class StoppedThread {
     if (is_ours) {
       stopped_ = ptrace(PTRACE_GETSIGINFO, tid, nullptr, &info) == 0;
     } else {
-      seized_ = ptrace(PTRACE_SEIZE, tid, nullptr, nullptr) == 0;
+      seized_ = left_seized.erase(tid) != 0 || ptrace(PTRACE_SEIZE, tid, nullptr, nullptr) == 0;
       if (!seized_) error_ = errno;
     }
     if (stopped_ || error_ != 0) return;
@@ -58,6 +63,7 @@ class StoppedThread {
       if (waitid(P_PID, static_cast<id_t>(tid), &info, kinds) != 0) return;
       if (info.si_pid == tid) {
         stopped_ = info.si_code == CLD_TRAPPED;
+        if (!stopped_) seized_ = false;  // the thread has ended
         // A signal. An event of ptrace would have its number above the signal's bits.
         if (stopped_ && info.si_status >> 8 == 0) signal_ = info.si_status;
         return;
@@ -68,10 +74,12 @@ class StoppedThread {
     }
   }
   ~StoppedThread() {
-    // Delivers the signal that arrived in the meantime. A thread that did not stop is detached when
-    // this program ends.
-    if (seized_ && stopped_) {
+    if (!seized_) return;
+    if (stopped_) {
+      // Delivers the signal that arrived in the meantime.
       ptrace(PTRACE_DETACH, tid_, nullptr, reinterpret_cast<void*>(signal_));
+    } else if (error_ == 0) {
+      left_seized.insert(tid_);
     }
   }
   StoppedThread(const StoppedThread&) = delete;
@@ -87,7 +95,10 @@ class StoppedThread {
   int error_ = 0;
 };
 
-bool is_ours(const Process& process) { return process.status().tracer == getpid(); }
+// Whether trace() traces the process.
+bool is_ours(const Process& process) {
+  return process.status().tracer == getpid() && left_seized.count(process.pid()) == 0;
+}
 
 // Accessors for libunwind that use the objects that are mapped already. libunwind's own read
 // /proc/PID/maps and map a file whenever the walk enters another object, which takes seconds with
@@ -283,12 +294,13 @@ void name_hidden(const Process& process, std::vector<Frame>* frames) {
 std::vector<ThreadStack> read_stacks(const Process& process, const Objects& objects) {
   std::vector<ThreadStack> result;
   Unwinder unwinder(process, objects);
+  const bool ours = is_ours(process);
   for (const pid_t tid : process.threads()) {
     ThreadStack stack;
     stack.tid = tid;
     std::ifstream comm(fmt::format("/proc/{}/task/{}/comm", process.pid(), tid));
     std::getline(comm, stack.name);
-    const StoppedThread thread(tid, is_ours(process));
+    const StoppedThread thread(tid, ours);
     if (thread.error() == EPERM) {
       // The kernel also answers this for a thread that is just ending.
       ProcessStatus status;
@@ -309,10 +321,11 @@ std::vector<ThreadStack> read_stacks(const Process& process, const Objects& obje
 void sample_stack(const Process& process, const Objects& objects, pid_t tid, size_t max_frames,
                   const std::function<bool(const std::vector<Frame>&)>& take) {
   Unwinder unwinder(process, objects);
+  const bool ours = is_ours(process);
   for (bool go_on = true; go_on;) {
     std::vector<Frame> frames;
     {
-      const StoppedThread thread(tid, is_ours(process));
+      const StoppedThread thread(tid, ours);
       if (!thread.stopped()) return;
       frames = unwinder.walk(tid, max_frames);
     }

@@ -592,16 +592,16 @@ namespace {
 struct FirstLook {
   std::unique_ptr<Look> look;
   std::vector<Wait> waits;        // of threads that are not workers
-  std::map<pid_t, Sleep> sleeps;  // of all threads in runtimes, or in the C library alone
+  std::map<pid_t, Sleep> sleeps;  // of all threads in runtimes, or that may be workers
   std::string error;
 };
 
-// A new thread that has not had a processor yet is there too.
-bool is_in_c_library_alone(const ThreadStack& stack) {
-  return !stack.frames.empty() &&
-         std::all_of(stack.frames.begin(), stack.frames.end(), [](const Frame& frame) {
-           return frame.object != nullptr && is_c_library(*frame.object);
-         });
+// Whether the stack does not tell what the thread does: a new thread that has not had a processor
+// yet is in the C library alone, and one that did not stop in time has no stack.
+bool may_be_any_worker(const ThreadStack& stack) {
+  return std::all_of(stack.frames.begin(), stack.frames.end(), [](const Frame& frame) {
+    return frame.object != nullptr && is_c_library(*frame.object);
+  });
 }
 
 FirstLook look_at(pid_t pid) {
@@ -614,7 +614,7 @@ FirstLook look_at(pid_t pid) {
       first.sleeps[wait.tid] = {};
     }
     for (const ThreadStack& stack : first.look->stacks) {
-      if (is_in_c_library_alone(stack)) first.sleeps[stack.tid] = {};
+      if (may_be_any_worker(stack)) first.sleeps[stack.tid] = {};
     }
   } catch (const Error& e) {
     first.error = e.what();
@@ -624,9 +624,9 @@ FirstLook look_at(pid_t pid) {
 
 void apply_rules(const FirstLook& first, Diagnosis* result) {
   const Look& look = *result->look;
-  // A new thread that has not run yet may be the worker that the others wait for.
+  // Such a thread may be the worker that the others wait for, unless it sleeps.
   for (const ThreadStack& stack : look.stacks) {
-    if (is_in_c_library_alone(stack) && !slept(first.sleeps, stack.tid)) return;
+    if (may_be_any_worker(stack) && !slept(first.sleeps, stack.tid)) return;
   }
   const std::vector<Wait> waits = find_waits(look);
   // Sample each thread only once for all rules, so that all rules see the same answer.

@@ -717,6 +717,10 @@ TEST_CASE("a child whose new threads wait for a processor is not stuck", "[diagn
   check_not_stuck(specimen(blas_by_name("debian"), {"unstarted"}), 3);
 }
 
+TEST_CASE("a process whose workers can't be stopped for a look is not stuck", "[diagnose unread]") {
+  check_not_stuck(specimen(blas_by_name("debian"), {"unread"}), 3);
+}
+
 // ---- unharmed
 
 TEST_CASE("a look does not change signals, stops and results of a process", "[diagnose unharmed]") {

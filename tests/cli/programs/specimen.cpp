@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -23,6 +24,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <functional>
 #include <map>
@@ -371,6 +373,32 @@ void unstarted() {
   });
 }
 
+// unread: each worker waits in vfork() for a child that stays, while the main thread computes. The
+// kernel stops no thread in vfork() for a tracer.
+void unread() {
+  multiply(400);
+  static std::atomic<int> waiting{0};
+  struct sigaction action = {};
+  action.sa_handler = [](int) {
+    ++waiting;
+    if (vfork() == 0) {
+      prctl(PR_SET_PDEATHSIG, SIGKILL);
+      stay();
+    }
+  };
+  sigaction(SIGUSR1, &action, nullptr);
+  int workers = 0;
+  for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
+    const pid_t tid = std::stoi(task.path().filename());
+    if (tid == getpid()) continue;
+    ++workers;
+    syscall(SYS_tgkill, getpid(), tid, SIGUSR1);
+  }
+  while (waiting != workers) usleep(1000);
+  say("ready " + std::to_string(getpid()));
+  multiply(400);
+}
+
 // fork-loop N: forks, computes a product in both processes, and again.
 void fork_loop() {
   const int n = argument(0, 300);
@@ -493,6 +521,7 @@ int main(int argc, char** argv) {
       {"region", region},
       {"products", products},
       {"child-products", child_products},
+      {"unread", unread},
       {"unstarted", unstarted},
       {"fork-loop", fork_loop},
       {"counted", counted},
