@@ -135,7 +135,7 @@ size_t own_words(const CLI::App& app, const Words& words) {
 int wrapper(const Words& words) {
   RunOptions options;
   std::string child_threads, wait_ms, pool, log;
-  bool version = false;
+  bool version = false, library = false;
   Form form("", "forksafe: fork() that is safe with BLAS and OpenMP thread pools",
             "Usage: forksafe [OPTION...] [--] COMMAND [ARG...]\n"
             "       forksafe list|check|diagnose [OPTION...] PID\n"
@@ -155,6 +155,7 @@ int wrapper(const Words& words) {
   form.add_flag("--off", &options.off, "preload the library, but switch it off");
   form.add_flag("--dry-run", &options.dry_run, "only print the settings and the command");
   form.add_flag("--force", &options.force, "run COMMAND even if a check fails");
+  form.add_flag("--print-library", &library, "print the path of the library");
   form.add_flag("--version", &version, "print the version");
 
   const size_t own = own_words(form.app, words);
@@ -164,6 +165,7 @@ int wrapper(const Words& words) {
     print("forksafe " FORKSAFE_VERSION "\n");
     return 0;
   }
+  if (library) return print_library();
   if (words.empty()) {
     print(form.app.help(), stderr);
     return 2;

@@ -34,9 +34,7 @@ fs::path own_folder() {
 std::string relative_to_us(const char* in_build_folder, const char* installed) {
   const fs::path folder = own_folder();
   const bool built = folder.filename() == "cli";
-  const fs::path way =
-      built ? in_build_folder : fs::path(installed).lexically_relative(FORKSAFE_BINDIR);
-  return (folder / way).lexically_normal();
+  return (folder / (built ? in_build_folder : installed)).lexically_normal();
 }
 
 // The loader would map pages that a truncated file does not have, and this process would die of
@@ -51,6 +49,13 @@ bool is_cut_off(const std::string& path, off_t size) {
   const size_t sections = static_cast<size_t>(header.e_shnum) * header.e_shentsize;
   return header.e_shoff > static_cast<size_t>(size) ||
          sections > static_cast<size_t>(size) - header.e_shoff;
+}
+
+// LD_PRELOAD splits a path at a space and has no escape (glibc 2.31 to 2.43, elf/rtld.c,
+// handle_preload_list). LD_LIBRARY_PATH splits at colons and semicolons (elf/dl-load.c,
+// fillin_rpath).
+bool needs_library_path(const std::string& library) {
+  return library.find(' ') != std::string::npos;
 }
 
 bool stands_for(const std::string& a, const std::string& b) {
@@ -69,9 +74,14 @@ std::string library_path() { return relative_to_us("../shim/libforksafe.so", FOR
 std::string probe_path() { return relative_to_us("forksafe-probe", FORKSAFE_PROBE); }
 
 void check_library(const std::string& path) {
-  if (path.find_first_of(" :") != std::string::npos) {
+  if (path.find(':') != std::string::npos) {
     throw Error(path +
-                ": LD_PRELOAD splits this path at a space or a colon: install forksafe into "
+                ": LD_PRELOAD splits this path at the colon: install forksafe into a folder "
+                "without one");
+  }
+  if (needs_library_path(path) && path.find(';') != std::string::npos) {
+    throw Error(path +
+                ": a path with a space and a semicolon can't be preloaded: install forksafe into "
                 "a folder without them");
   }
   struct stat status;
@@ -100,7 +110,8 @@ void check_library(const std::string& path) {
 }
 
 std::string edit_preload(std::string_view value, const std::string& library) {
-  std::string result = library;
+  std::string result =
+      needs_library_path(library) ? fs::path(library).filename().string() : library;
   while (!value.empty()) {
     const size_t end = std::min(value.find_first_of(" :"), value.size());
     const std::string entry(value.substr(0, end));
@@ -110,6 +121,14 @@ std::string edit_preload(std::string_view value, const std::string& library) {
     value.remove_prefix(std::min(end + 1, value.size()));
   }
   return result;
+}
+
+std::string edit_library_path(const std::string& value, const std::string& library) {
+  if (!needs_library_path(library)) return value;
+  const std::string folder = fs::path(library).parent_path();
+  if (value.empty()) return folder;  // an empty entry after it would be the current folder
+  const bool is_first = (value + ":").compare(0, folder.size() + 1, folder + ":") == 0;
+  return is_first ? value : folder + ":" + value;
 }
 
 }  // namespace forksafe::cli

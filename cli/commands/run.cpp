@@ -128,6 +128,9 @@ std::vector<std::string> environment_changes(const RunOptions& options,
                                              const std::string& library) {
   const std::string preload = environment_of("LD_PRELOAD");
   std::vector<std::string> changes = {"LD_PRELOAD=" + edit_preload(preload, library)};
+  const std::string searched = environment_of("LD_LIBRARY_PATH");
+  const std::string search = edit_library_path(searched, library);
+  if (search != searched) changes.push_back("LD_LIBRARY_PATH=" + search);
   if (const auto asan = asan_options(options.command[0], preload)) {
     changes.push_back("ASAN_OPTIONS=" + *asan);
   }
@@ -161,6 +164,13 @@ std::vector<std::string> changed_environment(const std::vector<std::string>& cha
   }
   result.insert(result.end(), changes.begin(), changes.end());
   return result;
+}
+
+int print_library() {
+  const std::string library = library_path();
+  check_library(library);
+  printf("%s\n", library.c_str());
+  return 0;
 }
 
 int run(const RunOptions& options) {

@@ -25,6 +25,10 @@ std::vector<std::string> environment_changes(const RunOptions& options, const st
 /// The environment of this process with `changes` applied.
 std::vector<std::string> changed_environment(const std::vector<std::string>& changes);
 
+/// Prints the path of the library, which was checked. Returns 0. Throws Error: status 2 if the
+/// library can't be preloaded.
+int print_library();
+
 /// Checks the library and the command, then executes the command in this process. Returns only
 /// after a dry run, with 0. Throws Error: status 2 if a check failed, 126 or 127 as a shell does.
 int run(const RunOptions& options);

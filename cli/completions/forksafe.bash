@@ -56,7 +56,7 @@ _forksafe_value() {
 
 _forksafe() {
   local cur=${COMP_WORDS[COMP_CWORD]} word form= target= i=1
-  local options='--child-threads --wait-ms --pool --log --off --dry-run --force -h --help --version'
+  local options='--child-threads --wait-ms --pool --log --off --dry-run --force --print-library -h --help --version'
   COMPREPLY=()
   if ((COMP_CWORD > 1)); then
     case ${COMP_WORDS[1]} in

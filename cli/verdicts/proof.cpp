@@ -65,12 +65,14 @@ bool sets_threads(const std::string& name) {
 
 std::vector<std::string> environment_with(const std::string& preload) {
   std::vector<std::string> environment;
-  std::string inherited;
+  std::string inherited, search;
   for (char** e = environ; *e != nullptr; ++e) {
     const std::string variable = *e;
     const std::string name = variable.substr(0, variable.find('='));
     if (name == "LD_PRELOAD") {
       inherited = variable.substr(name.size() + 1);
+    } else if (name == "LD_LIBRARY_PATH") {
+      search = variable.substr(name.size() + 1);
     } else if (sets_threads(name) && atoi(variable.c_str() + name.size() + 1) > 2) {
       environment.push_back(name + "=2");
     } else if (name != "FORKSAFE" &&
@@ -80,6 +82,8 @@ std::vector<std::string> environment_with(const std::string& preload) {
   }
   const std::string list = edit_preload(inherited, preload);
   if (!list.empty()) environment.push_back("LD_PRELOAD=" + list);
+  search = edit_library_path(search, preload);
+  if (!search.empty()) environment.push_back("LD_LIBRARY_PATH=" + search);
   return environment;
 }
 

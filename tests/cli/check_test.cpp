@@ -91,7 +91,7 @@ TEST_CASE("check proves that GNU OpenMP is unsafe, and safe under forksafe", "[c
   CHECK(guarded.json["text"] == "fork is safe here, under forksafe");
   CHECK(guarded.json["cure"].is_null());
   CHECK(guarded.json["runtimes"][0]["guarded"] == true);
-  CHECK_FALSE(is_running(forksafe_command() + "-probe"));
+  CHECK_FALSE(is_running(TESTED_PROBE));
 }
 
 TEST_CASE("check calls GNU OpenMP that is linked in unsafe, without a cure", "[check linked in]") {

@@ -15,6 +15,7 @@ import unittest
 FORKSAFE, SOURCE = sys.argv[2], pathlib.Path(sys.argv[3])
 HERE = pathlib.Path(__file__).parent
 MAN_PAGE = SOURCE / "cli/forksafe.1"
+LIBRARY_MAN_PAGE = SOURCE / "shim/libforksafe.7"
 COMPLETIONS = SOURCE / "cli/completions"
 BASH_COMPLETION = "/usr/share/bash-completion/bash_completion"
 SUBCOMMANDS = ["list", "check", "diagnose"]
@@ -62,9 +63,9 @@ class ManPage(unittest.TestCase):
     def setUp(self):
         self.text = MAN_PAGE.read_text().replace("\\-", "-")
 
-    def section(self, name, level="Sh"):
+    def section(self, name, level="Sh", text=None):
         ends = r"^\.Sh" if level == "Sh" else r"^\.S[hs]"
-        found = re.search(rf"^\.{level} {name}\n(.*?)(?={ends}|\Z)", self.text, re.M | re.S)
+        found = re.search(rf"^\.{level} {name}\n(.*?)(?={ends}|\Z)", text or self.text, re.M | re.S)
         self.assertIsNotNone(found, name)
         return found[1]
 
@@ -83,7 +84,7 @@ class ManPage(unittest.TestCase):
 
     def test_synopsis_is_that_of_the_help(self):
         forms = re.split(r"^\.Nm\n", self.section("SYNOPSIS"), flags=re.MULTILINE)[1:]
-        in_common = ["--help", "--version", "-h"]
+        in_common = ["--help", "--print-library", "--version", "-h"]
         seen = set()
         for text in forms:
             if any(flag in in_common for flag in self.flags(text)):
@@ -109,7 +110,8 @@ class ManPage(unittest.TestCase):
         table = (SOURCE / "shim/options.cpp").read_text()
         variables = re.findall(r'\{"(FORKSAFE\w*)",', table)
         self.assertGreater(len(variables), 1)
-        items = re.findall(r"^\.It Ev (FORKSAFE\w*)", self.section("ENVIRONMENT"), re.MULTILINE)
+        environment = self.section("ENVIRONMENT", text=LIBRARY_MAN_PAGE.read_text())
+        items = re.findall(r"^\.It Ev (FORKSAFE\w*)", environment, re.MULTILINE)
         self.assertEqual(sorted(items), sorted(variables))
 
     def test_each_verdict_of_diagnose(self):
@@ -123,7 +125,7 @@ class ManPage(unittest.TestCase):
 
 class Lint(unittest.TestCase):
     def test_mandoc_finds_nothing(self):
-        found = subprocess.run(["mandoc", "-Tlint", "-Wwarning", MAN_PAGE],
+        found = subprocess.run(["mandoc", "-Tlint", "-Wwarning", MAN_PAGE, LIBRARY_MAN_PAGE],
                                capture_output=True, text=True)
         self.assertEqual((found.returncode, found.stdout), (0, ""))
 
@@ -164,8 +166,8 @@ class Completion:
             self.assert_offers_among_others(f"forksafe {form} -", *options_of(form))
 
     def test_an_option_begun(self):
-        self.assert_offers("forksafe --p", "--pool")
-        self.assert_offers("forksafe --off --p", "--pool")
+        self.assert_offers("forksafe --po", "--pool")
+        self.assert_offers("forksafe --off --po", "--pool")
         self.assert_offers("forksafe --pool keep --d", "--dry-run")
         self.assert_offers("forksafe --pool=keep --d", "--dry-run")
         self.assert_offers("forksafe check --timeout 5 --no", "--no-proof")
@@ -280,7 +282,7 @@ class Zsh(Completion, unittest.TestCase):
         return self.tab(line)[1]
 
     def test_a_tab_completes(self):
-        self.assertEqual(self.tab("forksafe --p")[0], "forksafe --pool=")
+        self.assertEqual(self.tab("forksafe --po")[0], "forksafe --pool=")
         self.assertEqual(self.tab("forksafe diagn")[0], "forksafe diagnose ")
         self.assertEqual(self.tab("forksafe --pool k")[0], "forksafe --pool keep ")
         self.assertEqual(self.tab("forksafe pythons")[0], "forksafe pythons-friend ")

@@ -77,12 +77,11 @@ std::string copy_built(const std::string& root) {
 }
 
 std::string installed_library(const std::string& bindir) {
-  return (fs::path(bindir) / fs::path(FORKSAFE_LIBRARY).lexically_relative(FORKSAFE_BINDIR))
-      .lexically_normal();
+  return (fs::path(bindir) / FORKSAFE_LIBRARY).lexically_normal();
 }
 
 std::string copy_installed(const std::string& prefix) {
-  const std::string bindir = prefix + FORKSAFE_BINDIR;
+  const std::string bindir = prefix + "/" FORKSAFE_BINDIR;
   fs::create_directories(bindir);
   fs::create_directories(fs::path(installed_library(bindir)).parent_path());
   fs::copy_file(forksafe_library(), installed_library(bindir));
@@ -690,17 +689,41 @@ TEST_CASE("an installed tree can be moved as a whole, and linked to", "[where]")
   const std::string command = copy_installed(folder.file("anywhere"));
   const std::string root = fs::canonical(folder.path()).string() + "/anywhere";
   const std::string show = "echo $LD_PRELOAD; " + std::string(kIsMapped);
-  const std::string expected = installed_library(root + FORKSAFE_BINDIR) + "\nmapped\n";
+  const std::string expected = installed_library(root + "/" FORKSAFE_BINDIR) + "\nmapped\n";
   check_output(run_words({command, "sh", "-c", show}), expected);
   fs::create_symlink(command, folder.file("fs"));
   check_output(run_words({folder.file("fs"), "sh", "-c", show}), expected);
 }
 
-TEST_CASE("a library path that LD_PRELOAD would split is refused", "[where]") {
+TEST_CASE("no path of the prefix is in the command", "[where]") {
+  const std::string command = read_file(forksafe_command());
+  CHECK(contains(command, FORKSAFE_LIBRARY));
+  CHECK_FALSE(contains(command, FORKSAFE_PREFIX "/" FORKSAFE_BINDIR));
+  const std::string below = FORKSAFE_LIBRARY;  // "../lib/..."
+  CHECK_FALSE(contains(command, FORKSAFE_PREFIX + below.substr(below.rfind("..") + 2)));
+}
+
+TEST_CASE("a library path that LD_PRELOAD would split at a space works", "[where]") {
   const TemporaryDirectory folder;
-  for (const std::string name : {"a b", "a:b"}) {
+  const std::string command = copy_installed(folder.file("a b"));
+  const std::string libraries =
+      fs::path(run_words({command, "--print-library"}).output).parent_path();
+  const std::string show = "echo \"$LD_PRELOAD|$LD_LIBRARY_PATH\"; " + std::string(kIsMapped);
+  check_output(run_words({command, "sh", "-c", show}, {{"LD_LIBRARY_PATH", ""}}),
+               "libforksafe.so|" + libraries + "\nmapped\n");
+  // The entries of the user stay, and the folder is added only once.
+  check_output(run_words({command, command, "sh", "-c", show},
+                         {{"LD_PRELOAD", "libm.so.6"}, {"LD_LIBRARY_PATH", "/lib:/usr/lib"}}),
+               "libforksafe.so:libm.so.6|" + libraries + ":/lib:/usr/lib\nmapped\n");
+}
+
+TEST_CASE("a library path that the loader would split is refused", "[where]") {
+  const TemporaryDirectory folder;
+  for (const std::string name : {"a:b", "a ;b"}) {
     const std::string command = copy_built(folder.file(name));
-    check_refused(run_words({command, "true"}), 2, {name + "/shim/libforksafe.so", "LD_PRELOAD"});
+    for (const std::string word : {"true", "--print-library"}) {
+      check_refused(run_words({command, word}), 2, {name + "/shim/libforksafe.so", "a folder"});
+    }
   }
 }
 
@@ -710,9 +733,12 @@ TEST_CASE("a library that is missing or broken is refused", "[where]") {
   const std::string library = folder.file("build/shim/libforksafe.so");
   const std::string whole = read_file(library);
   check_output(run_words({command, "true"}), "");
+  check_output(run_words({command, "--print-library"}), fs::canonical(library).string() + "\n");
 
   fs::remove(library);
-  check_refused(run_words({command, "true"}), 2, {library, "No such file"});
+  for (const std::string word : {"true", "--print-library"}) {
+    check_refused(run_words({command, word}), 2, {library, "No such file"});
+  }
   // With --force the loader reports it, and the command runs.
   const Outcome forced = run_words({command, "--force", "echo", "ran"});
   CHECK(forced.succeeded());
