@@ -1,27 +1,27 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""The tables of cases, cases/*.toml, as Python objects. Run by itself it prints "NAME:RUNNER" of
-each, or with --debian the packages of Debian's that they need.
+"""Reads the tables of cases, cases/*.toml, into Python objects. As a script it prints a line
+"NAME:RUNNER" for each case, or with --debian the Debian packages that the cases need.
 
-A file's title is the heading that its cases stand under in docs/compatibility.md. The keys of a case:
-    name          of the test; no colon (meson's)
-    what          what it does, in a few words
+docs/compatibility.md has a section for each file, under the file's title. The keys of a case:
+    name          the name of the test; meson allows no colon in it
+    what          what the program does, in a few words
     run           a program in programs/, with arguments; its suffix says what runs it
-    environment   a list of packages in environments/, the virtual environment that it runs in;
-                  none: Debian's Python
-    packages      those whose versions count: without them the case is skipped
-    debian        the same, of Debian's packages
-    sources       a source package of Debian's, which `run` calls {sources}
+    environment   a list of packages in environments/, from which the virtual environment is made
+                  that the program runs in (default: Debian's Python)
+    packages      the packages whose versions are reported; if one is missing, the case is skipped
+    debian        the same, for Debian's packages
+    sources       a source package of Debian's; `run` writes {sources} for its folder
     runtime       a pattern for the file name of the runtime that must have started a thread
                   before the parent forks
-    without       what may come without the library: hangs, crashes, fails, passes
-    with_library  what must come with it: passes, unless `why` says why not
-    why           a reason that a user should read
-    forks         how many must come back well (default 20)
-    seconds       the most that a run may take (default 60)
+    without       the outcomes that are allowed without the library: hangs, crashes, fails, passes
+    with_library  the outcome that is required with the library (default: passes)
+    why           the reason, for the user, if with_library is not "passes"
+    forks         how many children must return the right result (default 20)
+    seconds       the longest time that a run may take (default 60)
     variables     environment variables
-    runner        the script beside this one that runs it (default run_case.py)
-What all cases of a file share stands in its table `all`.
+    runner        the script beside this one that runs the case (default run_case.py)
+The table `all` of a file has the keys that all its cases share.
 """
 import dataclasses
 import re
@@ -53,7 +53,7 @@ class Case:
 
 
 def all_cases():
-    """Those of all files, in the order of TABLES."""
+    """The cases of all files, in the order of TABLES."""
     found = []
     for name in TABLES:
         with (Path(__file__).parent / "cases" / f"{name}.toml").open("rb") as file:

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Writes what the last run of the suites found: docs/compatibility.md, docs/compatibility.svg and the
-counts in README.md.
+"""Writes the results of the last run of the suites: docs/compatibility.md, docs/compatibility.svg and
+the counts in README.md.
 
     report.py --build BUILD
 
-It reads BUILD/wild/results (meson test --suite wild) and, where they are, the results of
-scripts/distros.sh. A case without a result is named as not run.
+It reads BUILD/wild/results (meson test --suite wild) and, if they exist, the results of
+scripts/distros.sh. A case without a result is listed as "not run".
 """
 import argparse
 import json
@@ -26,8 +26,8 @@ BAD = {"hangs", "crashes", "fails"}
 
 
 def load(build):
-    """The cases of the tables with their results, None where there is none: {group: [(case, result)]},
-    and the other projects' suites by themselves."""
+    """Returns the cases with their results, as {group: [(case, result)]}, and the cases that are
+    other projects' suites as [(case, result)]. The result of a case that was not run is None."""
     groups, suites = {}, []
     for case in cases.all_cases():
         file = build / "wild" / "results" / f"{cases.file_name(case.name)}.json"
@@ -46,7 +46,7 @@ def system():
 
 
 def upstream(version):
-    """A version without Debian's epoch and revision, and without a local part."""
+    """Returns a version without Debian's epoch and revision, and without a local part."""
     return re.sub(r"^\d+:|[-+].*$", "", version)
 
 
@@ -55,7 +55,7 @@ def packages(result):
 
 
 def runtime(result):
-    """The runtime that the parent's threads belonged to, as `forksafe list` names it."""
+    """Returns the runtime that the parent's threads belonged to, as `forksafe list` names it."""
     found = []
     for r in result["runtimes"]:
         if re.search(result["runtime"], os.path.basename(r["filepath"])):
@@ -75,7 +75,7 @@ def table(header, rows):
 
 
 def outcome(attempt):
-    """An outcome, and where it got stuck."""
+    """Returns the outcome, with the code of diagnose's verdict if the program was stuck."""
     code = re.search(r": ([a-z0-9-]+),", attempt["text"])
     return f"{attempt['outcome']} ({code[1]})" if code else attempt["outcome"]
 
@@ -97,7 +97,7 @@ def case_table(entries):
 
 
 def suite_table(entries):
-    """Other projects' tests: what came of them, side by side."""
+    """Returns the results of other projects' tests, without and with the library."""
     def counted(attempt):
         return ", ".join(f"{n} {word}" for word, n in sorted(attempt["counts"].items()))
 
@@ -113,7 +113,7 @@ def suite_table(entries):
 
 
 def system_table(build):
-    """What scripts/distros.sh found; nothing where it has not run."""
+    """Returns the results of scripts/distros.sh; an empty text if it has not run."""
     file = build / "distros" / "results.json"
     if not file.exists():
         return ""
@@ -170,10 +170,11 @@ compares the results: to the bit, or within the package's own tolerance where it
 It runs on the stock libraries first (*without*), then under `forksafe` (*with*). Before it forks, a
 thread of the named runtime must be alive in the parent.
 
-- *hangs* comes with the verdict of `forksafe diagnose`.
-- *forks*: so many children came back with the right result under `forksafe`.
-- *seconds*: without and with. A program that hangs is left after some 5 seconds.
-- `FORKSAFE_WAIT_MS` is 20000, so that a busy machine degrades no child to one thread.
+- *without*, *with*: the outcome. Behind *hangs* stands the verdict of `forksafe diagnose`.
+- *forks*: the number of children that returned the right result under `forksafe`.
+- *seconds*: the time without and with. A program that hangs is ended after about 5 seconds.
+- `FORKSAFE_WAIT_MS` is 20000. With the default, a child on a busy machine might compute with one
+  thread.
 
 {system()}.
 
@@ -205,7 +206,7 @@ ROW, COLUMN, CELL, COLUMNS = 17, 400, 52, 3
 
 
 def picture(groups):
-    """The cases as rows of two coloured cells, in columns of about the same height."""
+    """Draws the cases as rows of two coloured cells, in columns of about the same height."""
     lines = []
     for group, entries in groups.items():
         lines.append((group, None))

@@ -1,15 +1,16 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Runs one case of cases/ without the library and with it, and writes down what came of it.
+"""Runs one case of cases/ without the library and with it, and records both outcomes.
 
     run_case.py --build BUILD --forksafe PATH NAME
 
-The program of a case works in its parent first, forks, compares what the child computes with what
-the parent did, and prints a dot for each fork that came back well. Before it forks it asks to be
-looked at (programs/wild.py: parent_is_ready()): a worker of the case's runtime must be alive then.
+The program of a case computes in the parent, forks, and compares the child's result with the
+parent's. It prints a dot for each child that returns the right result. Before it forks, it asks this
+script to inspect it (programs/wild.py: parent_is_ready()). At that moment a worker of the case's
+runtime must be alive.
 
-Exit status: 0 it was as the table expects without, and passed with; 1 not so; 77 it can't be run
-here, and standard output says why. The result goes to BUILD/wild/results/NAME.json.
+Exit status: 0 if both outcomes are those that the table expects; 1 if one is not; 77 if the case
+can't be run here, and standard output says why. The result goes to BUILD/wild/results/NAME.json.
 """
 import argparse
 import ctypes
@@ -29,11 +30,11 @@ from pathlib import Path
 import cases
 
 PR_SET_CHILD_SUBREAPER = 36
-QUIET = 4  # seconds without output, and the processes are looked at: slow, or stuck?
-# A degraded child computes with one thread, exactly, but to other bits: on a busy machine a call
-# may take longer than the default of 1000.
+QUIET = 4  # after so many seconds without output, `forksafe diagnose` says whether it is stuck
+# On a busy machine a call may take longer than the default of 1000 ms. Then the child computes with
+# one thread. Its result is exact, but differs from the parent's in the last bits.
 WAIT_MS = "20000"
-TRIES = 3  # a hang by a race between threads may stay out for once
+TRIES = 3  # a hang that depends on a race between threads does not happen in every run
 
 
 class Skipped(Exception):
@@ -46,7 +47,7 @@ class Attempt:
     def __init__(self, case, command, environment, forksafe):
         self.case = case
         self.forksafe = forksafe
-        self.parents = []  # what `forksafe diagnose` saw of each process about to fork
+        self.parents = []  # what `forksafe diagnose` reports of each process that is about to fork
         self.forks = 0
         with tempfile.TemporaryDirectory(prefix="forksafe-wild-") as folder:
             self.folder = Path(folder)
@@ -64,7 +65,8 @@ class Attempt:
             self.seconds = time.monotonic() - start
 
     def watch(self, start):
-        """Follows the program to its end, or until it is stuck: an outcome, and words for it."""
+        """Waits until the program ends or is stuck. Returns the outcome, and a text that explains
+        it."""
         selector = selectors.DefaultSelector()
         selector.register(self.process.stdout, selectors.EVENT_READ)
         os.set_blocking(self.process.stdout.fileno(), False)
@@ -88,7 +90,7 @@ class Attempt:
                     return "hangs", "; ".join(place(d, self.process.pid) for d in stuck[:3])
                 last_output = now
             if now - start > self.case.seconds:
-                return "hangs", f"not ended after {self.case.seconds} s: {self.last_error()}"
+                return "hangs", f"still runs after {self.case.seconds} s: {self.last_error()}"
 
     def judge_end(self, status):
         if status < 0:
@@ -96,7 +98,7 @@ class Attempt:
         if status > 0:
             return "fails", f"status {status}: {self.last_error()}"
         if self.forks < self.case.forks:
-            return "fails", f"{self.forks} forks of {self.case.forks} came back well"
+            return "fails", f"only {self.forks} of {self.case.forks} children returned the right result"
         return "passes", ""
 
     def last_error(self):
@@ -104,7 +106,7 @@ class Attempt:
         return lines[-1][:300] if lines else ""
 
     def look_at_parents(self):
-        """Looks at the processes that have asked for it, and lets them go on."""
+        """Inspects the processes that have asked for it, and lets them continue."""
         seen = list(self.folder.glob("parent-*"))
         for request in seen:
             self.parents += self.diagnose(request.name.removeprefix("parent-"))
@@ -123,7 +125,8 @@ def place(diagnosis, leader):
 
 
 def end_descendants():
-    """Ends and reaps all that this process started: orphans come to it (see main)."""
+    """Kills and reaps all descendants of this process. Orphans among them are its children, because
+    main() makes it a subreaper."""
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
         for pid in descendants(os.getpid()):
@@ -154,7 +157,8 @@ def descendants(ancestor):
 
 
 def workers(parent, runtime):
-    """How many threads of a process were started by the object that `runtime` (a pattern) names."""
+    """Returns how many threads of a process were started by the object whose name matches the
+    pattern `runtime`."""
     count = 0
     for thread in parent["threads"]:
         outermost = [f["object"] or "" for f in reversed(thread["frames"])
@@ -165,32 +169,32 @@ def workers(parent, runtime):
 
 
 def guarded(parent, runtime):
-    """Whether each copy of the runtime that fork would harm is guarded."""
+    """Returns whether the library guards each copy of the runtime that a fork would harm."""
     return all(r["guarded"] for r in parent["runtimes"]
                if re.search(runtime, os.path.basename(r["filepath"])) and
                not r["fork_in_flight"]["safe"])
 
 
 def check(case, without, with_library):
-    """The reasons why the case has failed."""
+    """Returns the reasons why the case has failed; an empty list if it has not."""
     problems = []
     for name, attempt in (("without", without), ("with", with_library)):
         if not any(workers(p, case.runtime) > 0 for p in attempt.parents):
-            problems.append(f"{name}: no parent had a second thread of {case.runtime} before it "
-                            f"forked ({attempt.outcome}: {attempt.text})")
+            problems.append(f"{name}: no parent had a worker of {case.runtime} before it forked "
+                            f"(the program {attempt.outcome}: {attempt.text})")
     if without.outcome not in case.without:
-        problems.append(f"without: expected {' or '.join(case.without)}, and it "
-                        f"{without.outcome}: {without.text}")
+        problems.append(f"without: the table says that the program {' or '.join(case.without)}, "
+                        f"but it {without.outcome}: {without.text}")
     if with_library.outcome != case.with_library:
-        problems.append(f"with: expected that it {case.with_library}, and it "
+        problems.append(f"with: the table says that the program {case.with_library}, but it "
                         f"{with_library.outcome}: {with_library.text}")
     if not all(guarded(p, case.runtime) for p in with_library.parents):
-        problems.append("with: the runtime was not guarded")
+        problems.append("with: the library did not guard the runtime")
     return problems
 
 
 def versions(case, folder):
-    """The packages of the case, by name and version; Skipped when one is missing."""
+    """Returns the versions of the case's packages by name. Raises Skipped if one is missing."""
     found = {}
     installed = {}
     if case.environment:
@@ -213,7 +217,7 @@ def versions(case, folder):
 
 
 def command_of(case, build, environment_folder):
-    """The command line of a case: its program's suffix says what runs it."""
+    """Returns the command line of a case. The suffix of its program says what runs the program."""
     sources = build / "wild" / "sources" / case.sources
     if case.sources and not sources.exists():
         raise Skipped(f"Debian's sources of {case.sources} are not in {sources} "
@@ -227,7 +231,7 @@ def command_of(case, build, environment_folder):
     if runner is None:
         executable = build / "tests" / "wild" / program
         if not executable.exists():
-            raise Skipped(f"{program} is not built: what it needs was missing at meson setup")
+            raise Skipped(f"{program} is not built: its dependencies were missing at meson setup")
         return [str(executable), *arguments]
     return [*map(str, runner), str(source), *arguments]
 
@@ -256,7 +260,7 @@ def main():
     parser.add_argument("--forksafe", type=os.path.abspath, required=True)
     parser.add_argument("name")
     options = parser.parse_args()
-    # Orphans of a case come to us, so that nothing of it is left when it ends.
+    # As a subreaper, this process becomes the parent of the case's orphans, and can kill them all.
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
     case = cases.by_name(options.name)

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Runs one case of cases/suites.toml, another project's own tests, without the library and with it:
-side by side, for such tests wait more than they compute. Each test must have the same result in
-both. Those that have not are run again by themselves before they count as different.
+"""Runs one case of cases/suites.toml: another project's own tests, without the library and with it.
+The two runs go in parallel, because these tests wait more than they compute. Each test must have the
+same result in both runs. A test that has not is run again by itself, and counts as different only if
+the results differ then too.
 
     run_suite.py --build BUILD --forksafe PATH NAME
 
-Exit status and result are those of run_case.py; the result has counts of tests as well.
+Exit status and result are as for run_case.py. The result also has counts of tests.
 """
 import argparse
 import collections
@@ -23,9 +24,9 @@ from xml.etree import ElementTree
 import cases
 import run_case
 
-RESULTS = "results.xml"  # in JUnit's format, which regrtest and pytest write alike
-SELECT = {"test": "-m", "pytest": "-k"}  # how each is told which tests to run
-RUN_AGAIN = 10  # so many that differ; more are no accident
+RESULTS = "results.xml"  # in JUnit's format, which both regrtest and pytest write
+SELECT = {"test": "-m", "pytest": "-k"}  # the option that selects tests, for each test runner
+RUN_AGAIN = 10  # if more tests than this differ, it is no accident, and none is run again
 
 
 class Run(run_case.Attempt):
@@ -34,7 +35,7 @@ class Run(run_case.Attempt):
     def __init__(self, *arguments):
         self.tests = {}
         super().__init__(*arguments)
-        self.process = None  # this object is sent to the process that compares
+        self.process = None  # the object is pickled for the main process; a Popen can't be
 
     def judge_end(self, status):
         if status < 0 or not (self.folder / RESULTS).exists():
@@ -47,8 +48,8 @@ class Run(run_case.Attempt):
 
 
 def results_of(file):
-    """What came of each test, by its name. regrtest names no test whose subtest failed: it is missing,
-    which differs from a result as well."""
+    """Returns the result of each test by name. regrtest writes no name for a test with a failed
+    subtest. Such a test is missing here, which also counts as a difference from the other run."""
     words = {"failure": "failed", "error": "error", "skipped": "skipped",
              "outcome": "unexpected success"}
     found = {}
@@ -61,8 +62,8 @@ def results_of(file):
 
 
 def differences(without, with_library):
-    """The tests that came to something else; none where a run left no results: that is a problem
-    by itself."""
+    """Returns the tests whose results differ. If a run left no results at all, returns none: check()
+    reports that run."""
     if not without.tests or not with_library.tests:
         return []
     names = sorted(without.tests.keys() | with_library.tests.keys())
@@ -70,7 +71,7 @@ def differences(without, with_library):
 
 
 def selection(name):
-    """The last part of a test's name, without parameters: both runners find it by that."""
+    """Returns the last part of a test's name, without parameters. Both test runners select by it."""
     return name.partition("[")[0].rpartition(".")[2]
 
 
@@ -83,7 +84,8 @@ def summary(attempt):
 
 
 def become_reaper():
-    """Orphans of a run come to the process that runs it, which ends them: see Attempt."""
+    """Makes this process a subreaper: orphans of its run become its children, and Attempt kills
+    them."""
     ctypes.CDLL(None).prctl(run_case.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
@@ -110,7 +112,7 @@ def main():
     environment = run_case.environment_of(case, folder)
     select = SELECT[shlex.split(case.run)[1]]
     print("$", shlex.join(command), flush=True)
-    # A process for each side: an attempt ends all descendants of its own.
+    # Each run has a process of its own, because an Attempt kills all descendants of its process.
     with concurrent.futures.ProcessPoolExecutor(2, initializer=become_reaper) as pool:
         def start(words):
             return pool.submit(Run, case, words, environment, options.forksafe)
@@ -124,13 +126,13 @@ def main():
             again[name] = [start([*side, select, selection(name)]).result().tests.get(name)
                            for side in sides]
 
-    # A suite passes or fails as it does without the library. Where it does not, because of tests that
-    # differ, those are judged one by one.
+    # The suite as a whole must have the same outcome as without the library. If tests differ, the
+    # loop below judges these tests instead.
     outcome = with_library.outcome if different else without.outcome
     expected = dataclasses.replace(case, with_library=outcome)
     problems = run_case.check(expected, without, with_library)
     if not without.tests:
-        problems.append("without: no test has a result")
+        problems.append("without: the run left no result of any test")
     for name in different:
         results = f"{without.tests.get(name)} without, {with_library.tests.get(name)} with"
         if name in again:

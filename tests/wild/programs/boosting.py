@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""LightGBM or XGBoost, trained in children of a process that has trained: of os.fork, or a Pool."""
+"""Trains LightGBM or XGBoost in children of os.fork or in a Pool. The parent has trained before:
+boosting.py lightgbm|xgboost fork|pool"""
 import multiprocessing
 import sys
 

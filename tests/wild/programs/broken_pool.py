@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Workers that crash, or are killed: the parent makes a new pool and computes on."""
+"""A worker aborts or is killed. The parent makes a new pool and computes on."""
 import os
 import signal
 import sys

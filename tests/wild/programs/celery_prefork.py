@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Celery's prefork pool, with a new worker for each task, on a Redis of its own."""
+"""Celery's prefork pool, with a new worker for each task. It starts a Redis server of its own."""
 import os
 import time
 

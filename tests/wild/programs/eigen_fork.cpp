@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// fork after Eigen has multiplied on OpenMP.
+// Forks after Eigen has multiplied on OpenMP.
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -9,7 +9,7 @@
 #include <fstream>
 #include <string>
 
-// Asks run_case.py for a look at this process, and waits for it.
+// Asks run_case.py to inspect this process, and waits until it has.
 static void parent_is_ready() {
   const std::string request = std::getenv("WILD_FOLDER") + ("/parent-" + std::to_string(getpid()));
   std::ofstream(request).close();
@@ -38,7 +38,7 @@ int main() {
     std::fflush(stdout);
   }
   if (!same()) {
-    std::fputs("the parent gets another product after its forks\n", stderr);
+    std::fputs("after the forks, the parent's product differs\n", stderr);
     return 1;
   }
 }

@@ -1,9 +1,9 @@
 % SPDX-License-Identifier: Apache-2.0
-% Octave's fork and waitpid, after the parent has used BLAS.
+% Forks with Octave's fork and waitpid, after the parent has used BLAS.
 a = randn(400);
 expected = a * a;
 
-% Asks run_case.py for a look at this process, which forks next.
+% Asks run_case.py to inspect this process before it forks.
 request = fullfile(getenv("WILD_FOLDER"), sprintf("parent-%d", getpid()));
 fclose(fopen(request, "w"));
 while exist(request, "file")
@@ -24,6 +24,6 @@ for i = 1:str2double(getenv("WILD_FORKS"))
   fflush(stdout);
 end
 if ! isequal(a * a, expected)
-  fprintf(stderr, "the parent gets another product after its forks\n");
+  fprintf(stderr, "after the forks, the parent's product differs\n");
   exit(1);
 end

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""gunicorn --preload, with a new worker for each request."""
+"""Runs gunicorn --preload, with a new worker for each request."""
 import http.client
 import json
 import os

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ctrl-C in the middle of a Pool's map, and a new Pool after it."""
+"""Sends itself Ctrl-C in the middle of a Pool's map, then makes a new Pool."""
 import multiprocessing
 import os
 import signal
@@ -9,13 +9,13 @@ from pool_work import SEEDS, run, square
 
 
 def pool():
-    # Workers must leave Ctrl-C to their parent: one that dies of it may take a lock with it.
+    # Workers ignore Ctrl-C. A worker that dies of it may hold a lock of the Pool, which then hangs.
     return multiprocessing.Pool(4, signal.signal, (signal.SIGINT, signal.SIG_IGN))
 
 
 def trace(seed):
     if seed == 20:
-        os.killpg(0, signal.SIGINT)  # what the terminal does
+        os.killpg(0, signal.SIGINT)  # as the terminal does
     return square(seed)[1].trace()
 
 
@@ -33,10 +33,11 @@ def interrupted():
     return answers
 
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's `&` has it ignored
+# A shell ignores SIGINT in what it starts with `&`, and Python then leaves it ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 run(interrupted)
 try:
     os.waitpid(-1, os.WNOHANG)
-    sys.exit("a process is left")
+    sys.exit("a child process is left")
 except ChildProcessError:
     pass

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""IPython Parallel: each engine of a cluster of two forks while a thread of it is inside a @ a."""
+"""IPython Parallel: each of two engines forks while one of its threads is inside a @ a."""
 import ipyparallel
 
 import wild
@@ -17,7 +17,7 @@ def fork_in_engine():
 
 
 if __name__ == "__main__":
-    # An engine counts as there at its next heartbeat, which comes every 3 s by default.
+    # The cluster counts an engine as started at its next heartbeat. The default period is 3 s.
     heartbeat = ["--HeartMonitor.period=1000"]
     with ipyparallel.Cluster(n=2, controller_args=heartbeat) as engines:
         for forks in engines[:].apply_sync(fork_in_engine):

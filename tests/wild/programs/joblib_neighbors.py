@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""scikit-learn's nearest neighbours, on GNU OpenMP, in joblib's workers that are forked idle."""
+"""Runs scikit-learn's nearest neighbours, which use GNU OpenMP, in joblib's workers. No call is in
+flight when they are forked."""
 import numpy as np
 from joblib import Parallel, delayed
 from sklearn.neighbors import NearestNeighbors

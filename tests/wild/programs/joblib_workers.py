@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""joblib's workers that are processes."""
+"""Runs joblib's backends whose workers are processes: joblib_workers.py loky|multiprocessing"""
 import os
 import sys
 
@@ -12,13 +12,14 @@ from pool_work import SEEDS, run, square
 def parallel():
     answers = Parallel(batch_size=1)(delayed(square)(seed) for seed in SEEDS)
     if backend == "loky":
-        get_reusable_executor().shutdown()  # it would keep its workers
+        get_reusable_executor().shutdown()  # else the next round would use the same workers
     return answers
 
 
 if __name__ == "__main__":
     backend = sys.argv[1]
-    # loky gives each worker its share of the cores, and fewer threads get other bits.
+    # By default loky gives each worker a share of the cores. With fewer threads the result differs
+    # in its last bits.
     threads = {"inner_max_num_threads": os.cpu_count()} if backend == "loky" else {}
     with parallel_config(backend=backend, n_jobs=4, **threads):
         run(parallel)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Each rank forks, idle or with another thread inside a @ a; then the ranks add up again."""
+"""Each rank forks, idle or while another thread is inside a @ a. Then the ranks add up their products
+again: mpi_fork.py idle|flight"""
 import contextlib
 import sys
 
@@ -19,4 +20,4 @@ expected = total()
 with wild.in_flight(lambda: a @ a) if sys.argv[1] == "flight" else contextlib.nullcontext():
     wild.fork_and_compare(lambda: a @ a)
 if not wild.same(total(), expected):
-    sys.exit("the ranks get another sum after their forks")
+    sys.exit("after the forks, the sum of the ranks differs")

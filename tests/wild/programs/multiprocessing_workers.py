@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""multiprocessing's workers of each kind, by each start method."""
+"""Runs each kind of multiprocessing's workers with each start method:
+multiprocessing_workers.py pool|renewed|executor|process fork|forkserver|spawn"""
 import multiprocessing
 import sys
 from concurrent.futures import ProcessPoolExecutor

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Workers that make pools of their own: all of them fork with another thread inside a @ a."""
+"""The workers of a pool make pools of their own. Each process forks while another thread is inside
+a @ a."""
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""numba: a parallel loop in children, on the threading layer that is named."""
+"""Runs a parallel loop of numba in children, on a threading layer: numba_fork.py workqueue|omp"""
 import sys
 
 import numba

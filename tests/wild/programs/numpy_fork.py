@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""os.fork: idle, or with another thread inside a @ a."""
+"""Forks, idle or while another thread is inside a @ a: numpy_fork.py idle|flight"""
 import contextlib
 import sys
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""obspy's Stream.detrend and filter in the workers of a Pool, after their parent has used them."""
+"""Runs obspy's Stream.detrend and filter in the workers of a Pool, after the parent has used them:
+obspy_pool.py idle|flight"""
 import multiprocessing
 import sys
 

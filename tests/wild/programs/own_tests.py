@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Another project's own tests, in a process where OpenBLAS has its threads:
+"""Runs another project's own tests in a process in which OpenBLAS has started its threads:
 own_tests.py test|pytest ARGUMENT..."""
 import runpy
 import sys

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""pandas: DataFrame.eval, which numexpr's threads compute, in children: idle, or while another
-thread is inside the product of two frames."""
+"""Runs pandas' DataFrame.eval, which uses numexpr's threads, in children: idle, or while another
+thread is inside the product of two frames: pandas_fork.py idle|flight"""
 import contextlib
 import sys
 

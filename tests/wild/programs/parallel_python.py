@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Parallel Python's workers: new processes, to which it sends functions as text."""
+"""Runs workers of Parallel Python: new processes, to which it sends functions as source text."""
 import ppft
 
 from pool_work import SEEDS, run

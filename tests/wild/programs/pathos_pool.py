@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""pathos' ProcessPool, which takes lambdas."""
+"""Runs a lambda in pathos' ProcessPool."""
 from pathos.pools import ProcessPool
 
 from pool_work import SEEDS, run, square

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A Pool that is made while the threads of another pool compute."""
+"""Makes a Pool while the threads of another pool compute: pool_beside_threads.py executor|joblib"""
 import multiprocessing
 import sys
 from concurrent.futures import ThreadPoolExecutor

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the workers of all the pools compute, and what their parent makes of it."""
+"""What the workers of all the pools compute, and how their parent checks the answers."""
 import contextlib
 import os
 import sys
@@ -17,7 +17,7 @@ def preloaded():
 
 
 def answer(seed, result):
-    """A worker's: it says who has computed, too."""
+    """Returns the answer of a worker: the result, and which process computed it."""
     return seed, result, os.getpid(), preloaded()
 
 
@@ -28,7 +28,7 @@ def square(seed):
 
 
 class Parent:
-    """Does the work first, and knows by that what the workers must answer."""
+    """Does the work itself first, then compares the workers' answers with its own results."""
 
     def __init__(self, work=square):
         self.work = work
@@ -40,13 +40,13 @@ class Parent:
         return len(self.workers) > wild.forks
 
     def compare(self, answers):
-        """Takes the answers for all seeds, from workers or from this process."""
+        """Checks the answers for all seeds, from workers or from this process."""
         answers = list(answers)
         if {seed for seed, *_ in answers} != set(SEEDS):
             sys.exit("an answer is missing")
         for seed, result, worker, is_preloaded in answers:
             if not wild.same(result, self.expected[seed]):
-                sys.exit("a worker gets another result")
+                sys.exit("a worker's result differs")
             if is_preloaded != preloaded():
                 sys.exit("a worker has lost LD_PRELOAD")
             if worker not in self.workers:
@@ -55,8 +55,8 @@ class Parent:
 
 
 def run(way, work=square, in_flight=True):
-    """Has `way` let workers do the work until enough of them came back well, while another thread
-    is inside a @ a."""
+    """Calls `way`, which lets workers do the work, until enough workers have given right answers.
+    With `in_flight`, another thread is inside a @ a meanwhile."""
     parent = Parent(work)
     flight = wild.in_flight(lambda: square(0)[1]) if in_flight else contextlib.nullcontext()
     with flight:

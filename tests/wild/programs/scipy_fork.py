@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""scipy.linalg in the children of a process whose other threads are inside lu_factor or qr,
-which let other threads run meanwhile (svd, eigh and solve keep the GIL)."""
+"""Runs scipy.linalg in children, while three threads of the parent are inside lu_factor or qr. These
+two release the GIL; svd, eigh and solve keep it: scipy_fork.py lu|svd|eigh|solve"""
 import sys
 
 import numpy as np

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the workers of the servers answer. WILD_WORK names it: "product" (numpy's, and a thread of
-the master's goes on with it), or "model" (scikit-learn's, on OpenMP)."""
+"""What the servers' workers compute. WILD_WORK names it: "product" of numpy, which a thread of the
+master process also computes all the time, or "model" of scikit-learn, on OpenMP."""
 import atexit
 import contextlib
 import gc
@@ -42,18 +42,19 @@ def start(**_):
     if not model:
         threading.Thread(target=go_on, daemon=True).start()
     atexit.register(compare_at_end)
-    gc.freeze()  # what is loaded by now costs each worker nothing at its end
+    gc.freeze()  # workers end faster: their last garbage collection skips what is loaded by now
     wild.parent_is_ready()
 
 
 def answer():
-    """Called in the workers: who has computed, and whether it came to what the master has got."""
+    """Called in the workers. Returns the worker's process id, and whether its result is that of the
+    master process."""
     return os.getpid(), wild.same(compute(), expected)
 
 
 @contextlib.contextmanager
 def running(*command):
-    """A server, as long as the block lasts."""
+    """Runs a server until the block ends."""
     server = subprocess.Popen(command, stdout=sys.stderr)
     try:
         yield
@@ -64,11 +65,11 @@ def running(*command):
 
 
 def compare(answers):
-    """Takes answers until enough workers have given one."""
+    """Checks answers until enough workers have given one."""
     workers = set()
     for worker, good in answers:
         if not good:
-            sys.exit("a worker gets another result")
+            sys.exit("a worker's result differs")
         if worker not in workers:
             workers.add(worker)
             wild.forked_well()

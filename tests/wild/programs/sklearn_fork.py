@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""scikit-learn's models, fitted in the children of a process that has fitted them: gradient
-boosting idle, PCA while another thread is inside the same."""
+"""Fits scikit-learn's models in children, after the parent has fitted the same: gradient boosting
+idle, PCA while another thread is inside PCA: sklearn_fork.py boosting|pca"""
 import contextlib
 import sys
 

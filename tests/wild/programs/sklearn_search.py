@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""GridSearchCV in joblib's forked workers, after the same search in their parent."""
+"""Runs GridSearchCV in joblib's forked workers, after the same search in the parent."""
 import sys
 
 import numpy as np
@@ -24,7 +24,7 @@ for _ in range(0, wild.forks, WORKERS):
     with parallel_config(backend="multiprocessing", n_jobs=WORKERS):
         found = scores()
     if not wild.same(found, expected):
-        sys.exit("the workers get other scores")
+        sys.exit("the workers' scores differ")
     wild.forked_well(WORKERS)
 if not wild.same(scores(), expected):
-    sys.exit("the parent gets other scores after its forks")
+    sys.exit("after the forks, the parent's scores differ")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""statsmodels: a regression in children, while another thread is inside a @ a."""
+"""Runs a regression of statsmodels in children, while another thread is inside a @ a."""
 import numpy as np
 from statsmodels.api import OLS
 

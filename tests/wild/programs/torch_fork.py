@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""PyTorch: a layer and its gradient in children: idle, or while another thread computes the same."""
+"""Computes a layer and its gradient with PyTorch in children: idle, or while another thread computes
+the same: torch_fork.py idle|flight"""
 import contextlib
 import sys
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the Python programs of the cases share. Each dot on standard output is a fork that came
-back well."""
+"""What the Python programs of the cases share. Each dot on standard output stands for a child that
+returned the right result."""
 import contextlib
 import os
 import sys
@@ -11,7 +11,7 @@ forks = int(os.environ.get("WILD_FORKS", "20"))
 
 
 def parent_is_ready():
-    """Asks to be looked at by run_case.py, and waits for it: this process forks next."""
+    """Asks run_case.py to inspect this process before it forks, and waits until it has."""
     request = os.path.join(os.environ["WILD_FOLDER"], f"parent-{os.getpid()}")
     with open(request, "w", encoding="ascii"):
         pass
@@ -25,7 +25,7 @@ def forked_well(count=1):
 
 
 def same(a, b):
-    """Equal to the bit: arrays, numbers, or lists of them."""
+    """Returns whether arrays, numbers, or lists of them are equal to the bit."""
     if isinstance(a, (list, tuple)):
         return len(a) == len(b) and all(map(same, a, b))
     return a.tobytes() == b.tobytes() if hasattr(a, "tobytes") else a == b
@@ -33,8 +33,8 @@ def same(a, b):
 
 @contextlib.contextmanager
 def in_flight(function, threads=1):
-    """Other threads call `function` over and over, as long as the block lasts. Each result must
-    be the same."""
+    """Until the block ends, other threads call `function` over and over. Each result must be the
+    same."""
     stop = threading.Event()
     expected = function()
     wrong = []
@@ -54,12 +54,12 @@ def in_flight(function, threads=1):
         for worker in workers:
             worker.join()
     if wrong:
-        sys.exit("a call in flight got another result")
+        sys.exit("the result of a call in flight differs")
 
 
 def fork_and_compare(function, equal=same):
-    """Calls `function` in this process, then in `forks` children, and here again after each: all
-    results must be equal."""
+    """Calls `function` in this process, then in `forks` children, and here again after each child.
+    All results must be equal."""
     expected = function()
     parent_is_ready()
     for _ in range(forks):
@@ -70,5 +70,5 @@ def fork_and_compare(function, equal=same):
         if status != 0:
             sys.exit(f"a child ended with wait status {status:#x}")
         if not equal(function(), expected):
-            sys.exit("the parent gets another result after a fork")
+            sys.exit("after a fork, the parent's result differs")
         forked_well()
