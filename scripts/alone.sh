@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-# alone COMMAND...: runs it in a mount and process namespace of its own. Whatever it mounts or starts
-# goes with it, however the script ends. Sourced, as root; it sets the script's traps.
+# For scripts that run as root to source. It defines `alone COMMAND...`, which runs the command in a
+# mount and process namespace of its own. When the script ends, for whatever reason, the kernel removes
+# what the command mounted and ends what it started. Sourcing this file sets the script's traps.
 
-# A shell heeds a signal at once while it waits, but not while a command runs before it.
+# A shell runs a trap at once while it is in `wait`, but not while it runs a command in the foreground.
+# So the command runs in the background.
 running=
 alone() {
   unshare --mount --pid --fork --kill-child "$@" &
@@ -14,7 +16,7 @@ alone() {
 }
 stop() {
   trap - EXIT
-  # Not unshare, which ignores TERM while it waits; the kernel ends what it started with it.
+  # KILL, because unshare ignores TERM while it waits. The kernel then ends all that unshare started.
   [ -z "$running" ] || kill -KILL "$running"
   exit "$1"
 }

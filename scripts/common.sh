@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-# What demo.sh and test.sh share, in POSIX sh: the root of the repository, packages, the build, a
-# virtual environment. Sourced, never run:  . "$(dirname "$0")/common.sh"
+# What the scripts share, in POSIX sh: the root of the repository, packages, the build, virtual
+# environments. Sourced, never run:  . "$(dirname "$0")/common.sh"
 #
-# FORKSAFE_BUILD     the build folder, from the root of the repository (default: build)
-# FORKSAFE_PACKAGES  "installed": do not look for Debian's packages, all that is needed is there
+# FORKSAFE_BUILD     the build folder, relative to the root of the repository (default: build)
+# FORKSAFE_PACKAGES  "installed": everything is installed already, so do not look for Debian's packages
 
-# Debian's Python and meson, not those of a pyenv or conda that come first on PATH: Debian's numpy
-# and its OpenBLAS, which the demo and the tests run, belong to Debian's Python.
+# Use Debian's Python and meson, even if a pyenv or conda comes first on PATH. The demo and the tests
+# need Debian's numpy, which belongs to Debian's Python.
 PATH=/usr/bin:$PATH
 export PATH
 python=/usr/bin/python3
@@ -17,7 +17,7 @@ case ${FORKSAFE_BUILD:-build} in
   *) build=$root/${FORKSAFE_BUILD:-build} ;;
 esac
 
-# What the build needs. Its lists are split into words where they are used.
+# What the build needs. The list is split into words where it is used.
 build_packages='g++ meson ninja-build pkg-config catch2 libunwind-dev
   libcli11-dev libfmt-dev nlohmann-json3-dev'
 
@@ -32,8 +32,8 @@ is_installed() {
   dpkg-query -W -f '${db:Status-Status}\n' "$1" 2>/dev/null | grep -qx installed
 }
 
-# logged LOG WORDS COMMAND...: runs the command with its output in LOG. While it runs, shows the last
-# line of LOG: each second in place on a terminal, every half minute elsewhere.
+# logged LOG MESSAGE COMMAND...: prints MESSAGE and runs the command with its output in LOG. Meanwhile
+# it shows the last line of LOG: on a terminal each second, in place, elsewhere every half minute.
 logged() {
   logged_to=$1
   say "$2"
@@ -49,7 +49,7 @@ logged() {
   return $ended
 }
 
-# show_progress LOG: ends by itself after the script.
+# show_progress LOG: shows the last line of LOG until it is killed. It also ends when the script ends.
 show_progress() {
   seconds=0
   while sleep 1 && kill -0 $$ 2>/dev/null; do
@@ -63,7 +63,8 @@ show_progress() {
   done
 }
 
-# need_packages PKG...: installs those that are missing, or says how and ends the script with 2.
+# need_packages PKG...: installs the packages that are missing. If it can't, it says how to install them
+# by hand and ends the script with 2.
 need_packages() {
   [ "${FORKSAFE_PACKAGES:-}" = installed ] && return 0
   if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then
@@ -88,10 +89,10 @@ need_packages() {
     fail "missing packages: $missing. Install them with: sudo apt-get install $missing"
   fi
 
-  # The password is asked for before the progress is shown, which writes over the same line.
+  # Ask for the password now. Later the progress line would overwrite the question.
   [ "$as_root" != sudo ] || sudo -v || fail "sudo did not work: sudo apt-get install $missing"
   # Word splitting is meant: $as_root is zero, one or two words, $missing a list of packages.
-  # An update that fails may still leave lists good enough for the install, which decides.
+  # If the update fails, the install may still succeed with the old lists. So only the install counts.
   # shellcheck disable=SC2086
   logged "$(package_log)" "updating the lists of Debian's packages" $as_root apt-get -q update || true
   # shellcheck disable=SC2086
@@ -109,8 +110,8 @@ package_log() {
   printf '%s\n' "$build/packages.log"
 }
 
-# build_targets [TARGET...]: configures once, compiles what changed of these targets (of all, when none
-# is named). The compiler speaks only when it fails.
+# build_targets [TARGET...]: configures the build folder if it is new, and compiles the targets (default:
+# all). The compiler's output is shown only if the build fails.
 build_targets() {
   meson=meson
   [ -x /usr/bin/meson ] && meson=/usr/bin/meson
@@ -118,7 +119,7 @@ build_targets() {
 
   mkdir -p "$build"
   build_log=$build/build.log
-  # coredata.dat is what meson itself takes for the sign of a configured folder.
+  # Meson itself takes a folder for configured if it has coredata.dat.
   if [ ! -f "$build/meson-private/coredata.dat" ]; then
     "$meson" setup "$build" "$root" >"$build_log" 2>&1 || build_failed
   fi
@@ -130,10 +131,10 @@ build_failed() {
   fail "the build failed (all of it: $build_log)"
 }
 
-# make_venv NAME [--system-site-packages] PKG...: the virtual environment BUILD/NAME with these packages
-# from PyPI, as wheels (a numpy compiled here would not be the wheel that people have), and with
-# Debian's. It is made again when the list of packages or the Python has changed. Returns 1 where the
-# packages can't be had; pip.log tells why.
+# make_venv NAME [--system-site-packages] PKG...: makes the virtual environment BUILD/NAME with these
+# packages from PyPI, and with --system-site-packages also with Debian's. Only wheels are installed, because
+# a numpy that is compiled here has another OpenBLAS. The environment is made again if the list of packages
+# or the Python has changed. Returns 1 if a package is not available; pip.log says why.
 make_venv() {
   venv=$build/$1
   shift
@@ -153,24 +154,24 @@ make_venv() {
     printf '%s\n' "$wanted" >"$stamp"
 }
 
-# --clear: an environment that was left half made, or belongs to an older Python, starts over. Two
-# retries: pip's own five take minutes to find out that there is no network.
+# --clear removes an environment that is incomplete or belongs to an older Python. Two retries, because
+# pip's default of five takes minutes to find out that there is no network.
 fill_venv() {
-  # shellcheck disable=SC2086 # no word or one
+  # shellcheck disable=SC2086 # $sees is no word or one
   "$python" -m venv --clear $sees "$venv" &&
     "$venv/bin/python" -m pip install --disable-pip-version-check --no-input --only-binary :all: \
       --timeout 10 --retries 2 "$@"
 }
 
-# make_obspy_venv: ObsPy over Debian's numpy and scipy, with the versions of its own needs that work
-# with these.
+# make_obspy_venv: makes a virtual environment with ObsPy that uses Debian's numpy and scipy. The other
+# packages are versions that work with these.
 make_obspy_venv() {
   make_venv obspy-venv --system-site-packages obspy==1.4.1 'matplotlib<3.9' 'contourpy<1.3' \
     'sqlalchemy<2'
 }
 
-# fetch_wheel NAME REQUIREMENT [PIP-OPTION...]: unpacks a wheel into BUILD/wheels/NAME. Only the files
-# in it are used, by their path: nothing is installed, and its own dependencies are not fetched.
+# fetch_wheel NAME REQUIREMENT [PIP-OPTION...]: unpacks a wheel into BUILD/wheels/NAME. The tests use its
+# files by path. Nothing is installed, and the wheel's dependencies are not fetched.
 fetch_wheel() {
   folder=$build/wheels/$1
   wanted=$2
@@ -189,7 +190,7 @@ fetch_wheel() {
   return $fetched
 }
 
-# fetch_test_wheels [NAME...]: the wheels whose libraries are tested, or these of them.
+# fetch_test_wheels [NAME...]: fetches the wheels whose libraries are tested, or only those named.
 fetch_test_wheels() {
   missing=
   while read -r name requirement; do
@@ -205,12 +206,12 @@ openblas32 scipy-openblas32==0.3.34.481.3
 scikit-learn scikit-learn==1.7.2
 intel-openmp intel-openmp==2026.2.0
 END
-  [ -z "$missing" ] || say "not to be had from PyPI, their tests are skipped:$missing"
+  [ -z "$missing" ] || say "not available from PyPI, so their tests are skipped:$missing"
 }
 
 # fetch_sources PACKAGE FOLDER [PATTERN...]: unpacks the upstream part of Debian's source package into
-# FOLDER, or only what matches: some projects' tests are in no other package. Most systems have no
-# lists of sources; those that are fetched here are not theirs.
+# FOLDER, or only the files that match. Most systems have no lists of source packages, so this function
+# fetches lists of its own and leaves the system's alone.
 fetch_sources() {
   source_package=$1
   unpacked=$2
@@ -218,7 +219,7 @@ fetch_sources() {
   [ -d "$unpacked" ] && return 0
   rm -rf "$unpacked.part"
   mkdir -p "$unpacked.part/lists/partial"
-  # shellcheck disable=SC2016 # apt's own variables
+  # shellcheck disable=SC2016 # $(...) is for apt, not for the shell
   apt-get indextargets --format 'deb-src $(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' \
     'Label: Debian' 2>/dev/null | head -n 1 >"$unpacked.part/sources.list"
   options="-o Dir::Etc::SourceList=$unpacked.part/sources.list -o Dir::Etc::SourceParts=/dev/null

@@ -1,11 +1,11 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# sh scripts/distros.sh [SUITE...]: the test suite on other systems, Debian's bullseye, trixie and
-# sid unless named otherwise. As root: it makes a tree of each with debootstrap in the build folder.
+# sh scripts/distros.sh [SUITE...]: runs the tests on other releases of Debian (default: bullseye, trixie
+# and sid). It needs root, because it makes a tree of each release with debootstrap in the build folder.
 #
-# The library is built once, on bullseye, and that binary is tested in each tree; the tests and
-# the command are built by the tree's own compiler. What is done in a tree is done in a mount and
-# process namespace of its own: its mounts and processes go with it, however this script ends.
+# The library is built once, on bullseye, and that binary is tested in each tree. The tree's own compiler
+# builds the tests and the command. Everything in a tree runs in a mount and process namespace of its own
+# (alone.sh), so no mount and no process is left when this script ends.
 . "$(dirname "$0")/common.sh"
 . "$root/scripts/alone.sh"
 
@@ -23,19 +23,19 @@ distros=$build/distros
 cache=$distros/cache
 mkdir -p "$distros" "$cache" "$build/wheels"
 exec 9>"$distros/lock"
-flock --nonblock 9 || fail "another run is at work in $distros"
+flock --nonblock 9 || fail "another run is using $distros"
 
-# Debian's mirror that this system uses.
+# The mirror of Debian that this system uses.
 mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Label: Debian' \
   2>/dev/null | head -n 1)
-[ -n "$mirror" ] || fail "apt has no source with Debian's label (apt-get indextargets): which mirror?"
+[ -n "$mirror" ] || fail "apt-get indextargets shows no source with the label Debian, so no mirror is known"
 
 tree_packages="$build_packages binutils mandoc zsh bash-completion python3-numpy
   python3-threadpoolctl libcap2-bin make procps libopenblas0-pthread libopenblas0-openmp libomp5
   libeatmydata1 libjemalloc2"
 
-# packages_of SUITE: what a tree is made of. Bullseye has no CLI11 and a meson older than 1.0:
-# bookworm's are programs and headers that run there.
+# packages_of SUITE: prints the packages of a tree. Bullseye has no CLI11, and a meson older than 1.0, so
+# it gets bookworm's. They are scripts and headers, which work on bullseye too.
 packages_of() {
   case $1 in
     bullseye)
@@ -46,8 +46,8 @@ packages_of() {
   esac
 }
 
-# inside TREE COMMAND...: runs it with the tree as its root; with /proc, /dev and /sys, the sources
-# and the wheels to read, and the packages downloaded so far.
+# inside TREE COMMAND...: runs the command with the tree as its root. It mounts there /proc, /dev and
+# /sys, the sources and the wheels (read-only), and the packages that were downloaded so far.
 inside() {
   tree=$1
   shift
@@ -62,13 +62,13 @@ inside() {
     mount --bind -o ro "$distros/source" "$tree/forksafe/source"
     mount --bind -o ro "$wheels" "$tree/forksafe/build/wheels"
     mount --bind "$distros/cache" "$tree/var/cache/apt/archives"
-    # What a shell starts with & ignores these.
+    # A shell starts what follows & with INT and QUIT ignored.
     exec chroot "$tree" env --default-signal=INT,QUIT PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 \
       DEBIAN_FRONTEND=noninteractive "$@"
   ' sh "$tree" "$distros" "$build/wheels" "$@"
 }
 
-# make_tree SUITE: a finished tree is used again, one that was left half made starts over. To have a
+# make_tree SUITE: makes a tree. A complete tree is used again, an incomplete one is made anew. To get a
 # newer sid, remove its folder.
 make_tree() {
   tree=$distros/$1
@@ -77,7 +77,7 @@ make_tree() {
   : >"$log"
   if [ ! -f "$tree/forksafe/made" ]; then
     say "$1: debootstrap from $mirror"
-    # Nothing is mounted here but by somebody else; then it is not ours to remove.
+    # This script leaves no mount behind. If there is one, somebody else made it, and rm must not enter it.
     grep -qF " $tree/" /proc/mounts && fail "something is mounted below $tree: see /proc/mounts"
     rm -rf --one-file-system "$tree"
     alone debootstrap --variant=minbase --cache-dir="$cache" "$1" "$tree" "$mirror" >>"$log" 2>&1 ||
@@ -91,7 +91,7 @@ make_tree() {
   fi
   [ "$(cat "$tree/forksafe/packages" 2>/dev/null)" = "$packages" ] && return 0
   say "$1: installing packages"
-  # Sid's lists are valid for a week, but a mirror may be a snapshot.
+  # Sid's lists are valid for a week only, and a mirror that is a snapshot may be older.
   # shellcheck disable=SC2086 # word splitting is meant
   inside "$tree" apt-get -q update -o Acquire::Check-Valid-Until=false >>"$log" 2>&1 &&
     inside "$tree" apt-get -q install -y --no-install-recommends -o DPkg::Options::=--force-unsafe-io \
@@ -99,25 +99,25 @@ make_tree() {
     say "$packages" >"$tree/forksafe/packages"
 }
 
-# The sources as they are now, so that all trees test the same.
+# Copy the sources once, so all trees test the same even if they change meanwhile.
 rm -rf "$distros/source"
 mkdir -p "$distros/source"
 git -C "$root" ls-files -z --cached --others --exclude-standard |
   tar -C "$root" --null -T - --ignore-failed-read -c 2>/dev/null | tar -C "$distros/source" -x ||
-  fail "the sources can't be copied: $root is to be a git checkout"
+  fail "the sources can't be copied: $root must be a git checkout"
 
 fetch_test_wheels
-# numpy for each tree's own Python.
+# A numpy for the Python of each tree.
 while read -r version requirement; do
   fetch_wheel "numpy-python$version" "$requirement" --python-version "$version" ||
-    say "not to be had from PyPI: $requirement for Python $version"
+    say "not available from PyPI: $requirement for Python $version"
 done <<END
 3.9 numpy==2.0.2
 3.13 numpy==2.2.6
 3.14 numpy==2.4.0
 END
 
-# What was built on an older glibc runs on a newer one, never the other way round.
+# A binary that was built on an older glibc runs on a newer one, but not the other way round.
 oldest=bullseye
 case " $* " in
   *" $oldest "*) trees=$* ;;
@@ -126,7 +126,7 @@ esac
 for suite in $trees; do
   make_tree "$suite" || {
     tail -n 15 "$distros/$suite.log" >&2
-    fail "no tree of $suite can be made (all of it: $distros/$suite.log)"
+    fail "the tree of $suite can't be made (log: $distros/$suite.log)"
   }
 done
 
@@ -134,7 +134,7 @@ say "$oldest: building the library"
 inside "$distros/$oldest" sh /forksafe/source/scripts/distros/inside.sh build-library \
   >>"$distros/$oldest.log" 2>&1 || {
   tail -n 30 "$distros/$oldest.log" >&2
-  fail "the library could not be built (all of it: $distros/$oldest.log)"
+  fail "the library could not be built (log: $distros/$oldest.log)"
 }
 library=$distros/libforksafe.so
 cp "$distros/$oldest/forksafe/library/shim/libforksafe.so" "$library"
@@ -148,7 +148,7 @@ for suite in "$@"; do
   say "$suite: $(tr '\n' ' ' <"$tree/forksafe/versions" | tr '=' ' ')"
   inside "$tree" sh /forksafe/source/scripts/distros/inside.sh test >>"$distros/$suite.log" 2>&1
   "$python" "$root/scripts/distros/results.py" "$distros" "$suite" ||
-    say "  (all of it: $distros/$suite.log)"
+    say "  (log: $distros/$suite.log)"
 done
 say
 "$python" "$root/scripts/distros/results.py" "$distros" "$@"

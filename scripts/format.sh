@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # sh scripts/format.sh [--check]: formats all C and C++ files by .clang-format.
 #
-# --check  changes nothing: prints the differences and ends with 1 if there is one
+# --check  changes no file: prints the differences, and ends with 1 if there are any
 #
 # Other versions of clang-format break lines elsewhere, so only version 14 (Debian 12's) is used.
 # Ends with 77, which meson counts as a skipped test, where that version is not installed.
@@ -30,6 +30,6 @@ if [ -z "$clang_format" ]; then
 fi
 
 cd "$(dirname "$0")/.."
-# shellcheck disable=SC2086 # the words of $mode
+# shellcheck disable=SC2086 # $mode may be two words
 find shim cli tests bench scripts -name '*.cpp' -o -name '*.h' -o -name '*.c' | sort |
   xargs "$clang_format" --style=file $mode || exit 1

@@ -1,14 +1,15 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# sh scripts/test.sh [--quick | --wild]: installs what the test suite needs, builds, runs the tests,
-# prints the counts.
+# sh scripts/test.sh [--quick | --wild]: installs what the tests need, builds, runs the tests, and prints
+# the counts.
 #
-# Debian's packages come through apt-get (as root or with sudo), the Python wheels whose OpenBLAS is
-# tested from PyPI into the build folder. What can't be had is skipped by name and counted.
+# Debian's packages come through apt-get, as root or with sudo. The Python wheels whose OpenBLAS is tested
+# come from PyPI into the build folder. A test whose package is not available is skipped, named and
+# counted.
 #
-# --quick  the unit tests, the command, and the main cases of one build of each kind. No sanitizers.
-# --wild   also the suite of real programs (tests/wild), which installs some 2 GB more and takes up to
-#          25 minutes.
+# --quick  only the unit tests, the command, and the main cases of one build of each kind. No sanitizers.
+# --wild   also the suite of real programs (tests/wild). It installs about 2 GB more and takes up to 25
+#          minutes.
 . "$(dirname "$0")/common.sh"
 
 quick=no
@@ -21,11 +22,11 @@ case $* in
 esac
 
 if [ "$quick" = yes ]; then
-  say "About 3 minutes on 2 cores; the first time some 3 more, to install and to build."
+  say "This takes about 3 minutes on 2 cores, and the first time about 3 more to install and build."
 elif [ "$wild" = yes ]; then
-  say "About 35 minutes on 2 cores; the first time up to 15 more, to install and to build."
+  say "This takes about 35 minutes on 2 cores, and the first time up to 15 more to install and build."
 else
-  say "About 12 minutes on 2 cores; the first time some 3 more, to install and to build." \
+  say "This takes about 12 minutes on 2 cores, and the first time about 3 more to install and build." \
     "(--quick: 3 minutes)"
 fi
 
@@ -37,8 +38,8 @@ need_packages $build_packages binutils mandoc zsh bash-completion \
 
 fetch_test_wheels
 
-# install_wild_packages: what the cases of tests/wild need. Where one of many can't be had, the others
-# are installed one by one: a case whose package is missing is skipped.
+# install_wild_packages: installs what the cases of tests/wild need. If that fails as a whole, it installs
+# the packages one by one. A case whose package is missing is skipped.
 install_wild_packages() {
   wanted=$("$python" "$root/tests/wild/cases.py" --debian)
   # shellcheck disable=SC2086
@@ -56,7 +57,7 @@ install_wild_packages() {
           missing="$missing $requirement"
       done <"$list"
   done
-  # Its tests want extensions of their own; where one can't be built they skip what needs it.
+  # threadpoolctl's tests use extensions of their own. If one can't be built, they skip what needs it.
   helpers=$build/wild/sources/python-threadpoolctl/tests/_openmp_test_helper
   if fetch_sources python-threadpoolctl "$build/wild/sources/python-threadpoolctl"; then
     for extension in inner outer nested_prange_blas; do
@@ -72,20 +73,20 @@ if [ "$wild" = yes ]; then
     --retries 2 threadpoolctl >"$build/pip.log" 2>&1; then
     missing=
     install_wild_packages
-    [ -z "$missing" ] || say "not to be had, their cases are skipped:$missing"
+    [ -z "$missing" ] || say "not available, so their cases are skipped:$missing"
   else
-    say "PyPI can't be reached: cases of tests/wild whose packages are not here are skipped"
+    say "PyPI can't be reached, so cases of tests/wild whose packages are not installed are skipped"
   fi
 fi
 
-# count FIELD LOG: the number behind "FIELD:" in meson's summary.
+# count FIELD LOG: prints the number behind "FIELD:" in meson's summary.
 count() { sed -n "s/^$1: *\([0-9]*\) *$/\1/p" "$2" | tail -n 1; }
 
 passed=0
 failed=0
 skipped=0
-# run_tests FOLDER ARGUMENT...: runs tests of that build, and adds to the counts. meson shows each test
-# as it ends, with its number and how many there are.
+# run_tests FOLDER ARGUMENT...: runs tests of that build folder, and adds to the counts. Meson shows each
+# test when it ends, with its number and the number of all.
 run_tests() {
   folder=$1
   shift
@@ -102,7 +103,7 @@ run_tests() {
   skipped=$((skipped + $(count Skipped "$summary")))
 }
 
-# build_sanitized NAME SANITIZERS TARGET: a build folder for unit tests.
+# build_sanitized NAME SANITIZERS TARGET: builds unit tests with sanitizers in BUILD/NAME.
 build_sanitized() {
   build_log=$build/$1.log
   [ -f "$build/$1/meson-private/coredata.dat" ] ||

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the cases share. A case prints `ready` when all is loaded and its forks are about to begin
-(from there the driver counts the time-out), and as its last line what it did, as JSON. It ends with
-77 when it can't show what it is for."""
+"""What the cases share. A case prints `ready` when everything is loaded and its forks are about to
+begin; then demo.py starts to count its time limit. In its last line it prints what it did, as JSON. It
+ends with 77 if it can't run as it should, for example on another BLAS."""
 
 import json
 import os
@@ -11,12 +11,12 @@ import time
 
 import numpy as np
 
-# Every a @ a of this size runs in the pool, and a thread that multiplies all the time is inside
-# nearly always when another forks.
+# A product of this size uses the thread pool. It takes so long that a thread which multiplies all the
+# time is nearly always inside a call when another thread forks.
 SIZE = 1000
 
-# The busy thread rests before the driver's time-out of 20 s: what the driver then finds inside a
-# BLAS is stuck there, and not just computing.
+# The busy thread stops before demo.py's time limit of 20 s. So a thread that demo.py then finds inside a
+# BLAS call is stuck there.
 BUSY_SECONDS = 15
 
 
@@ -30,7 +30,8 @@ def cannot_run(reason):
 
 
 def check_surroundings(blas):
-    """A case that ran another BLAS than it says, or not with the library, would show nothing."""
+    """Ends the case if numpy uses another BLAS than the case names, or if the library is loaded
+    although it should not be, or the other way round."""
     with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:
         objects = {line.split(None, 5)[5].strip() for line in maps if "/" in line}
     if not any(blas in path for path in objects):
@@ -41,7 +42,7 @@ def check_surroundings(blas):
 
 
 class BusyThread(threading.Thread):
-    """Multiplies `a` by itself, and compares."""
+    """Multiplies `a` by itself all the time, and compares each product with the expected one."""
 
     def __init__(self, a, expected):
         super().__init__(daemon=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs each case by itself, then under forksafe, and prints the table. Started by demo.sh."""
+"""Runs each case without the library, then under forksafe, and prints a table. Started by demo.sh."""
 
 import argparse
 import ctypes
@@ -14,7 +14,7 @@ import textwrap
 import time
 
 TIMEOUT = 20
-SETUP_TIMEOUT = 120  # imports from a cold disk are slow, which is no deadlock
+SETUP_TIMEOUT = 120  # for the imports, which are slow if the disk cache is cold
 PR_SET_CHILD_SUBREAPER = 36
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -26,19 +26,19 @@ class Case:
     def __init__(self, name, command, blas_folder=None):
         self.name = name
         self.command = command
-        self.blas_folder = blas_folder  # where numpy is to find libblas.so.3
+        self.blas_folder = blas_folder  # the folder of the libblas.so.3 that numpy must use
 
 
 class Outcome:
     def __init__(self, verdict, text, diagnosis=""):
         self.verdict = verdict  # "passed", "failed", or "cannot run"
         self.text = text
-        self.diagnosis = diagnosis  # what `forksafe diagnose` says of a process that is stuck
+        self.diagnosis = diagnosis  # the text of `forksafe diagnose`, if a process is stuck
 
 
 def list_cases(obspy, wheel):
-    """`obspy` and `wheel` are Pythons, or None: one that has ObsPy over Debian's numpy and scipy, one
-    that has numpy from PyPI."""
+    """Returns the cases. `obspy` is the path of a Python that has ObsPy with Debian's numpy and scipy,
+    `wheel` that of a Python that has numpy from PyPI. Either may be None."""
     notes = os.path.join(HERE, "notes_program.py")
     multiply = os.path.join(HERE, "fork_and_multiply.py")
     libraries = os.path.join("/usr/lib", sysconfig.get_config_var("MULTIARCH") or "")
@@ -61,8 +61,8 @@ def list_cases(obspy, wheel):
 
 
 def environment(case):
-    """The caller's, without what would choose another BLAS, another number of threads or another
-    preload: with one thread nothing hangs."""
+    """Returns the caller's environment without the variables that choose a BLAS, a number of threads
+    or a preload. With one thread, for example, nothing would hang."""
     env = {name: value for name, value in os.environ.items()
            if not name.startswith(("OMP_", "GOMP_", "KMP_", "FORKSAFE"))
            and not name.endswith("_NUM_THREADS")
@@ -73,8 +73,8 @@ def environment(case):
 
 
 def where_stuck(process, forksafe):
-    """What `forksafe diagnose` says of the first process of the tree that is stuck: where it is, and
-    why. Two empty texts when it can't tell."""
+    """Asks `forksafe diagnose` about the process and its children. Returns where the first process
+    that is stuck waits, and why; two empty texts if diagnose finds none."""
     try:
         answer = subprocess.run([forksafe, "diagnose", "--children", "--json", str(process.pid)],
                                 stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
@@ -90,8 +90,8 @@ def where_stuck(process, forksafe):
 
 
 def end_group(process):
-    """Kills what is left of the case and reaps it. The leader has not been waited for, so the group's
-    number is still its own. Orphans of the case come to us (we are a subreaper)."""
+    """Kills and reaps what is left of the case. Nobody has reaped the leader yet, so no other group can
+    have its number. This process is a subreaper, so orphans of the case are its children."""
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     while True:
@@ -102,17 +102,17 @@ def end_group(process):
 
 
 def has_ended(process):
-    """Without reaping it."""
+    """Returns whether the process has ended, and does not reap it."""
     return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def run(case, forksafe, guarded):
     if case.blas_folder and not os.path.isdir(case.blas_folder):
         return Outcome("cannot run", f"can't run: no folder {case.blas_folder}")
-    # Files, not pipes: a child that outlives its parent would hold a pipe open.
+    # Files rather than pipes, because a child that outlives its parent would keep a pipe open.
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         interpreter, *arguments = case.command
-        # -E -s: no PYTHONPATH and no user's packages, which may hold another numpy.
+        # -E -s: ignore PYTHONPATH and the user's packages, which may have another numpy.
         command = [interpreter, "-E", "-s", "-B", *arguments]
         process = subprocess.Popen([forksafe, *command] if guarded else command, stdout=output,
                                    stderr=errors, stdin=subprocess.DEVNULL, env=environment(case),
@@ -141,7 +141,7 @@ def run(case, forksafe, guarded):
 
 
 def read(file):
-    # pread: the offset is shared with the case, which writes at it.
+    # pread, because the case shares the file offset and writes at it.
     return os.pread(file.fileno(), 1 << 20, 0).decode(errors="replace")
 
 
@@ -173,7 +173,7 @@ def colour_of(outcome):
 
 
 def print_table(rows):
-    """At most 100 columns: three cells of 34, 38 and 24, and two gaps of two."""
+    """Prints the table in at most 100 columns: cells of 34, 38 and 24, and two gaps of 2."""
     titles = ("case", "without", "with")
     table = [[(case.name, None), (without.text, colour_of(without)),
               (with_it.text, colour_of(with_it))] for case, without, with_it in rows]
@@ -195,19 +195,19 @@ def print_table(rows):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--forksafe", required=True, help="the command")
-    parser.add_argument("--obspy", help="a Python that has obspy over Debian's numpy and scipy")
+    parser.add_argument("--obspy", help="a Python that has obspy with Debian's numpy and scipy")
     parser.add_argument("--wheel", help="a Python that has numpy from PyPI")
     options = parser.parse_args()
 
-    # An end by SIGTERM or SIGHUP goes through `finally` too: no case is left behind.
+    # SIGTERM and SIGHUP raise SystemExit, so `finally` ends the case that is running.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda received, _: sys.exit(128 + received))
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
     if len(os.sched_getaffinity(0)) < 2:
-        print("Note: one core only. BLAS then starts no threads, and nothing hangs.")
+        print("Note: there is only one core. BLAS starts no threads then, and nothing hangs.")
     cases = list_cases(options.obspy, options.wheel)
-    print(f"A case that is not done {TIMEOUT} s after its first fork is taken to hang.")
+    print(f"A case counts as hung if it still runs {TIMEOUT} s after its first fork.")
     rows = []
     for number, case in enumerate(cases, 1):
         print(f"[{number}/{len(cases)}] {case.name}")
@@ -227,7 +227,7 @@ def main():
     not_cured = [case.name for case, _, with_it in rows if with_it.verdict != "passed"]
     shown = [case for case, without, _ in rows if without.verdict == "failed"]
     if not_cured:
-        print("NOT shown: did not pass with the library: " + "; ".join(not_cured))
+        print("NOT shown: these cases did not pass with the library: " + "; ".join(not_cured))
         return 1
     if not shown:
         print("NOT shown: every case passed without the library too, so there was nothing to cure.")

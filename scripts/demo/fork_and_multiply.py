@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """usage: fork_and_multiply.py BLAS [--busy]
 
-Forks 40 times after the parent has used BLAS; each child multiplies a matrix by itself and compares
-with what its parent got. BLAS is a part of the path of the one that numpy is to use. With --busy, a
-thread of the parent multiplies all the while."""
+Forks 40 times after the parent has used BLAS. Each child multiplies a matrix by itself and compares the
+product with the parent's. BLAS is a part of the path of the library that numpy must use. With --busy, a
+thread of the parent multiplies all the time."""
 
 import os
 import sys
@@ -14,7 +14,7 @@ import numpy as np
 import case
 
 FORKS = 40
-CHILD_SIZE = 300  # still computed by the pool, and 40 of them are done soon beside a busy thread
+CHILD_SIZE = 300  # large enough to use the pool, and fast enough for 40 children beside a busy thread
 
 
 def main():

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The program of ObsPy's notes on parallel processing, in Python 3: a pool of two forked processes
-reads and detrends 50 times, after the parent has done the same once.
+"""The program of ObsPy's notes on parallel processing, in Python 3. The parent reads and detrends a
+stream once. Then a pool of two forked processes does the same 50 times.
 
 The traces are 20 times as long as ObsPy's example of 3,000 samples: ten minutes at 100 Hz. detrend()
-fits a line to each trace, a matrix with two columns, and OpenBLAS gives such a product to its threads
-from 9,216 elements on. With the example as it is, no thread is used and nothing can hang."""
+fits a line to each trace, and multiplies a matrix with two columns by a vector for that. OpenBLAS uses
+its threads for such a product if the matrix has 9,216 elements or more. For ObsPy's own example it uses
+no thread, so nothing can hang."""
 
 import multiprocessing
 

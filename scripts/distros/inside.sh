@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-# What distros.sh runs inside a tree, in POSIX sh: build-library, versions or test.
+# distros.sh runs this inside a tree: inside.sh build-library|versions|test. In POSIX sh.
 set -eu
 here=/forksafe
 
-# configure FOLDER OPTION...: once.
+# configure FOLDER OPTION...: runs meson setup, if the folder is new.
 configure() {
   folder=$1
   shift
@@ -32,7 +32,7 @@ case $1 in
   test)
     configure "$here/build" -Dwerror=true
     meson compile -C "$here/build"
-    # The library under test is the one from the oldest system, at the place of this build's own.
+    # Replace this build's library by the one from the oldest system: that is the library under test.
     under_test=$here/build/shim/libforksafe.so
     cp "$here/libforksafe.so" "$under_test"
     status=0

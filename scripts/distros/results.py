@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""results.py FOLDER SUITE...: what the tests said in each tree; writes FOLDER/results.json.
+"""results.py FOLDER SUITE...: collects the results of the tests in each tree into FOLDER/results.json.
 
-Prints a line for each suite, and names what failed. Exit status 0: nothing failed, and all were run.
+Prints a line for each suite (Debian's word for a release), and the names of the tests that failed. Exit
+status 0: no test failed, and each suite has run.
 """
 import json
 import pathlib
@@ -16,11 +17,11 @@ def read_suite(tree):
     versions = dict(line.split('=', 1) for line in (tree / 'versions').read_text().splitlines())
     result = {'versions': versions, 'passed': 0, 'failed': [], 'skipped': []}
     if not (tree / 'ended').exists():
-        result['failed'].append({'name': 'the run did not come to its end', 'result': 'FAIL'})
+        result['failed'].append({'name': 'the run did not finish', 'result': 'FAIL'})
     log = tree / 'build/meson-logs/testlog.json'
     for line in log.read_text().splitlines() if log.exists() else []:
         test = json.loads(line)
-        # "forksafe:SUITE / NAME" (also SUITE+SUITE), or "SUITE - forksafe:NAME" as meson 1.12 has it.
+        # Meson writes "forksafe:SUITE / NAME" (also SUITE+SUITE); meson 1.12 "SUITE - forksafe:NAME".
         name = re.sub(r'^.*?forksafe:([\w+]+ / )?', '', test['name'])
         if test['result'] in PASSED:
             result['passed'] += 1
