@@ -1,20 +1,21 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# sh scripts/upstream.sh [SUITE...]: other projects' own tests, without and with the library; their
-# results have to be the same. As root: each test runs in namespaces of its own.
+# sh scripts/upstream.sh [SUITE...]: runs other projects' own tests without and with the library. The
+# results must be the same. It needs root, because each test runs in namespaces of its own.
 #
-#   glibc    glibc's tests that call fork, or something that forks
+#   glibc    glibc's tests that call fork, or a function that forks
 #   loaded   the same tests, with OpenBLAS (its own threads) and GNU OpenMP loaded in both runs
 #   libgomp  GCC's tests of GNU OpenMP
-#   child    the same tests, in a forked child of a process whose pool has run (without the library:
-#            not forked, because there most of them hang)
+#   child    the same tests. With the library, each runs in a forked child of a process whose pool has
+#            run. Without it they are not forked, because most of them would hang.
 #   llvm     LLVM's tests of its OpenMP runtime
 #
-# Sources come from Debian's source packages. They and all that is compiled stay in the build folder.
-# A test passes if it passes without the library and gives the same result with it. What does not pass
-# here without the library either is skipped, by name.
+# The sources come from Debian's source packages. All files stay in the build folder.
+# A test that passes without the library must have the same result with it. A test that does not pass
+# without the library is skipped and named.
 #
-# All five took 26 minutes on two busy processors. A test that hangs with the library adds some minutes.
+# All five suites took 26 minutes on two busy processors. Each test that hangs with the library takes some
+# minutes more.
 #
 # FORKSAFE_LIB  the library to test (default: the one in the build folder, which is built first)
 . "$(dirname "$0")/common.sh"
@@ -35,7 +36,7 @@ done
 upstream=$build/upstream
 mkdir -p "$upstream/sources"
 exec 9>"$upstream/lock"
-flock --nonblock 9 || fail "another run is at work in $upstream"
+flock --nonblock 9 || fail "another run is using $upstream"
 
 need_packages ninja-build util-linux gcc libc6-dev
 if [ -n "${FORKSAFE_LIB:-}" ]; then
@@ -47,22 +48,22 @@ else
   library=$build/shim/libforksafe.so
 fi
 
-# count WORD FILE: the lines that start with the word.
+# count WORD FILE: prints how many lines start with the word.
 count() { grep -c "^$1 " "$2"; }
 
-# run_suite SUITE: compiles it, runs it, and adds to the counts.
+# run_suite SUITE: compiles the suite, runs it, and adds to the counts.
 run_suite() {
-  # The suite's functions may set these:
-  folder=$upstream/$1 # where it is compiled
-  before=             # what LD_PRELOAD names in both runs
-  inside=             # what it names besides the library, in the run with the library only
-  jobs=1              # tests at a time
-  seconds=20          # for one run
+  # Defaults, which the suite's functions may change:
+  folder=$upstream/$1 # the folder in which it is compiled
+  before=             # further libraries in LD_PRELOAD, in both runs
+  inside=             # further libraries in LD_PRELOAD, in the run with the library only
+  jobs=1              # how many tests run at a time
+  seconds=20          # the time limit of one run
   mkdir -p "$folder"
 
   started=$(date +%s)
   if ! "$1_fetch"; then
-    say "$1: what it needs can't be had (see $(package_log))"
+    say "$1: skipped, because its packages or sources are not available (see $(package_log))"
     skipped=$((skipped + 1))
     return
   fi
@@ -74,14 +75,14 @@ run_suite() {
   folder=$upstream/$1
   rm -rf "$folder/differ"
   mkdir -p "$folder/differ"
-  # A command's second word is the program, behind env and its variables.
+  # A line of commands is "NAME PROGRAM COMMAND". A program that did not compile is missing.
   : >"$folder/results"
   : >"$folder/runnable"
   while read -r name program command; do
     if [ -x "$program" ]; then
       say "$name $command" >>"$folder/runnable"
     else
-      say "skipped $name: does not compile here" >>"$folder/results"
+      say "skipped $name: does not compile on this system" >>"$folder/results"
     fi
   done <"$folder/commands"
   [ -s "$folder/runnable" ] || fail "$1: nothing compiles (see $upstream/$1/build.log)"
@@ -91,9 +92,9 @@ run_suite() {
     >>"$folder/results"
   finished=$(date +%s)
 
-  sed -n 's/^skipped \(.*\): does not compile here$/\1/p' "$folder/results" | sort | paste -sd ' ' |
-    sed "s/^..*/$1: do not compile here: &/" | fold -s -w 110
-  grep -v ': does not compile here$' "$folder/results" | grep -v '^passed ' | sort |
+  sed -n 's/^skipped \(.*\): does not compile on this system$/\1/p' "$folder/results" | sort | paste -sd ' ' |
+    sed "s/^..*/$1: do not compile on this system: &/" | fold -s -w 110
+  grep -v ': does not compile on this system$' "$folder/results" | grep -v '^passed ' | sort |
     sed "s/^/$1: /"
   say "$1: $(count passed "$folder/results") passed, $(count failed "$folder/results") failed," \
     "$(count skipped "$folder/results") skipped; $((compiled - started)) s to compile," \
@@ -112,6 +113,6 @@ skipped=0
 for suite in "$@"; do
   run_suite "$suite"
 done
-[ "$failed" -eq 0 ] || say "the output of each test that differs: $upstream/SUITE/differ"
+[ "$failed" -eq 0 ] || say "the output of each test whose results differ is in $upstream/SUITE/differ"
 say "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" -eq 0 ]

@@ -1,11 +1,12 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# sh scripts/upstream_patches.sh [libgomp] [openblas]: proves the patches of docs/upstream, both unless
-# one is named. See docs/upstream.md.
+# sh scripts/upstream_patches.sh [libgomp] [openblas]: proves the patches of docs/upstream (default: both).
+# See docs/upstream.md.
 #
 # It fetches Debian's sources of gcc-12 and openblas (90 MB), builds libgomp and OpenBLAS (on its own
-# threads and on OpenMP) without and with the patch, and runs programs that fork on each, never with
-# this project's library. All of it stays in BUILD/upstream. Ten minutes on one idle processor.
+# threads and on OpenMP) without and with the patch, and runs programs that fork on each build, always
+# without this project's library. All files stay in BUILD/upstream. It takes ten minutes on one idle
+# processor.
 #
 # Exit status 0: each program hangs or fails without the patch, and passes with it.
 . "$(dirname "$0")/common.sh"
@@ -17,7 +18,7 @@ for project in "$@"; do
     *) fail "no such patch: $project (known: libgomp, openblas)" ;;
   esac
 done
-# The OpenMP build of OpenBLAS needs both.
+# OpenBLAS's OpenMP build needs the patched libgomp too.
 case $* in *openblas*) set -- libgomp openblas ;; esac
 
 need_packages $build_packages patch make xz-utils
@@ -27,7 +28,7 @@ mkdir -p "$upstream"
 log=$upstream/build.log
 : >"$log"
 
-# logged COMMAND...: runs it, its output in the log; when it fails the script ends.
+# logged COMMAND...: runs the command with its output in the log. Ends the script if the command fails.
 logged() {
   "$@" >>"$log" 2>&1 </dev/null || {
     tail -n 15 "$log" >&2
@@ -35,15 +36,16 @@ logged() {
   }
 }
 
-# fetch_tar PACKAGE: the upstream part of Debian's source package, as BUILD/upstream/PACKAGE.tar. Most
-# systems have no lists of sources; those that are fetched here are not theirs.
+# fetch_tar PACKAGE: fetches the upstream part of Debian's source package to BUILD/upstream/PACKAGE.tar.
+# Most systems have no lists of source packages, so this function fetches lists of its own and leaves the
+# system's alone.
 fetch_tar() {
   [ -f "$upstream/$1.tar" ] && return 0
   say "fetching the source of $1"
   part=$upstream/$1.part
   rm -rf "$part"
   mkdir -p "$part/lists/partial"
-  # shellcheck disable=SC2016 # apt's own variables
+  # shellcheck disable=SC2016 # $(...) is for apt, not for the shell
   apt-get indextargets --format 'deb-src $(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' \
     'Label: Debian' 2>/dev/null | head -n 1 >"$part/sources.list"
   options="-o Dir::Etc::SourceList=$part/sources.list -o Dir::Etc::SourceParts=/dev/null
@@ -53,12 +55,12 @@ fetch_tar() {
   (cd "$part" && apt-get -q $options update &&
     apt-get -q $options source --download-only --tar-only "$1" &&
     mv ./*.orig.tar.* "$upstream/$1.tar") >>"$log" 2>&1 </dev/null ||
-    fail "Debian's source of $1 can't be had (see $log)"
+    fail "Debian's source of $1 is not available (see $log)"
   rm -rf "$part"
 }
 
-# source_tree PROJECT VARIANT: BUILD/upstream/PROJECT-VARIANT, with the patch where VARIANT is "with".
-# Made anew when the patch has changed.
+# source_tree PROJECT with|without: makes the folder BUILD/upstream/PROJECT-with or -without the patch, and
+# makes it anew if the patch has changed.
 source_tree() {
   tree=$upstream/$1-$2
   patch=$root/docs/upstream/$1.patch
@@ -72,7 +74,7 @@ source_tree() {
   cp "$patch" "$tree.patch"
 }
 
-# What libgomp needs of GCC's sources to be configured by itself.
+# Unpacks the part of GCC's sources that libgomp needs to be built by itself.
 unpack_libgomp() {
   logged tar -C "$tree" --strip-components=1 -xf "$upstream/gcc-12.tar" --wildcards '*/gcc-*.tar.xz'
   logged tar -C "$tree" --strip-components=1 -xf "$tree"/gcc-*.tar.xz --wildcards \
@@ -84,7 +86,7 @@ unpack_libgomp() {
 
 unpack_openblas() { logged tar -C "$tree" --strip-components=1 -xf "$upstream/openblas.tar"; }
 
-# build_libgomp VARIANT: sets library to its folder.
+# build_libgomp with|without: builds libgomp, and sets $library to its folder.
 build_libgomp() {
   source_tree libgomp "$1"
   folder=$upstream/build-libgomp-$1
@@ -100,8 +102,9 @@ build_libgomp() {
   ) || exit 2
 }
 
-# build_openblas VARIANT OPENMP (0 or 1): sets library to its path. Double precision only. Linked by
-# hand: "make shared" wants the LAPACK that Debian's package takes from elsewhere.
+# build_openblas with|without OPENMP: builds OpenBLAS in double precision, with USE_OPENMP=OPENMP (0 or 1),
+# and sets $library to its path. The library is linked by hand, because "make shared" needs LAPACK, which is
+# not in Debian's source package.
 build_openblas() {
   source_tree openblas "$1"
   folder=$upstream/build-openblas-openmp$2-$1
@@ -111,7 +114,7 @@ build_openblas() {
   rm -rf "$folder"
   cp -r "$tree" "$folder"
   target=
-  # Its own choice for processors with AVX-512 does not build with double precision only.
+  # OpenBLAS's kernels for AVX-512 do not build in double precision alone, so use those for AVX2.
   grep -q '^flags.* avx2 ' /proc/cpuinfo && target=TARGET=HASWELL
   # shellcheck disable=SC2086
   logged nice make -C "$folder" libs $target DYNAMIC_ARCH=0 NUM_THREADS=64 BUILD_DOUBLE=1 NOFORTRAN=1 \
@@ -123,8 +126,8 @@ build_openblas() {
     "$folder/libopenblas.a" -Wl,--no-whole-archive -lm -lpthread $openmp
 }
 
-# watch SECONDS COMMAND...: runs it; sets outcome to "passes", "fails" or "hangs": no output for so many
-# seconds. What it started is ended with it.
+# watch SECONDS COMMAND...: runs the command, and sets $outcome to "passes", "fails" or "hangs". It hangs if
+# it writes no output for that many seconds; then it is killed with all that it started.
 watch() {
   patience=$(($1 * 4))
   shift
@@ -154,15 +157,15 @@ running=
 trap '[ -z "$running" ] || kill "$running" 2>/dev/null' EXIT
 trap 'exit 130' INT TERM
 
-# prove NAME LIBGOMP-WITHOUT LIBGOMP-WITH PROGRAM ARGUMENT...: runs it without and with. OPENBLAS in an
-# argument stands for the library, without or with.
+# prove NAME LIBGOMP-WITHOUT LIBGOMP-WITH PROGRAM ARGUMENT...: runs the program without and with the patch.
+# OPENBLAS in an argument is replaced by the path of the OpenBLAS without or with the patch.
 unexpected=0
 prove() {
   name=$1
   gomp_without=$2
   gomp_with=$3
   shift 3
-  # A fork between two calls meets none of them: some tries.
+  # A fork that happens between two calls is harmless, so the run without the patch has three tries.
   for _ in 1 2 3; do
     outcome_with "$gomp_without" without 10 "$@"
     without=$outcome
@@ -173,7 +176,7 @@ prove() {
   if [ "$without" = passes ] || [ "$outcome" != passes ]; then unexpected=$((unexpected + 1)); fi
 }
 
-# outcome_with LIBGOMP VARIANT SECONDS PROGRAM ARGUMENT...
+# outcome_with LIBGOMP with|without SECONDS PROGRAM ARGUMENT...: one run; sets $outcome.
 outcome_with() {
   path=$1
   blas_path=$upstream/build-openblas-openmp${openmp_build:-0}-$2/libopenblas.so.0
@@ -217,7 +220,7 @@ case $* in
     done
     for openmp_build in 0 1; do
       printf '\n%-62s %-8s %s\n' '' without with
-      # On OpenMP both runs have the patched libgomp: what is left is OpenBLAS's own.
+      # In the OpenMP build both runs use the patched libgomp. So a hang is OpenBLAS's own.
       kind=$([ $openmp_build = 0 ] && echo 'OpenBLAS, own threads' || echo 'OpenBLAS, OpenMP')
       if [ $openmp_build = 0 ]; then
         prove "$kind: idle, the parent keeps its pool" "$new" "$new" "$blas" --blas=OPENBLAS \
@@ -248,7 +251,7 @@ LD_LIBRARY_PATH=$new timeout 300 "$cases" chain 300
 
 say ''
 if [ "$unexpected" -eq 0 ]; then
-  say "each hangs or fails without the patch, and passes with it"
+  say "each program hangs or fails without the patch, and passes with it"
 else
-  fail "$unexpected not as expected"
+  fail "$unexpected programs pass without the patch, or do not pass with it"
 fi

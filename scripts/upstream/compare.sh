@@ -1,17 +1,19 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # sh scripts/upstream/compare.sh NAME COMMAND [ARG...]: runs a test without and with the library and
-# prints one line: "passed NAME", or "failed NAME: why" or "skipped NAME: why". upstream.sh calls it.
+# prints one line: "passed NAME", "failed NAME: why" or "skipped NAME: why". upstream.sh calls it.
 #
 # UPSTREAM_WITHOUT, UPSTREAM_WITH  LD_PRELOAD of the run without and of the run with the library
-# UPSTREAM_SECONDS                 the most that a run may take
-# UPSTREAM_OUTPUT                  a folder for the output of both runs of tests that differ
+# UPSTREAM_SECONDS                 the time limit of a run
+# UPSTREAM_OUTPUT                  a folder for both outputs of a test whose results differ
 #
-# Each run has process and IPC namespaces of its own, so whatever it leaves behind ends with it.
-# A test that differs is run again both ways, as often as $repeats says: many of these tests race with
-# the clock, and one that sometimes fails without the library as well tells nothing. One that never
-# does has failed, even if it differs only once; the line tells how often. Three times of three are
-# enough.
+# Each run has process and IPC namespaces of its own, so nothing that it starts survives it.
+#
+# If the two results differ, the test is run again both ways, up to $repeats times, because many of these
+# tests race with the clock:
+# - If it fails once without the library, it proves nothing and is skipped.
+# - If it never does, it has failed, even if the results differed only once. The line says how often.
+# - If the results differ in the first three runs, that is enough, and it is not run again.
 name=$1
 shift
 repeats=4
@@ -19,7 +21,8 @@ scratch=$(mktemp -d) || exit 2
 trap 'rm -rf "$scratch"' EXIT
 trap 'exit 130' INT HUP TERM
 
-# same FILE FILE: the same characters, in any order: processes and threads write at the same time.
+# same FILE FILE: whether the files have the same characters. The order does not matter, because processes
+# and threads write at the same time.
 same() { [ "$(characters "$1")" = "$(characters "$2")" ]; }
 characters() { LC_ALL=C fold -b -w 1 "$1" | LC_ALL=C sort | cksum; }
 
@@ -29,10 +32,11 @@ run() {
   label=$2
   shift 2
   mkdir -p "$scratch/files"
-  # The shell is process 1 there. The kernel keeps signals from process 1, so a test must not be it.
+  # The shell is process 1 of the namespace. A test must not be, because the kernel drops signals to
+  # process 1 that it has no handler for.
   # shellcheck disable=SC2016 # the variables are the inner shell's
   unshare --pid --ipc --fork --kill-child --mount-proc sh -c '
-    # A few tests of glibc open the Makefile of the folder that they are run in.
+    # A few tests of glibc open a Makefile in the current folder.
     cd "$1" && : >Makefile && TMPDIR=$1 && export TMPDIR
     preload=$2 seconds=$3
     shift 3
@@ -44,11 +48,11 @@ run() {
   rm -rf "$scratch/files"
 }
 
-# meaning STATUS
+# meaning STATUS: prints what an exit status means.
 meaning() {
   case $1 in
     0) echo 'exit status 0' ;;
-    77) echo 'not supported here' ;;
+    77) echo 'not supported on this system' ;;
     124 | 137) echo "still running after $UPSTREAM_SECONDS s" ;;
     *) echo "exit status $1" ;;
   esac
@@ -71,7 +75,7 @@ file=$UPSTREAM_OUTPUT/$(printf '%s' "$name" | tr / .)
 cp "$scratch/without" "$file.without"
 cp "$scratch/with" "$file.with"
 
-# settle LINE: the test has not failed.
+# settle LINE: prints the result of a test that has not failed after all, and ends the script.
 settle() {
   echo "$1"
   rm -f "$file.without" "$file.with"
@@ -84,9 +88,9 @@ while [ $runs -le $repeats ] && { [ $runs -lt 3 ] || [ $differs -lt $runs ]; }; 
   runs=$((runs + 1))
   run "$UPSTREAM_WITHOUT" again "$@"
   [ "$status" -eq 0 ] ||
-    settle "skipped $name: sometimes fails without the library, too: $(meaning "$status")"
-  # Only the output was different. It says nothing where it is not always the same without the library
-  # (times, process ids, order of threads), nor where the library's is the same at times.
+    settle "skipped $name: sometimes fails without the library too: $(meaning "$status")"
+  # If only the output differs, it may be one that differs from run to run (times, process ids). The test
+  # passes if two runs without the library differ, or if a run with it is once the same as one without.
   [ "$with" -ne 0 ] || same "$scratch/without" "$scratch/again" || settle "passed $name"
   run "$UPSTREAM_WITH" again "$@"
   if [ "$status" -eq 0 ] && same "$scratch/without" "$scratch/again"; then
@@ -96,5 +100,5 @@ while [ $runs -le $repeats ] && { [ $runs -lt 3 ] || [ $differs -lt $runs ]; }; 
   fi
 done
 why=$(meaning "$with")
-[ "$with" -ne 0 ] || why='exit status 0, but other output'
-echo "failed $name: $why, in $differs of $runs runs; without the library never"
+[ "$with" -ne 0 ] || why='exit status 0, but the output differs'
+echo "failed $name: $why, in $differs of $runs runs; never without the library"

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Preloaded into a test program of OpenMP: runs a parallel region, forks, and lets the program's
-// main run in the child. The parent ends with the child's exit status. So every test of a runtime
-// becomes a test of the runtime in a forked child. A program without GOMP_parallel runs as ever.
+// A library to preload into a test of OpenMP. It runs a parallel region, forks, and calls the
+// test's main in the child. The parent ends with the child's exit status. So every test of a
+// runtime becomes a test of that runtime in a forked child. A program that has no GOMP_parallel
+// runs unchanged.
 //
-// Relies on glibc's __libc_start_main, which a program's start calls with its main.
+// It relies on glibc's __libc_start_main, which the program's start code calls with its main.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stdio.h>
@@ -24,7 +25,7 @@ static int main_in_child(int argc, char** argv, char** environment) {
   parallel_function* parallel = (parallel_function*)dlsym(RTLD_DEFAULT, "GOMP_parallel");
   if (!parallel) return program_main(argc, argv, environment);
 
-  // Four threads whatever the program's environment says, so that there is a pool to lose.
+  // Always four threads, whatever the environment says. With one there would be no pool to lose.
   int threads = 0;
   parallel(count, &threads, 4, 0);
   pid_t child = fork();
@@ -38,7 +39,7 @@ static int main_in_child(int argc, char** argv, char** environment) {
     perror("fork_first: waitpid");
     return 2;
   }
-  // Not exit: what the program does at its end is the child's.
+  // Not exit(): only the child may run the program's exit handlers.
   _exit(WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
 }
 

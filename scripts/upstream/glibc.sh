@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-# glibc's tests that fork, for upstream.sh, which sources this file.
+# glibc's tests that fork. upstream.sh sources this file.
 #
-# glibc itself is not built: its tests are compiled against the system's libc, with its support
-# library (support/) compiled the same way. Headers of the system come first; glibc's own are found
-# only where the system has none. What needs glibc's internals does not compile and is skipped.
+# glibc itself is not built. Its tests and its support library (support/) are compiled against the
+# system's libc. The compiler looks for a header in the system first, and in glibc's sources second. A
+# test that needs glibc's internals does not compile and is skipped.
 
-# Calls that fork, in a test or in a part of the support library that a test may call.
+# Functions that fork: glibc's, and those of the support library that a test may call.
 glibc_calls='x?fork|_Fork|vfork|forkpty|daemon|pthread_atfork|__register_atfork|popen|system|wordexp'
 glibc_calls="$glibc_calls|x?posix_spawnp?|support_(capture_subpro[a-z]*|isolate_in_subprocess|subpro[a-z]*)"
 glibc_calls="\\<($glibc_calls) *\\("
@@ -17,9 +17,9 @@ glibc_fetch() {
   fetch_sources glibc "$upstream/sources/glibc"
 }
 
-# glibc_files: the tests that fork, by themselves or in a test that they include.
+# glibc_files: lists the tests that fork, themselves or in a test that they include.
 glibc_files() {
-  # Not those of other systems and machines. Nothing can be preloaded into a static program.
+  # Leave out tests for other systems and processors, and static programs, which preload nothing.
   (cd "$upstream/sources/glibc" && find . -name '*.c' | sed 's,^\./,,' |
     grep -vE '^(hurd|mach|htl|benchtests|manual|support)/|/(mach|htl|hurd)/' |
     grep -vE '^sysdeps/(unix/sysv/linux/)?(aarch64|alpha|arc|arm|csky|hppa|i386|ia64|loongarch|m68k|microblaze|mips|nios2|or1k|powerpc|riscv|s390|sh|sparc|ieee754|x86_64|x86)/' \
@@ -31,8 +31,8 @@ glibc_files() {
       xargs grep -lE 'test-driver\.c|test-skeleton\.c|\<main *\(|include.*(tst|test|bug)[^/]*\.c[">]')
 }
 
-# glibc_variable NAME SUFFIX: what the makefiles set for a test, its ARGS or ENV. As far as it needs
-# parts of glibc's build folder that are not here it stays empty.
+# glibc_variable TEST ARGS|ENV PROGRAM: prints what glibc's makefiles set for a test: its arguments or its
+# environment. Prints nothing if the value uses a part of glibc's build folder that does not exist here.
 glibc_variable() {
   sed -n "s,^$1-$2 *[:+]*= *,,p" "$folder/variables" | head -n 1 |
     sed "s,\$(host-test-program-cmd),$3,g; s,\$(objpfx),$folder/objects/,g; s,\\\\$,," | grep -v '[$]'
@@ -60,7 +60,7 @@ glibc_prepare() {
 #define ROOTSBINDIR_PATH "/sbin"
 #define COMPLOCALEDIR_PATH "/usr/lib/locale"
 END
-  # Not touched where nothing changed, or all is compiled again.
+  # If the header has not changed, keep the old file, so ninja does not compile everything again.
   before_tests=$folder/include/before.h
   cmp -s "$folder/before.new" "$before_tests" || mv "$folder/before.new" "$before_tests"
   headers="-idirafter $folder/include"
@@ -85,7 +85,7 @@ rule test
 rule module
   command = gcc \$flags -shared -fPIC \$in -o \$out >\$out.log 2>&1
 END
-    # Parts that do not compile become empty objects: only tests that need them are lost.
+    # If a part does not compile, it becomes an empty object, and only the tests that need it are lost.
     objects=
     for file in "$source"/support/*.c; do
       part=$(basename "$file" .c)
@@ -99,7 +99,7 @@ END
     while read -r file; do
       say "build $folder/objects/${file%.c}: test $source/$file | $folder/libsupport.a $before_tests"
     done <"$folder/tests"
-    # Modules that a test loads lie beside its source, or where the other tests of threads are.
+    # The modules that a test loads may have their sources in another folder.
     (cd "$source" && xargs grep -hoE '"[A-Za-z0-9_-]+\.so"' <"$folder/tests") | tr -d '"' | sort -u |
       while read -r module; do
         file=$(find "$source" -name "${module%.so}.c" | head -n 1)
@@ -108,7 +108,7 @@ END
   } >"$folder/build.ninja"
 }
 
-# glibc_commands: a line "NAME PROGRAM COMMAND" for each test.
+# glibc_commands: prints a line "NAME PROGRAM COMMAND" for each test.
 glibc_commands() {
   while read -r file; do
     program=$folder/objects/${file%.c}
@@ -118,7 +118,7 @@ glibc_commands() {
   done <"$folder/tests"
 }
 
-# The same tests, with pools to guard: OpenBLAS starts its threads when it is loaded.
+# The suite "loaded": the same tests with thread pools. OpenBLAS starts its threads when it is loaded.
 loaded_fetch() {
   glibc_fetch && (need_packages libopenblas0-pthread libgomp1) || return 1
   before=$(ldconfig -p | sed -n 's,.*libgomp\.so\.1 .*=> ,,p' | head -n 1)

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-# GCC's tests of GNU OpenMP, for upstream.sh, which sources this file: the tests of libgomp in C and
-# C++ that are programs. Comments in them (DejaGnu's) say how they are compiled and run.
+# GCC's tests of GNU OpenMP: the tests of libgomp in C and C++ that are programs. upstream.sh sources this
+# file. Comments for DejaGnu in the tests say how they are compiled and run.
 #
-# Left out: what is only compiled, has to fail, or needs an accelerator. Regions for an accelerator
-# run on the host, as they do wherever there is none. Of the tests in C++, every third is taken: most
-# of them are tests in C once more.
+# Tests that are only compiled, that must fail, or that need an accelerator are left out. Regions for an
+# accelerator run on the host, as on every machine without one. Only every third C++ test is taken,
+# because most C++ tests repeat a test in C.
 
 libgomp_fetch() {
   need_packages g++
   gcc_sources=$upstream/sources/gcc-$(gcc -dumpversion)
   [ -d "$gcc_sources" ] && return 0
-  # The tarball in the source package holds another one.
+  # The tarball in the source package contains the tarball of GCC.
   rm -rf "$gcc_sources.outer" "$gcc_sources.part"
   fetch_sources "gcc-$(gcc -dumpversion)" "$gcc_sources.outer" '*/gcc-*.tar.xz' || return 1
   mkdir -p "$gcc_sources.part" &&
@@ -22,7 +22,7 @@ libgomp_fetch() {
   return $fetched
 }
 
-# libgomp_files: the tests that are programs, below the test suite's folder.
+# libgomp_files: lists the tests that are programs, with paths relative to the test suite's folder.
 libgomp_files() {
   (cd "$gcc_sources/libgomp/testsuite" &&
     {
@@ -32,7 +32,8 @@ libgomp_files() {
     xargs grep -lE '\<main *\(|#include .*\.c[">]')
 }
 
-# libgomp_options FILE: its compiler options: those for all targets, or for all of its language.
+# libgomp_options FILE: prints the compiler options of a test that hold for all targets, and its further
+# source files.
 libgomp_options() {
   sed -n 's/.*{ *dg-\(additional-\)*options "\([^"]*\)" *\({ *target c *} *\)*}.*/\2/p' "$1" |
     sed 's/-fdump-[^ ]*//g' | paste -sd ' '
@@ -40,14 +41,14 @@ libgomp_options() {
     sed "s,^,$(dirname "$1")/," | paste -sd ' '
 }
 
-# libgomp_variables FILE: the environment that it runs in.
+# libgomp_variables FILE: prints the environment variables that a test runs with.
 libgomp_variables() {
   sed -n 's/.*dg-set-target-env-var *"*\([A-Z_]*\)"* *"\([^"]*\)".*/"\1=\2"/p' "$1" | paste -sd ' '
 }
 
 libgomp_prepare() {
   libgomp_files >"$folder/tests"
-  # What configure finds out and a test asks for.
+  # A test asks for this result of configure, which does not run here.
   mkdir -p "$folder/include"
   say '#define HAVE_PTHREAD_AFFINITY_NP 1' >"$folder/include/config.h"
   {
@@ -69,7 +70,8 @@ END
   } >"$folder/build.ninja"
 }
 
-# Threads that wait asleep: on a busy machine those that spin take minutes.
+# With OMP_WAIT_POLICY=passive, threads sleep while they wait. If they spin, a test takes minutes on a busy
+# machine.
 libgomp_commands() {
   while read -r file; do
     program=$folder/objects/$file.run
@@ -78,6 +80,7 @@ libgomp_commands() {
   done <"$folder/tests"
 }
 
+# The suite "child": the same tests in a forked child, by fork_first.c.
 child_fetch() { libgomp_fetch; }
 
 child_prepare() {

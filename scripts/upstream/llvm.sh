@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-# LLVM's tests of its OpenMP runtime, for upstream.sh, which sources this file. Comments in them (lit's
-# RUN lines) say how they are compiled and run.
+# LLVM's tests of its OpenMP runtime. upstream.sh sources this file. Comments for lit in the tests (RUN
+# lines) say how they are compiled and run.
 #
-# Left out: tests whose output goes through LLVM's own tools, and those that are for other compilers.
+# Tests whose output is checked by LLVM's own tools, and tests for other compilers, are left out.
 llvm=14
 
 llvm_fetch() {
@@ -10,7 +10,7 @@ llvm_fetch() {
     fetch_sources "llvm-toolchain-$llvm" "$upstream/sources/llvm-$llvm" '*/openmp/runtime/*'
 }
 
-# llvm_run_lines FILE: what runs the program, one command a line. Nothing for a test that is left out.
+# llvm_run_lines FILE: prints the commands that run the test, one a line.
 llvm_run_lines() {
   sed -n 's/^.*RUN: *//p' "$1" | sed -e :a -e '/\\$/N; s/\\\n//; ta' | sed 's/&&/\n/g' |
     sed 's/-compile-and-run/-run/; s/^ *//; s/ *$//' | grep -vE '^%libomp-(cxx-)?compile( -D_GNU_SOURCE)?$'
@@ -43,7 +43,7 @@ END
   } >"$folder/build.ninja"
 }
 
-# A test with several RUN lines is as many tests.
+# Each RUN line counts as a test.
 llvm_commands() {
   while read -r file; do
     program=$folder/objects/$(basename "$file").run

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// What tests/programs/omp_forker does not ask, for scripts/upstream_patches.sh:
+// Cases for scripts/upstream_patches.sh that tests/programs/omp_forker does not have:
 //
-// omp_cases CASE FORKS   forks in a construct outside of every active parallel region. Each child
-// has
-//                        a region inside that construct and one after it. A dot for each good
-//                        child.
-// omp_cases regions N    short regions in this process and in N generations of children: how many a
-//                        second, and how often a thread slept in one (the best of 20 rounds).
-// omp_cases chain N      N generations, each the child of the one before, with a region in each:
-// what
-//                        malloc has in use (mallinfo2(3)) after every fifth part of them.
+// omp_cases CASE FORKS
+//   Forks in a construct, outside of every active parallel region. Each child runs a region inside
+//   that construct and one after it. Prints a dot for each child whose regions had whole teams.
+// omp_cases regions N
+//   Runs short regions in this process and in N generations of children. Prints how many regions a
+//   second there were, and how often a thread slept in one (the best of 20 rounds).
+// omp_cases chain N
+//   Forks N generations, each the child of the one before, with a region in each. Prints how much
+//   memory malloc has in use (mallinfo2(3)) after each fifth of them.
 //
 // Exit status 0: each region had its whole team.
 #include <malloc.h>
@@ -47,7 +47,7 @@ bool team_is_whole() {
 
 bool in_child = false;
 
-// In the construct: the child goes on in it, the parent waits for the child.
+// Forks inside a construct. The child goes on in the construct, the parent waits for the child.
 void fork_here() {
   const pid_t child = fork();
   if (child < 0) fail("fork");
@@ -81,13 +81,14 @@ void in_critical() {
   fork_here();
 }
 
-// The host's fallback: there is no device.
+// Runs on the host, because there is no device.
 void in_target() {
 #pragma omp target
   fork_here();
 }
 
-// libgomp ends a thread's pool when the thread ends: in the child there is nothing to wait for.
+// libgomp ends a thread's pool when the thread ends. In the child that pool has no threads to wait
+// for.
 void in_thread_that_ends() {
   std::thread([] {
     if (!team_is_whole()) fail("a thread of the parent");
