@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the areas share: processes with a time-out, the variants that are compared, pairs, and the
-rows of the table."""
+"""What the areas share: processes with a time limit, the variants that are compared, measuring in
+turns, and the rows of the table."""
 import contextlib
 import glob
 import json
@@ -15,11 +15,11 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 TIMEOUT_S = 120
-LOOK_S = 10  # how long a process may take before somebody looks whether it is stuck
+LOOK_S = 10  # how often `forksafe diagnose` looks whether a process is stuck
 
 
 class Failed(Exception):
-    """A cell could not be measured."""
+    """Something could not be measured."""
 
 
 class Hung(Failed):
@@ -27,10 +27,11 @@ class Hung(Failed):
 
 
 def run_process(command, environment, timeout=TIMEOUT_S, forksafe=None):
-    """What a process wrote to standard output and standard error. It leads a group of its own, which
-    is killed and reaped whatever happens: children of a hanging pool outlive their parent. `forksafe`
-    is the command that is asked now and then whether it hangs or is just slow."""
-    # Files, not pipes: a child that outlives its parent would hold a pipe open.
+    """Runs a process and returns what it wrote to standard output and standard error. The process
+    leads a group of its own. The group is always killed and reaped, because children of a hanging pool
+    outlive their parent. `forksafe` is the command that says every LOOK_S seconds whether the process
+    is stuck or only slow; None: nobody looks."""
+    # Files rather than pipes, because a child that outlives its parent would keep a pipe open.
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(list(map(str, command)), stdin=subprocess.DEVNULL, stdout=output,
                                    stderr=errors, env=environment, start_new_session=True)
@@ -58,7 +59,8 @@ def run_process(command, environment, timeout=TIMEOUT_S, forksafe=None):
 
 
 def where_stuck(forksafe, pid):
-    """What `forksafe diagnose` says of the first process of the tree that is stuck, or nothing."""
+    """Asks `forksafe diagnose` about the process and its children. Returns the verdict on the first
+    one that is stuck, or an empty text."""
     try:
         answer = subprocess.run([forksafe, "diagnose", "--children", "--json", str(pid)],
                                 stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=30,
@@ -73,8 +75,8 @@ def where_stuck(forksafe, pid):
 
 
 def end_group(process):
-    """The leader was not waited for yet, so the group's number is still its own. Orphans of the group
-    come to us (run.py is a subreaper)."""
+    """Kills and reaps the group of the process. Nobody has reaped the leader yet, so no other group can
+    have its number. run.py is a subreaper, so orphans of the group are children of this process."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -102,8 +104,8 @@ def ratios(some, others):
 
 
 def in_turns(rounds, *measurements):
-    """Calls each measurement once a round, every round in another order, so that what else runs on
-    the machine falls on all: with two of them pairs in swapped order. One list of results for each."""
+    """Calls each measurement once a round, and changes the order from round to round, so other work on
+    the machine falls on all of them. Returns a list of results for each measurement."""
     results = [[None] * rounds for _ in measurements]
     count = len(measurements)
     for turn in range(rounds):
@@ -114,7 +116,7 @@ def in_turns(rounds, *measurements):
 
 
 class Bench:
-    """The build that is measured, and the rows that are found."""
+    """The build that is measured, and the rows of the table so far."""
 
     def __init__(self, build, quick, library=None):
         self.build = Path(build).resolve()
@@ -123,17 +125,18 @@ class Bench:
         self.command = self.build / "cli/forksafe"
         self.programs = self.build / "bench/programs"
         self.libomp = next(iter(glob.glob("/usr/lib/*/libomp.so.5")), None)
-        python = self.build / "wild/science/bin/python"  # scripts/test.sh --wild has the same
+        python = self.build / "wild/science/bin/python"  # made by run.sh or scripts/test.sh --wild
         self.python = python if python.exists() else None
         self.rows = []
 
-    # --- what runs
+    # --- running programs
 
     def preload(self, name):
         return self.programs / f"lib{name}.so"
 
     def variables(self, variant):
-        """What a variant sets. Each has a preload, an empty one where it needs none."""
+        """Returns the variables that a variant sets. A variant that needs no preload gets an empty one,
+        so the cost of a preload itself is on both sides."""
         some = {"LD_PRELOAD": self.preload("empty")}
         return {
             "stock": some,
@@ -145,37 +148,38 @@ class Bench:
         }[variant]
 
     def environment(self, variant):
-        """The caller's, without what would choose another number of threads or another preload."""
+        """Returns the caller's environment without the variables that choose a number of threads or a
+        preload, and with those of the variant."""
         environment = {name: value for name, value in os.environ.items()
                        if not re.match("(FORKSAFE|OMP_|GOMP_|KMP_|LD_|MALLOC_|PYTHON|VIRTUAL_ENV)",
                                        name) and not name.endswith("_NUM_THREADS")}
-        environment["PYTHONDONTWRITEBYTECODE"] = "1"  # loky's workers take no -B
+        environment["PYTHONDONTWRITEBYTECODE"] = "1"  # loky does not pass -B on to its workers
         environment.update({name: str(value) for name, value in self.variables(variant).items()})
         return environment
 
     def program(self, name, *options, variant="forksafe", timeout=TIMEOUT_S):
-        """The JSON that a benchmark program prints."""
+        """Runs a benchmark program and returns the JSON that it prints."""
         command = [self.programs / name, *options]
         return json.loads(run_process(command, self.environment(variant), timeout,
                                       self.command)[0])
 
     def workload(self, name, *arguments, variant="stock", timeout=TIMEOUT_S):
-        """The JSON lines that a program of workloads/ prints, in one dictionary."""
+        """Runs a program of workloads/ and returns the JSON lines that it prints, in one dictionary."""
         command = [self.python, "-s", "-B", HERE / "workloads" / name, *arguments]
         output, complaint = run_process(command, self.environment(variant), timeout, self.command)
         result = {}
         for line in output.splitlines():
             result.update(json.loads(line))
-        # Of a library that does not know an option.
+        # The library complains if it does not know the value of an option (--library: an older one).
         said = re.search(r"^forksafe\[\d+\]: (.*FORKSAFE_CHILD_THREADS.*)", complaint, re.M)
         result["complaint"] = said[1] if said else None
         return result
 
-    # --- what is found
+    # --- adding rows
 
     @contextlib.contextmanager
     def cell(self, what):
-        """One cell that fails is a line of the table, not the end of the run."""
+        """If the block fails, adds a row that says so, and the run goes on."""
         try:
             yield
         except (Failed, subprocess.SubprocessError, OSError, ValueError, KeyError) as error:
@@ -187,13 +191,13 @@ class Bench:
         print(f"{what:<72} skipped: {why}", flush=True)
 
     def hangs(self, what, why, **more):
-        """Stock, or another variant that we are compared with, does not get through."""
+        """Adds a row for stock, or another variant that the library is compared with, that hangs."""
         self.rows.append({"what": what, "hangs": str(why), **more})
         print(f"{what:<72}   hangs ({why})", flush=True)
 
     def add(self, what, ratio, measured, against, unit="us", bar=None, below=False, **more):
-        """A ratio with its quartiles and, where there is one, its bar: at most so much, or (below)
-        less. `more` goes to the JSON: what the report finds the row by."""
+        """Adds a row with a ratio and its quartiles. A `bar` is the goal for the ratio: at most that
+        value, or with `below` less than it. `more` goes to the JSON; the report finds rows by it."""
         row = {"what": what, "ratio": ratio, "measured": measured, "against": against,
                "unit": unit, "bar": bar, "below": below, "verdict": verdict(ratio, bar, below),
                **more}
@@ -220,7 +224,7 @@ def verdict(found, bar, below=False):
     over = (lambda value: value >= bar) if below else (lambda value: value > bar)
     if not over(found["median"]):
         return "ok"
-    # Where a quarter of the pairs are within the bar, the spread decides, not the library.
+    # If a quarter of the pairs meet the bar, the spread may be the reason, and not the library.
     return "OVER" if over(found["q1"]) else "OVER (spread)"
 
 
@@ -235,7 +239,8 @@ BUILDS = {
 
 
 def names_of(path):
-    """What a build has around its names, or None for a library that is no OpenBLAS."""
+    """Returns the programs' options for an OpenBLAS: its path, and the prefix and suffix of its names.
+    Returns None for a library that is not OpenBLAS."""
     content = Path(path).read_bytes()
     for prefix, suffix in (("scipy_", "64_"), ("scipy_", ""), ("", "64_"), ("", "")):
         if f"\0{prefix}openblas_get_config{suffix}\0".encode() in content:
@@ -244,7 +249,8 @@ def names_of(path):
 
 
 def openblas_builds(bench, *labels):
-    """(label, options of the programs) of each build that is here; of the others, a named skip."""
+    """Yields (label, options of the programs) for each build that is installed, and adds a row that
+    says "skipped" for each that is not."""
     for label in labels or BUILDS:
         pattern = BUILDS[label][1].format(wheels=bench.build / "wheels")
         for path in glob.glob(pattern):
@@ -252,4 +258,4 @@ def openblas_builds(bench, *labels):
                 yield label, names_of(path)
                 break
         else:
-            bench.skip(label, "this OpenBLAS is not here (sh bench/run.sh fetches it)")
+            bench.skip(label, "this OpenBLAS is not installed (sh bench/run.sh fetches it)")

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pictures of docs/performance.md and the README, drawn by matplotlib. Each function takes the
-rows of its area (see the areas' add calls) and a file."""
+"""Draws the pictures of docs/performance.md and the README with matplotlib. Each function takes the
+rows of its area (see the areas' calls of add) and the file to write."""
 import matplotlib
 
 matplotlib.use("svg")
-import matplotlib.pyplot as plt  # noqa: E402  (after the choice of what draws)
+import matplotlib.pyplot as plt  # noqa: E402  (the backend must be chosen before)
 from matplotlib.ticker import NullFormatter, ScalarFormatter  # noqa: E402
 
 plt.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "forksafe", "font.size": 9,
@@ -23,7 +23,7 @@ def save(figure, file):
 
 
 def with_quartiles(axis, rows, key, label, colour, field="ratio"):
-    """Medians by `key`, and their quartiles as bars of error."""
+    """Plots medians by `key`, with the quartiles as error bars."""
     rows = sorted(rows, key=lambda row: row[key])
     middle = [row[field]["median"] for row in rows]
     errors = [[m - row[field]["q1"] for m, row in zip(middle, rows)],
@@ -33,7 +33,8 @@ def with_quartiles(axis, rows, key, label, colour, field="ratio"):
 
 
 def bars(axis, entries, unit):
-    """entries: (label, value or None where it hangs, colour); the first stands on top."""
+    """Draws a bar for each entry: (label, value or None if the variant hangs, colour). The first is at
+    the top."""
     longest = max([value for _, value, _ in entries if value is not None], default=1)
     for place, (label, value, colour) in enumerate(entries):
         axis.barh(place, 0 if value is None else value, color=colour, height=0.7)
@@ -58,7 +59,7 @@ def pool_panel(axis, rows, work, part, variants, title, unit):
 
 
 def in_short(rows, title, file):
-    """The README's: one pool, and its parent afterwards."""
+    """Draws the README's picture: one pool, and the parent afterwards."""
     figure, axes = plt.subplots(1, 2, figsize=(9, 2.6))
     variants = ["stock", "NUM_THREADS=1", "spawn", "loky", "forksafe", "forksafe auto"]
     pool_panel(axes[0], rows, "products600", "pool", variants, f"Pool(2): {title}", "seconds")

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes what the last run of the benchmarks found: docs/performance.md, its pictures and the part
-of README.md between its markers.
+"""Writes the results of the last run of the benchmarks: docs/performance.md, its pictures, and the part
+of README.md between the markers.
 
     report.py --build BUILD        (sh bench/run.sh --report)
 
@@ -19,7 +19,7 @@ BEGIN = "<!-- written by bench/report.py -->"
 END = "<!-- end -->"
 COMMAND = "sh bench/run.sh"
 
-# Of each area: its heading, what is compared, and its picture.
+# For each area: the heading of its section, and the text that says what is compared.
 SECTIONS = {
     "pools": ("Whole programs with a pool", """A program computes, runs a `Pool` of two workers and
 computes again.
@@ -44,9 +44,9 @@ from the initializer. The workers of loky get it from joblib, which maps it into
 of the next dgemm, in the parent or in the child. The dgemm is about the smallest that the pool
 still computes. The pool sleeps at the fork.
 
-In the parent, stock has to make a new pool. In the child, everybody has to.
+In the parent, stock must make a new pool. In the child, every variant must.
 
-*The call alone* is what that call takes without a fork before it. The rest is the fork, and the
+*The call alone* is the time of that call without a fork before it. The rest is the fork, and the
 page faults after it, by which the parent gets its pages back from copy-on-write:
 
 - Half of stock's page faults are in OpenBLAS's buffers. With the library, none are.
@@ -55,9 +55,9 @@ page faults after it, by which the parent gets its pages back from copy-on-write
 - With more threads than cores, the call alone is nearly all of the time in the wheels. Then nothing
   can make the two cheaper.
 
-In the child, the time depends on the core on which the kernel starts the new thread of the pool. On
-the core of the thread that makes it, it waits for milliseconds. The same happens in a child that
-knows no BLAS."""),
+In the child, the time depends on the core on which the kernel starts the new thread of the pool. If
+that is the core of the thread that makes it, the new thread waits for milliseconds. The same happens
+in a child without BLAS."""),
     "fine_regions": ("Fine-grained OpenMP regions", """Regions of 5 and 15 us under GNU OpenMP, with
 as many threads as processors. The figure of a process is its best round; the table has the median
 over processes.
@@ -75,10 +75,10 @@ shows glibc's own part. The difference is some microseconds, most of them page f
 So the ratio is larger where `_Fork()` itself is fast."""),
     "growth": ("How the cost of a fork grows", """`fork()` against `_Fork()`, in one process with
 the library. The cost of `_Fork()` grows too, because the kernel copies more mappings and page
-tables. *that ratio* is the ratio with the most against the ratio with the fewest."""),
+tables. The last row of each group divides the ratio with the most by the ratio with the fewest."""),
     "dgemm": ("dgemm in the parent", """What the doors cost, by the size of the product and the
-number of calling threads, against stock; and what a program loses that sets the number of threads
-to one."""),
+number of calling threads, against stock. The rows with `NUM_THREADS=1` show what a program loses if
+it sets the number of threads to one."""),
     "start_up": ("Start-up", """A program without BLAS, and a program that imports numpy, against an
 empty preload."""),
     "command": ("The command", """How much `forksafe` adds to the start of a program, and how long
@@ -103,7 +103,7 @@ def bar_of(row):
 
 
 def row_cells(row):
-    """what, median, quartiles, measured, against, bar"""
+    """Returns the cells of a row: what, median, quartiles, measured, against, bar."""
     if "error" in row:
         return [row["what"], f"could not be measured: {row['error']}", "", "", "", ""]
     if "skipped" in row:
@@ -135,7 +135,7 @@ def machine_text(area):
 
 
 def warnings(areas):
-    """What the reader has to know before the figures."""
+    """Returns what the reader must know before the figures."""
     text = []
     quick = [name for name, area in areas.items() if area["quick"]]
     if quick:
@@ -228,7 +228,7 @@ def picture_file(name):
 
 
 def draw(areas):
-    """The picture of each area that has one."""
+    """Draws the picture of each area that has one."""
     for name, area in areas.items():
         rows = [row for row in area["rows"] if "ratio" in row or "hangs" in row]
         draw_one = getattr(plots, name, None)
@@ -241,7 +241,7 @@ def draw(areas):
 
 
 def find(area, **wanted):
-    """The first row with these values, or None."""
+    """Returns the first row with these values, or None."""
     return next((row for row in (area or {"rows": []})["rows"]
                  if all(row.get(key) == value for key, value in wanted.items())), None)
 
@@ -276,7 +276,7 @@ def in_short_table(areas):
 
 
 def facts(areas):
-    """One sentence each. The README has the first four."""
+    """Returns the facts in short, one sentence each. The README has the first four."""
     found = []
     shared = [find(areas.get("shared_array"), variant=v) for v in ("spawn", "forkserver", "loky")]
     if all(row and "ratio" in row for row in shared):

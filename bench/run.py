@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measures what the library costs and saves, in the areas of areas/: prints a table of ratios with
+"""Measures what the library costs and saves, in the areas of areas/. Prints a table of ratios with
 quartiles, and writes BUILD/bench.json, from which report.py writes the documentation.
 
     run.py BUILD [--quick] [--only=AREA] [--library=FILE]
 
-Everything is measured in pairs within one run, in swapped order: other work on the machine falls on
-both sides. Called by run.sh, which installs and builds what this needs.
+Both sides of a ratio are measured in turns, and the order changes. So other work on the machine falls
+on both sides. run.sh installs and builds what this script needs, and calls it.
 """
 import argparse
 import ctypes
@@ -32,9 +32,10 @@ def parse_arguments():
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("build", type=Path)
     parser.add_argument("--quick", action="store_true",
-                        help="few repetitions: does all of it run")
-    parser.add_argument("--only", choices=AREAS, metavar="AREA", help=", ".join(AREAS))
-    parser.add_argument("--library", help="another build of the library")
+                        help="few repetitions, to see that everything runs")
+    parser.add_argument("--only", choices=AREAS, metavar="AREA",
+                        help="measure one area: " + ", ".join(AREAS))
+    parser.add_argument("--library", help="measure this build of the library")
     return parser.parse_args()
 
 
@@ -47,7 +48,7 @@ def first_line(*command):
 
 
 def packages_of(python):
-    """The packages of the virtual environment that the workloads use."""
+    """Returns the versions of the packages that the workloads use, in the virtual environment."""
     if python is None:
         return {}
     code = ("import importlib.metadata as m; "
@@ -58,10 +59,10 @@ def packages_of(python):
 
 
 def machine(bench):
-    """What the figures belong to."""
+    """Returns a description of the machine and the software that the figures belong to."""
     release = dict(re.findall(r'^(\w+)="?([^"\n]*)', Path("/etc/os-release").read_text(), re.M))
     cpu = re.search(r"^model name\s*: (.*)", Path("/proc/cpuinfo").read_text(), re.M)
-    # OPENBLAS_CORETYPE and the like choose the kernels; they stay as they are.
+    # OPENBLAS_CORETYPE and similar variables choose OpenBLAS's kernels. The programs get them, too.
     kept = {name: value for name, value in os.environ.items()
             if name.startswith("OPENBLAS_") and not name.endswith("_NUM_THREADS")}
     size = subprocess.run(["size", bench.library], capture_output=True, text=True, check=False)
@@ -78,13 +79,13 @@ def machine(bench):
 
 def main():
     arguments = parse_arguments()
-    # An end by SIGTERM or SIGHUP goes through `finally` too: nothing that is measured is left behind.
+    # SIGTERM and SIGHUP raise SystemExit, so `finally` ends the process that is measured.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda received, _: sys.exit(128 + received))
-    # Orphans of what is measured come to us, so that they can be reaped.
+    # As a subreaper, this process becomes the parent of orphans of what is measured, and reaps them.
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     output = arguments.build / "bench.json"
-    # With --only, the other areas keep what an earlier run has found.
+    # With --only, the other areas keep the results of an earlier run.
     old = json.loads(output.read_text()) if arguments.only and output.exists() else {}
     found = old.get("areas", {})
     bench = Bench(arguments.build, arguments.quick, arguments.library)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command: what `forksafe` adds to a start, and how long `list` and `diagnose` take for a large
-process."""
+"""The command: how much time `forksafe` adds to the start of a program, and how long `list` and
+`diagnose` take for a large process."""
 import json
 import shutil
 import statistics
@@ -11,7 +11,8 @@ from measure import run_process
 
 
 def hyperfine(bench, *commands, runs):
-    """The times of each run of each command, in ms; status 1 is an answer of diagnose."""
+    """Returns the times of each run of each command, in ms. Exit statuses are ignored, because diagnose
+    ends with 1 if a process is stuck."""
     with tempfile.NamedTemporaryFile("r", encoding="utf-8") as results:
         run_process(["hyperfine", "-N", "--warmup=1", f"--runs={runs}", "--ignore-failure",
                      "--style=none", "--export-json", results.name, *commands],
@@ -23,7 +24,7 @@ def hyperfine(bench, *commands, runs):
 def wrapper(bench):
     what = "forksafe true, more than env LD_PRELOAD=... true"
     with bench.cell(what):
-        # In short turns: what else runs on the machine falls on both.
+        # Short turns, so other work on the machine falls on both.
         rounds, runs = (3, 10) if bench.quick else (20, 50)
         more = []
         for _ in range(rounds):

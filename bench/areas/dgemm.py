@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """dgemm in the parent: what the doors cost each call, with one and with several calling threads, and
-what a program gives up that sets the number of threads to one."""
+what a program loses if it sets the number of threads to one."""
 import statistics
 
 from measure import in_turns, openblas_builds, ratios
@@ -20,7 +20,7 @@ def run_once(bench, blas, n, callers, variant):
 def compare(bench, label, blas, n, callers, variant="forksafe", bar=None):
     what = f"{label}: dgemm n={n}, {callers} calling: {variant} / stock"
     with bench.cell(what):
-        # The smallest size has a bar, which takes more pairs to tell.
+        # The smallest size has a bar. It takes more pairs to tell whether the ratio meets it.
         pairs = 1 if bench.quick else 15 if bar else 4
         some, stock = in_turns(pairs, lambda: run_once(bench, blas, n, callers, variant),
                                lambda: run_once(bench, blas, n, callers, "stock"))

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Parallel regions of some microseconds under GNU OpenMP: in a process that never forks, in a parent,
-in its child and grandchild. The runtime's count of threads is inherited by a fork and can't be
-lowered from outside. So it does not spin in children of a parent whose team had all processors."""
+in its child and grandchild. A child inherits the runtime's count of threads, and nothing outside of the
+runtime can lower it. So GNU OpenMP does not spin in a child if the parent's team had all processors."""
 import os
 import statistics
 
@@ -28,7 +28,7 @@ def measure(bench):
     for who in ("alone", "parent", "child", "grandchild"):
         what = f"GNU OpenMP: fine-grained regions, {who}: forksafe / a process without it"
         with bench.cell(what):
-            # A child without the library hangs: all are compared with a process that never forks.
+            # A child without the library would hang, so all are compared with a process that never forks.
             ours, fresh = in_turns(3 if bench.quick else 9,
                                    lambda: run_once(bench, who, "forksafe"),
                                    lambda: run_once(bench, "alone", "stock"))

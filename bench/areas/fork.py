@@ -7,8 +7,8 @@ from measure import openblas_builds, spread
 
 
 def add_row(bench, what, results, **more):
-    """Where things lie in memory, and so what shares a page, differs from process to process: the
-    ratio of each process is the median of its pairs."""
+    """Adds a row for runs of fork_cost. The layout of memory, and so what shares a page, differs from
+    process to process. So each process counts once, with the median of its pairs."""
     median_of = lambda key: statistics.median(r[key]["median"] for r in results)
     bench.add(what, spread([r["ratio"]["median"] for r in results]), median_of("fork_us"),
               median_of("bare_us"), more_us=spread([r["more_us"]["median"] for r in results]),
@@ -23,11 +23,11 @@ def has_memory_for(megabytes):
     return available / 1024 > 2 * megabytes
 
 
-SITUATIONS = (  # name, options, variant, bar, pairs a process
+SITUATIONS = (  # name, options, variant, bar, number of pairs in each process
     ("sleeping pool", [], "forksafe", 1.15, 100),
     ("sleeping pool, no handlers at all", [], "no handlers", None, 100),
     ("spinning pool", ["--after-call=1"], "forksafe", None, 100),
-    # No bar: fork() waits for calls that _Fork() tears apart.
+    # No bar with calls in flight: fork() waits for them, and _Fork() copies memory that they change.
     ("1 call in flight", ["--flight=1"], "forksafe", None, 30),
     ("3 calls in flight", ["--flight=3"], "forksafe", None, 30),
     ("sleeping pool, 2 GB", ["--resident-mb=2048"], "forksafe", 1.15, 12),

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the cost of a fork grows, against _Fork() in the same process: with the threads of the pool,
-the loaded objects, the copies of OpenBLAS, the children alive, the depth of nested forks."""
+"""How the cost of a fork, compared with _Fork() in the same process, grows with the threads of the pool,
+the loaded objects, the copies of OpenBLAS, the children alive, and the depth of nested forks."""
 import statistics
 import tempfile
 
@@ -36,8 +36,8 @@ def grow(bench, label, blas, series):
                     series=series, value=value)
         fewest, most = ([r["ratio"]["median"] for r in results] for results in
                         (found[0], found[-1]))
-        # What the kernel does for more threads, mappings or children is in both.
-        bench.add(f"{label}: that ratio with {values[-1]} / with {values[0]}",
+        # The kernel's work for more threads, mappings or children is in fork() and in _Fork().
+        bench.add(f"{label}: {series}: the ratio with {values[-1]} / with {values[0]}",
                   ratios(most, fewest), *map(statistics.median, (most, fewest)), unit="x",
                   bar=1.05 if option == "objects" else None, build=label, series=series,
                   value="growth")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A fork and the BLAS call that comes next, by the number of threads in the pool: in the parent,
-where stock has to make a new pool, and in the child, where everybody has to. The pool is idle at the
-fork: stock would hang with calls in flight."""
+"""A fork and the next BLAS call, by the number of threads in the pool. In the parent, stock must make a
+new pool. In the child, every variant must. The pool is idle at the fork, because stock would hang with
+calls in flight."""
 import statistics
 
 from measure import Hung, in_turns, openblas_builds, ratios, spread
@@ -10,7 +10,7 @@ THREADS = (2, 8, 32, 60)
 
 
 def bar_of(label, threads):
-    """In the parent; in the child, both make a new pool."""
+    """Returns the bar in the parent. There is none in the child, where both make a new pool."""
     if label == "0.3.34 wheel":
         return {"bar": 0.1}
     if threads >= 32:
@@ -32,12 +32,12 @@ def median(runs, field):
 
 
 def profile(bench, label, threads, ours, stock, alone):
-    """What the time is made of."""
+    """Adds rows that say what the time consists of."""
     more = {"build": label, "who": "profile", "threads": threads}
-    bench.add(f"{label}: of that the call alone, no fork before it", ratios(us(alone), us(ours)),
+    bench.add(f"{label}: the call alone / the fork and the call", ratios(us(alone), us(ours)),
               statistics.median(us(alone)), statistics.median(us(ours)), **more)
     shares = spread([run["fork_us"] / run["us"]["median"] for run in ours])
-    bench.add(f"{label}: of that the fork alone", shares, median(ours, "fork_us"),
+    bench.add(f"{label}: the fork alone / the fork and the call", shares, median(ours, "fork_us"),
               statistics.median(us(ours)), **more)
     faults = ratios([run["faults"] for run in ours], [run["faults"] for run in stock])
     bench.add(f"{label}: page faults in the fork and the call: forksafe / stock", faults,
@@ -49,7 +49,7 @@ def compare(bench, label, blas, who, threads):
     more = {"build": label, "who": who, "threads": threads}
     with bench.cell(what):
         try:
-            run_once(bench, blas, who, threads, "stock")  # also into the page cache
+            run_once(bench, blas, who, threads, "stock")  # it also fills the page cache
         except Hung as why:
             ours = run_once(bench, blas, who, threads, "forksafe")
             bench.hangs(f"{label}: fork and the {who}'s next call, {threads} threads: stock",

@@ -11,7 +11,7 @@ WORKS = {
     "products64": "100 x 100 products 64 x 64",
     "lightgbm": "4 trainings of LightGBM",
 }
-# name: (what is set, how workers start)
+# name: (a variant of measure.py, the start method of the workers)
 VARIANTS = {
     "stock": ("stock", "fork"),
     "NUM_THREADS=1": ("NUM_THREADS=1", "fork"),
@@ -22,13 +22,14 @@ VARIANTS = {
     "forksafe": ("forksafe", "fork"),
     "forksafe auto": ("forksafe auto", "fork"),
 }
-# What has a bar, against what.
+# The bars for the pool, against NUM_THREADS=1, and for the parent afterwards, against stock.
 POOL_BARS = {("detrend", "forksafe auto"): 1.05, ("products600", "forksafe auto"): 1.05}
 PARENT_BARS = {"forksafe": 1.02, "forksafe auto": 1.02}
 
 
 def run_all(bench, work):
-    """{variant: the result of each round}, and of variants that hang or fail why they do."""
+    """Returns {variant: the results of all rounds}, and {variant: the reason} of the variants that hang
+    or fail."""
     variants = [v for v in VARIANTS if v != "libomp" or bench.libomp]
     given_up = {}
 
@@ -39,7 +40,7 @@ def run_all(bench, work):
         try:
             return bench.workload("pool_work.py", work, method, 0.1 if bench.quick else 1,
                                   variant=preload)
-        except Failed as why:  # once is enough
+        except Failed as why:  # do not try this variant again
             given_up[variant] = why
             return None
 
@@ -52,7 +53,7 @@ def compare(bench, work):
     results, given_up = run_all(bench, work)
     for variant, why in given_up.items():
         with bench.cell(f"{work}, {variant}"):
-            # It is no result but a failure where forksafe hangs.
+            # A hang without the library is a result. With it, a hang is a failure.
             if "forksafe" in variant or not isinstance(why, Hung):
                 raise why
             bench.hangs(f"{work}, {variant}", why, work=work, variant=variant)
@@ -67,8 +68,8 @@ def compare(bench, work):
 
     with bench.cell(f"{work}, ratios"):
         workaround = column("NUM_THREADS=1", "pool_s")
-        # Stock's speed after its pool, which it has to make anew; where it hangs, the speed of
-        # spawn's parent before its pool, which runs on stock libraries too.
+        # The parent of stock after the pool, when stock has made its thread pool anew. If stock hangs,
+        # the parent of spawn before the pool, which runs on stock libraries too.
         stock = (column("stock", "after_ms") if "stock" in results else
                  column("spawn", "before_ms"))
         for variant in results:

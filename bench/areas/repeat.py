@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a pool's results repeat to the bit: from pool to pool, and as in the parent."""
+"""Whether the results of tasks in a pool are the same to the bit: in all pools, and in the parent."""
 
 VARIANTS = ("NUM_THREADS=1", "forksafe", "forksafe auto")
 WORKS = {"products600": "products 600 x 600", "singular_values": "singular values 300 x 300"}

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""100 small tasks on an array of 32 MB: a forked worker has it already, all others must get it."""
+"""100 small tasks on an array of 32 MB. A forked worker has the array already, others must get it."""
 import statistics
 
 from measure import in_turns, ratios
 
-# name: (what is set, how workers start, our bar against it)
+# name: (a variant of measure.py, the start method of the workers, the bar for forksafe against it)
 VARIANTS = {
     "stock, fork": ("stock", "fork", None),
     "spawn": ("stock", "spawn", 0.25),

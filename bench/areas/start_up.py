@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Start-up: what a preload adds to the life of a program without BLAS, and of one that imports
-numpy."""
+"""Start-up: how much time a preload adds to a program without BLAS, and to one that imports numpy."""
 import shutil
 import statistics
 
@@ -36,7 +35,7 @@ def import_numpy(bench):
         return f"env {set_here} {bench.python} -s -c 'import numpy'"
 
     with bench.cell("import numpy"):
-        # Each round of hyperfine turns to every variant; its median is one of a pair.
+        # Each round measures every variant. The medians of two variants in a round are a pair.
         rounds, runs = (2, 3) if bench.quick else (10, 5)
         times = {variant: [] for variant in variants}
         for turn in range(rounds):

@@ -58,14 +58,14 @@ inline void sleep_us(long us) {
   nanosleep(&t, nullptr);
 }
 
-/// The page faults without I/O so far, of RUSAGE_SELF or RUSAGE_THREAD.
+/// The number of page faults without I/O so far, for RUSAGE_SELF or RUSAGE_THREAD.
 inline double page_faults(int who) {
   rusage usage;
   getrusage(who, &usage);
   return static_cast<double>(usage.ru_minflt);
 }
 
-/// The value below which that share of the values lies.
+/// The value below which the given share of the values lies.
 inline double quantile(std::vector<double> values, double share) {
   if (values.empty()) return 0;
   std::sort(values.begin(), values.end());
@@ -84,8 +84,8 @@ inline std::string summary(const std::vector<double>& values) {
   return text;
 }
 
-/// Loads that many copies of a library: each is a file of its own in the folder, as the dynamic
-/// linker takes two names of one file for one object.
+/// Loads `count` copies of a library. Each copy is a file of its own in the folder, because the
+/// dynamic linker loads a file only once, even by two names.
 inline std::vector<void*> load_copies(const std::string& file, const std::string& folder,
                                       int count) {
   std::vector<void*> handles;
@@ -99,15 +99,16 @@ inline std::vector<void*> load_copies(const std::string& file, const std::string
   return handles;
 }
 
-/// An OpenBLAS by its path. --prefix and --suffix are what a wheel's build has around its names.
+/// An OpenBLAS, loaded by its path. --prefix and --suffix are those of the function names in a
+/// wheel's build.
 class Blas {
  public:
   explicit Blas(const Options& options) : Blas(options, open(options.text("blas", ""))) {}
 
-  /// A copy of --blas that is loaded already.
+  /// A copy of --blas that has been loaded already.
   Blas(const Options& options, void* handle)
       : prefix_(options.text("prefix", "")), suffix_(options.text("suffix", "")), handle_(handle) {
-    // Builds with such a suffix have 64-bit integers.
+    // Builds with 64 in the suffix have 64-bit integers.
     wide_ = suffix_.find("64") != std::string::npos;
     dgemm_ = find("dgemm_");
   }
@@ -134,7 +135,7 @@ class Blas {
   }
 
   void* find(const std::string& name) const {
-    // Fortran names end in an underscore, which scipy_openblas64's build has once: dgemm_64_.
+    // A Fortran name ends in an underscore. scipy_openblas64 has the suffix behind it: dgemm_64_.
     void* address = dlsym(handle_, (prefix_ + name + suffix_).c_str());
     if (address == nullptr) fail("no " + prefix_ + name + suffix_);
     return address;

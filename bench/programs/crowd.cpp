@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// A process with many threads, deep stacks and many loaded objects, to be looked at from outside.
+// A process with many threads, deep stacks and many loaded objects, for `forksafe list` and
+// `diagnose` to inspect.
 //
 //   crowd --object=FILE --folder=EMPTY_FOLDER [--objects=300] [--threads=200] [--depth=20]
 //
-// Copies FILE into the folder and loads each copy. Half of the threads are a GNU OpenMP's pool, the
-// others wait at the end of a chain of calls through the copies. Writes "ready" and waits to be
-// killed.
+// Copies FILE into the folder and loads each copy. Half of the threads are a pool of GNU OpenMP.
+// The others wait at the end of a chain of calls through the copies. Prints "ready" and waits until
+// it is killed.
 #include <pthread.h>
 #include <unistd.h>
 

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Time per dgemm in a loop, with one or more calling threads, by Google Benchmark.
+// Measures the time of a dgemm call in a loop, with one or more calling threads, by Google
+// Benchmark.
 //
 //   dgemm --blas=PATH [--prefix=scipy_] [--suffix=64_] [--n=64] [--callers=1] [--benchmark_...]
 //
-// real_time is that of one call; of several callers, elapsed time over all calls. cpu_time is what
-// the whole process, the pool's threads among it, spent on each call: the steadier one on a busy
-// machine, and the less telling one where threads wait for each other.
+// real_time is the elapsed time divided by the number of calls of all callers. cpu_time is the CPU
+// time of the whole process, with the pool's threads, for each call. On a busy machine cpu_time is
+// steadier, but it says less if threads spin while they wait for each other.
 #include <benchmark/benchmark.h>
 
 #include "bench.h"

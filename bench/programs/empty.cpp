@@ -1,2 +1,2 @@
 // SPDX-License-Identifier: Apache-2.0
-// A preload that does nothing: what the start-up with the library is measured against.
+// A preload that does nothing. The start-up with the library is compared with it.

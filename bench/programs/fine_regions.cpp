@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// Parallel regions of some microseconds, one after the other: does the team spin between them?
+// Runs parallel regions of some microseconds, one after the other, and measures whether the team
+// spins between them.
 //
 //   fine_regions [--who=alone|parent|child|grandchild] [--threads=2] [--regions=100] [--rounds=40]
 //                [--ms=500]
 //
-// One line of JSON: regions a second and voluntary switches a region (sleeps), the best round of
-// each. A round takes milliseconds, so that on a busy machine some rounds are not disturbed; after
-// so many ms there are no more rounds. GNU OpenMP counts the threads of its teams in a variable of
-// the process, and stops spinning when they are more than the processors.
+// Prints one line of JSON: regions a second, and voluntary context switches in a region (sleeps),
+// each from its best round. A round takes milliseconds, so on a busy machine some rounds are not
+// disturbed. No round begins after --ms. GNU OpenMP counts the threads of its teams in a variable
+// of the process, and stops spinning if they are more than the processors.
 //
-// alone: a process that never forks. parent: after a fork. child, grandchild: one or two forks
-// below a process that has had a team.
+// --who says which process is measured. alone: one that never forks. parent: one that has forked.
+// child, grandchild: one or two forks below a process that has had a team.
 #include <omp.h>
 #include <sys/mman.h>
 #include <sys/wait.h>

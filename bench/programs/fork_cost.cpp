@@ -1,24 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
-// What fork() costs the parent against _Fork(), which runs no handlers, in the same process with
-// the same live pool.
+// Measures what fork() costs the parent, compared with _Fork(), which runs no handlers, in the same
+// process with the same live pool.
 //
 //   fork_cost --blas=PATH [--prefix=scipy_] [--suffix=64_] [--pairs=300] [--threads=2]
 //
-// with the process in one of many states:
+// Options for the state of the process:
 //
-//   --resident-mb=MB                     so much memory, all touched
+//   --resident-mb=MB                     it has that much memory, all touched
 //   --after-call=1                       each fork comes right after a call: the pool still spins
-//   --flight=THREADS [--n=600]           so many threads are inside calls all the while
-//   --objects=N --object=FILE            N more loaded objects, copies of FILE
-//   --copies=N                           N copies of the OpenBLAS, each with a pool
-//   --alive=N                            N earlier children live on
-//   --depth=N                            the process is a child of N forks, each of which computed
+//   --flight=THREADS [--n=600]           that many threads are inside calls all the time
+//   --objects=N --object=FILE            it loads N more objects, copies of FILE
+//   --copies=N                           it has N copies of the OpenBLAS, each with a pool
+//   --alive=N                            N earlier children are still alive
+//   --depth=N                            it is the last of N nested forks, each of which computed
 //   --folder=EMPTY_FOLDER                where --objects and --copies put their files
 //
-// fork() and _Fork() take turns in pairs, and each pair swaps the order, so that what else the
-// machine does falls on both. One line of JSON: the time within the call, the faults of the calling
-// thread around it, and the ratio and the difference of each pair. The ratio falls as the process
-// grows: copying its page tables is in both, the handlers' part is the same for all sizes.
+// fork() and _Fork() take turns in pairs, and each pair swaps the order, so other work on the
+// machine falls on both. Prints one line of JSON: the time within the call, the page faults of the
+// calling thread in it, and the ratio and the difference of each pair. The ratio falls as the
+// process grows, because both copy the page tables, and the handlers' part does not grow.
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -54,7 +54,7 @@ void measure(pid_t (*call)(), Series* series) {
   if (waitpid(child, &status, 0) != child || status != 0) bench::fail("a child failed");
 }
 
-// A program that was at work before: as much memory as that, all touched.
+// Stands for a program that has worked before: allocates that much memory and touches all of it.
 void touch(int megabytes) {
   const size_t size = static_cast<size_t>(megabytes) << 20;
   auto* memory = static_cast<char*>(malloc(size));
@@ -62,7 +62,7 @@ void touch(int megabytes) {
   for (size_t i = 0; i < size; i += 4096) const_cast<volatile char*>(memory)[i] = 1;
 }
 
-/// Children that were forked before and do not end.
+/// Children that are forked before the measurement and live until its end.
 class Crowd {
  public:
   explicit Crowd(int count) {
@@ -86,7 +86,8 @@ class Crowd {
   std::vector<pid_t> children_;
 };
 
-/// Returns in a child of that many forks. Each process before it computes, forks and waits.
+/// Returns in a process `depth` forks below this one. Each process before it forks and waits, and
+/// each child computes.
 void descend(int depth, const Blas& blas, Matrices* data) {
   for (int i = 0; i < depth; ++i) {
     const pid_t child = fork();
@@ -114,7 +115,7 @@ class Flight {
       });
     }
   }
-  /// Ends them, and says how many calls they made.
+  /// Ends the threads, and returns how many calls they have made.
   long land() {
     stop_.store(true);
     for (std::thread& thread : threads_) thread.join();
@@ -148,7 +149,7 @@ int main(int argc, char** argv) {
   bench::load_copies(options.text("object", ""), folder, options.number("objects", 0));
   const Blas blas(options);
   blas.set_threads(threads);
-  Matrices data(400);  // stays, as the data of a program does
+  Matrices data(400);  // it stays allocated, as the data of a program does
   data.multiply(blas);
   // --blas itself is one of the copies.
   for (void* handle :
@@ -160,7 +161,7 @@ int main(int argc, char** argv) {
   descend(options.number("depth", 0), blas, &data);
   const Crowd crowd(options.number("alive", 0));
   Flight flight(blas, flying, options.number("n", 600));
-  // Time for the pool to go to sleep, or for the calls to be well under way.
+  // Give the pool time to go to sleep, or the calls in flight time to begin.
   bench::sleep_us(300000);
 
   Series with_handlers;
@@ -175,13 +176,13 @@ int main(int argc, char** argv) {
       } else {
         measure(bare_fork, &bare);
       }
-      // Off the beat of the calls in flight.
+      // Vary the pause, so that forks do not keep step with the calls in flight.
       bench::sleep_us(flying != 0 ? 3000 + pair % 7 * 1000 : 1000);
     }
     ratios.push_back(with_handlers.us.back() / bare.us.back());
     more.push_back(with_handlers.us.back() - bare.us.back());
   }
-  // What a first fork pays once does not belong to the later ones.
+  // The first fork has costs that later ones do not have, so it is reported by itself.
   const double first = with_handlers.us.front();
   if (pairs > 1) with_handlers.us.erase(with_handlers.us.begin());
 

@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// A fork and the BLAS call that comes next, in the parent or in the child, after the pool had gone
-// to sleep.
+// Measures a fork and the next BLAS call, in the parent or in the child. The pool sleeps at the
+// fork.
 //
 //   next_call --blas=PATH [--prefix=scipy_] [--suffix=64_] [--threads=2]
 //             [--who=parent|child|nobody]
 //             [--forks=20] [--ms=1000] [--n=120]
 //
-// One line of JSON: the time from the fork's begin to the end of the call, and of that the fork's
-// own; the parent's page faults meanwhile. With --who=parent the child exits at once, with
-// --who=child the parent waits; with --who=nobody there is no fork, just the call. No more forks
-// after so many ms: with more threads than cores, some builds spin for hundreds of them in one
-// call. n is about the smallest that the pool still computes, so that the pool's own part shows.
+// Prints one line of JSON: the time from the start of the fork to the end of the call, the time of
+// the fork alone, and the parent's page faults meanwhile. With --who=parent the child exits at
+// once. With --who=child the parent waits. With --who=nobody there is no fork, only the call.
+//
+// No fork begins after --ms, because with more threads than cores some builds spin for hundreds of
+// milliseconds in one call. n is about the smallest for which OpenBLAS uses the pool, so the pool's
+// own part of the time is large.
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -22,7 +24,7 @@
 
 namespace {
 
-// The workers spin for some 2^26 ticks after a call before they sleep (OpenBLAS's blas_server.c).
+// After a call the workers spin for some 2^26 ticks before they sleep (OpenBLAS's blas_server.c).
 constexpr long kToSleepUs = 60000;
 
 }  // namespace
@@ -74,10 +76,10 @@ int main(int argc, char** argv) {
     if (waitpid(child, &status, 0) != child || status != 0) bench::fail("a child failed");
     if (who == "child") {
       us.push_back(*end_of_child - begin);
-      matrices.multiply(blas);  // stock's pool is back before the next fork
+      matrices.multiply(blas);  // with stock, this makes the pool again before the next fork
     }
   }
-  // What a first fork pays once.
+  // Leave out the first fork, which has costs that later ones do not have.
   for (auto* values : {&us, &fork_us, &faults}) {
     if (!values->empty()) values->erase(values->begin());
   }

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a preloaded library adds to the life of a small program, against another preload.
+// Measures how much time a preloaded library adds to a small program, compared with another
+// preload.
 //
 //   start_up --preload=LIBRARY --against=EMPTY_LIBRARY [--program=/bin/true] [--pairs=1000]
 //
-// The two take turns in pairs, and each pair swaps the order. One line of JSON. posix_spawn rather
-// than a tool that forks: the time is that of the program alone.
+// The two take turns in pairs, and each pair swaps the order. Prints one line of JSON. posix_spawn
+// starts the program, so the time has no part of a tool in between.
 #include <spawn.h>
 #include <sys/wait.h>
 
@@ -37,7 +38,7 @@ int main(int argc, char** argv) {
   const std::string library = options.text("preload", "");
   const std::string empty = options.text("against", "");
   const int pairs = options.number("pairs", 1000);
-  for (int i = 0; i < 20; ++i) {  // into the page cache
+  for (int i = 0; i < 20; ++i) {  // fills the page cache
     run(program, library);
     run(program, empty);
   }

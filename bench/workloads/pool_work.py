@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """usage: pool_work.py WORK METHOD SECONDS
 
-A program that has computed, runs a pool of two workers, and goes on computing. WORK is one of
-works.py. Prints what the parent needs for a product before, and then, as one line of JSON, the
-seconds of the pool (the median, of as many pools as begin within SECONDS, five at most) and the
+Computes a product, runs pools of two workers, and computes the product again. WORK is a function of
+works.py. Pools are started until SECONDS have passed, at least one and at most five. Prints two lines
+of JSON: the time of the parent's product before, and then the median time of a pool and the time of the
 parent's product afterwards."""
 import json
 import statistics

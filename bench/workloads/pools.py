@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pools of workers, from their start to their end, for the programs of this folder."""
+"""Runs pools of workers, for the programs of this folder."""
 import time
 
 
 def run_pool(method, workers, function, items, initializer=None, shared=()):
-    """The results, and the seconds from the pool's start to its end. `method` is one of
-    multiprocessing's start methods, or loky. What the workers share goes to the initializer, or with
-    loky to each task: joblib maps large arrays into the workers."""
+    """Runs `function` on `items` in a pool. Returns the results, and the seconds from the pool's start
+    to its end. `method` is a start method of multiprocessing, or loky. `shared` goes to the initializer
+    of each worker, or with loky to each task, because joblib maps large arrays into the workers."""
     begin = time.perf_counter()
     if method == "loky":
         import joblib
@@ -14,7 +14,7 @@ def run_pool(method, workers, function, items, initializer=None, shared=()):
 
         results = joblib.Parallel(n_jobs=workers)(
             joblib.delayed(function)(item, *shared) for item in items)
-        get_reusable_executor().shutdown()  # joblib's own would live on for the next one
+        get_reusable_executor().shutdown()  # else joblib keeps the workers for the next pool
     else:
         import multiprocessing
 

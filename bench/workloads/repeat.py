@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """usage: repeat.py WORK POOLS
 
-The same 40 tasks in so many pools of two workers, and in the parent. How many tasks had the same
-result to the bit in all pools, and how many the parent's in all."""
+Runs the same 40 tasks in POOLS pools of two workers, and in the parent. Prints how many tasks had the
+same result to the bit in all pools, and how many had the parent's result in all pools."""
 import hashlib
 import json
 import sys

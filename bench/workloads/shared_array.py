@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """usage: shared_array.py METHOD
 
-100 small tasks on a 32 MB array that the parent has made, in a pool of two workers, from the pool's
-start to its end. A forked worker has the array, a spawned one gets it from the initializer, loky's
-from joblib, which maps it."""
+Runs 100 small tasks on a 32 MB array of the parent in a pool of two workers, and prints the time from
+the pool's start to its end. A forked worker has the array. A spawned one gets it from the initializer,
+and one of loky from joblib, which maps it."""
 import json
 import sys
 

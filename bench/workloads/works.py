@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tasks of the pools. Each imports what it needs: a child that starts afresh pays for that
-itself, a forked one has it already."""
+"""The tasks of the pools. Each imports what it needs. A forked worker has the packages already; a new
+process must import them."""
 
 ITEMS = {"detrend": 50, "products600": 40, "products64": 100, "lightgbm": 4}
 
 
 def detrend(_):
-    """ObsPy's notes on parallel processing."""
+    """The function of ObsPy's notes on parallel processing."""
     import obspy
 
     stream = obspy.read()
@@ -27,7 +27,7 @@ def products600(seed):
 
 
 def products64(seed):
-    """Too small for more than one thread."""
+    """Products that are too small for more than one thread."""
     a = matrix(64, seed)
     for _ in range(100):
         b = a @ a
@@ -35,8 +35,8 @@ def products64(seed):
 
 
 def lightgbm(seed):
-    """With OpenMP's own number of threads: LGBMRegressor would set one, whatever is asked for by
-    the environment."""
+    """Trains with OpenMP's own number of threads. LGBMRegressor would set the number, whatever the
+    environment says."""
     import lightgbm
     import numpy as np
 
