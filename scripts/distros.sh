@@ -7,7 +7,6 @@
 # builds the tests and the command. Everything in a tree runs in a mount and process namespace of its own
 # (alone.sh), so no mount and no process is left when this script ends.
 . "$(dirname "$0")/common.sh"
-. "$root/scripts/alone.sh"
 
 [ $# -gt 0 ] || set -- bullseye trixie sid
 for suite in "$@"; do
@@ -16,19 +15,11 @@ for suite in "$@"; do
     *) fail "no such suite: $suite (known: bullseye, trixie, sid)" ;;
   esac
 done
-[ "$(id -u)" -eq 0 ] || fail "debootstrap and chroot need root: sudo sh scripts/distros.sh"
-need_packages debootstrap util-linux python3 python3-pip git
+need_packages python3 python3-pip git
+. "$root/scripts/trees.sh"
 
 distros=$build/distros
-cache=$distros/cache
-mkdir -p "$distros" "$cache" "$build/wheels"
-exec 9>"$distros/lock"
-flock --nonblock 9 || fail "another run is using $distros"
-
-# The mirror of Debian that this system uses.
-mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Label: Debian' \
-  2>/dev/null | head -n 1)
-[ -n "$mirror" ] || fail "apt-get indextargets shows no source with the label Debian, so no mirror is known"
+mkdir -p "$distros" "$build/wheels"
 
 tree_packages="$build_packages binutils mandoc zsh bash-completion python3-numpy
   python3-threadpoolctl libcap2-bin make procps libopenblas0-pthread libopenblas0-openmp libomp5
@@ -46,65 +37,38 @@ packages_of() {
   esac
 }
 
-# inside TREE COMMAND...: runs the command with the tree as its root. It mounts there /proc, /dev and
-# /sys, the sources and the wheels (read-only), and the packages that were downloaded so far.
+# inside SUITE COMMAND...: runs the command in the tree of the suite. The sources and the wheels are in
+# /forksafe there.
 inside() {
-  tree=$1
+  in_suite=$1
   shift
-  mkdir -p "$tree/forksafe/source" "$tree/forksafe/build/wheels"
-  # shellcheck disable=SC2016 # the variables are the inner shell's
-  alone sh -euc '
-    tree=$1 distros=$2 wheels=$3
-    shift 3
-    mount -t proc proc "$tree/proc"
-    mount --rbind /dev "$tree/dev"
-    mount --rbind /sys "$tree/sys"
-    mount --bind -o ro "$distros/source" "$tree/forksafe/source"
-    mount --bind -o ro "$wheels" "$tree/forksafe/build/wheels"
-    mount --bind "$distros/cache" "$tree/var/cache/apt/archives"
-    # A shell starts what follows & with INT and QUIT ignored.
-    exec chroot "$tree" env --default-signal=INT,QUIT PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 \
-      DEBIAN_FRONTEND=noninteractive "$@"
-  ' sh "$tree" "$distros" "$build/wheels" "$@"
+  run_in_tree "$in_suite" "distros-$in_suite" --bind "$distros/source" /forksafe/source ro \
+    --bind "$build/wheels" /forksafe/build/wheels ro "$@"
 }
 
-# make_tree SUITE: makes a tree. A complete tree is used again, an incomplete one is made anew. To get a
-# newer sid, remove its folder.
-make_tree() {
-  tree=$distros/$1
+# files_of SUITE: prints the folder where the files of /forksafe in that tree are (results.py knows it
+# too).
+files_of() { say "$trees/layers/distros-$1/changes/forksafe"; }
+
+# prepare SUITE: makes the tree and installs its packages.
+prepare() {
   log=$distros/$1.log
   packages=$(packages_of "$1")
   : >"$log"
-  if [ ! -f "$tree/forksafe/made" ]; then
-    say "$1: debootstrap from $mirror"
-    # This script leaves no mount behind. If there is one, somebody else made it, and rm must not enter it.
-    grep -qF " $tree/" /proc/mounts && fail "something is mounted below $tree: see /proc/mounts"
-    rm -rf --one-file-system "$tree"
-    alone debootstrap --variant=minbase --cache-dir="$cache" "$1" "$tree" "$mirror" >>"$log" 2>&1 ||
-      return 1
-    if [ "$1" = bullseye ]; then
-      say "deb $mirror bookworm main" >>"$tree/etc/apt/sources.list"
-      say 'APT::Default-Release "bullseye";' >"$tree/etc/apt/apt.conf.d/forksafe"
-    fi
-    mkdir -p "$tree/forksafe"
-    : >"$tree/forksafe/made"
+  if ! make_tree "$1"; then
+    cat "$trees/$1.log" >>"$log"
+    return 1
   fi
-  [ "$(cat "$tree/forksafe/packages" 2>/dev/null)" = "$packages" ] && return 0
+  [ "$(cat "$(files_of "$1")/packages" 2>/dev/null)" = "$packages" ] && return 0
   say "$1: installing packages"
-  # Sid's lists are valid for a week only, and a mirror that is a snapshot may be older.
   # shellcheck disable=SC2086 # word splitting is meant
-  inside "$tree" apt-get -q update -o Acquire::Check-Valid-Until=false >>"$log" 2>&1 &&
-    inside "$tree" apt-get -q install -y --no-install-recommends -o DPkg::Options::=--force-unsafe-io \
-      $packages >>"$log" 2>&1 &&
-    say "$packages" >"$tree/forksafe/packages"
+  inside "$1" apt-get -q update >>"$log" 2>&1 &&
+    inside "$1" apt-get -q install -y --no-install-recommends $packages >>"$log" 2>&1 &&
+    say "$packages" >"$(files_of "$1")/packages"
 }
 
 # Copy the sources once, so all trees test the same even if they change meanwhile.
-rm -rf "$distros/source"
-mkdir -p "$distros/source"
-git -C "$root" ls-files -z --cached --others --exclude-standard |
-  tar -C "$root" --null -T - --ignore-failed-read -c 2>/dev/null | tar -C "$distros/source" -x ||
-  fail "the sources can't be copied: $root must be a git checkout"
+copy_sources "$distros/source"
 
 fetch_test_wheels
 # A numpy for the Python of each tree.
@@ -120,35 +84,34 @@ END
 # A binary that was built on an older glibc runs on a newer one, but not the other way round.
 oldest=bullseye
 case " $* " in
-  *" $oldest "*) trees=$* ;;
-  *) trees="$oldest $*" ;;
+  *" $oldest "*) prepared=$* ;;
+  *) prepared="$oldest $*" ;;
 esac
-for suite in $trees; do
-  make_tree "$suite" || {
+for suite in $prepared; do
+  prepare "$suite" || {
     tail -n 15 "$distros/$suite.log" >&2
     fail "the tree of $suite can't be made (log: $distros/$suite.log)"
   }
 done
 
 say "$oldest: building the library"
-inside "$distros/$oldest" sh /forksafe/source/scripts/distros/inside.sh build-library \
+inside "$oldest" sh /forksafe/source/scripts/distros/inside.sh build-library \
   >>"$distros/$oldest.log" 2>&1 || {
   tail -n 30 "$distros/$oldest.log" >&2
   fail "the library could not be built (log: $distros/$oldest.log)"
 }
 library=$distros/libforksafe.so
-cp "$distros/$oldest/forksafe/library/shim/libforksafe.so" "$library"
+cp "$(files_of "$oldest")/library/shim/libforksafe.so" "$library"
 
 for suite in "$@"; do
-  tree=$distros/$suite
-  cp "$library" "$tree/forksafe/libforksafe.so"
-  rm -f "$tree/forksafe/versions" "$tree/forksafe/ended" \
-    "$tree/forksafe/build/meson-logs/testlog.json"
-  inside "$tree" sh /forksafe/source/scripts/distros/inside.sh versions >"$tree/forksafe/versions"
-  say "$suite: $(tr '\n' ' ' <"$tree/forksafe/versions" | tr '=' ' ')"
-  inside "$tree" sh /forksafe/source/scripts/distros/inside.sh test >>"$distros/$suite.log" 2>&1
-  "$python" "$root/scripts/distros/results.py" "$distros" "$suite" ||
+  files=$(files_of "$suite")
+  cp "$library" "$files/libforksafe.so"
+  rm -f "$files/versions" "$files/ended" "$files/build/meson-logs/testlog.json"
+  inside "$suite" sh /forksafe/source/scripts/distros/inside.sh versions >"$files/versions"
+  say "$suite: $(tr '\n' ' ' <"$files/versions" | tr '=' ' ')"
+  inside "$suite" sh /forksafe/source/scripts/distros/inside.sh test >>"$distros/$suite.log" 2>&1
+  "$python" "$root/scripts/distros/results.py" "$distros" "$trees" "$suite" ||
     say "  (log: $distros/$suite.log)"
 done
 say
-"$python" "$root/scripts/distros/results.py" "$distros" "$@"
+"$python" "$root/scripts/distros/results.py" "$distros" "$trees" "$@"

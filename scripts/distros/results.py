@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""results.py FOLDER SUITE...: collects the results of the tests in each tree into FOLDER/results.json.
+"""results.py FOLDER TREES SUITE...: collects the results of the tests in each tree into FOLDER/results.json.
 
 Prints a line for each suite (Debian's word for a release), and the names of the tests that failed. Exit
 status 0: no test failed, and each suite has run.
@@ -40,8 +40,9 @@ well = True
 columns = '{:10} {:7} {:8} {:9} {:9} {:8} {:>6} {:>6} {:>7}'
 print(columns.format('suite', 'glibc', 'libgomp', 'OpenBLAS', 'LLVM', 'Python', 'passed', 'failed',
                      'skipped'))
-for suite in sys.argv[2:]:
-    results[suite] = result = read_suite(folder / suite / 'forksafe')
+trees = pathlib.Path(sys.argv[2])
+for suite in sys.argv[3:]:
+    results[suite] = result = read_suite(trees / f'layers/distros-{suite}/changes/forksafe')
     versions = result['versions']
     print(columns.format(suite, versions['glibc'], versions['libgomp'], versions['OpenBLAS'],
                          versions['LLVM-OpenMP'], versions['Python'], result['passed'],

@@ -1,0 +1,88 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# sh scripts/packages.sh [KIND...]: builds the packages of these kinds (default: all), and checks them:
+# deb rpm arch wheel conda spack easybuild modules.
+#
+# It needs root, because it builds and checks in trees of Debian's releases (trees.sh), where no package
+# of this machine can help. The finished packages are in build/packages/artefacts. It ends with a table of
+# all checks; the exit status is 0 if none failed. Each kind has a file in scripts/packages.
+. "$(dirname "$0")/common.sh"
+
+kinds='deb rpm arch wheel conda spack easybuild modules'
+for kind in "$@"; do
+  case " $kinds " in
+    *" $kind "*) ;;
+    *) fail "no such kind: $kind (known: $kinds)" ;;
+  esac
+done
+# shellcheck disable=SC2086 # a list
+[ $# -gt 0 ] || set -- $kinds
+need_packages git python3 python3-pip
+. "$root/scripts/trees.sh"
+
+packages=$build/packages
+artefacts=$packages/artefacts
+rows=$packages/rows
+mkdir -p "$artefacts"
+: >"$rows"
+
+version=$(sed -n "s/^ *version: '\(.*\)',/\1/p" "$root/meson.build")
+[ -n "$version" ] || fail "meson.build has no line with the version"
+
+# The source archive, as a release has it: the same bytes for the same sources.
+copy_sources "$packages/forksafe-$version"
+mkdir -p "$artefacts/sources"
+SOURCE_DATE_EPOCH=$(git -C "$root" log -1 --format=%ct)
+export SOURCE_DATE_EPOCH
+tar -C "$packages" --sort=name --owner=0 --group=0 --numeric-owner --mode=go=rX,u+rw \
+  --mtime="@$SOURCE_DATE_EPOCH" -c "forksafe-$version" |
+  gzip -9n >"$artefacts/sources/forksafe-$version.tar.gz"
+
+# in_tree SUITE LAYER COMMAND...: run_in_tree, with the artefacts at /artefacts.
+in_tree() {
+  in_suite=$1
+  in_layer=$2
+  shift 2
+  run_in_tree "$in_suite" "$in_layer" --bind "$artefacts" /artefacts rw "$@"
+}
+
+# A row is KIND, NAME, RESULT, separated by tabs.
+record() {
+  printf '%s\t%s\t%s\n' "$kind" "$1" "$2" >>"$rows"
+  say "$kind: $1: $2"
+}
+
+# check NAME COMMAND...: runs the command and records whether it passed. Returns its status.
+check() {
+  checked=$1
+  shift
+  say "== $checked: $*" >>"$packages/$kind.log"
+  if "$@" >>"$packages/$kind.log" 2>&1; then
+    record "$checked" passed
+  else
+    checked_status=$?
+    record "$checked" failed
+    tail -n 15 "$packages/$kind.log" >&2
+    return $checked_status
+  fi
+}
+
+# skipped NAME WHY
+skipped() { record "$1" "skipped: $2"; }
+
+for kind in "$@"; do
+  : >"$packages/$kind.log"
+  rm -rf "${artefacts:?}/$kind"
+  mkdir -p "$artefacts/$kind"
+  . "$root/scripts/packages/$kind.sh"
+  "package_$kind"
+done
+
+say
+column -t -s "$(printf '\t')" "$rows"
+if grep -q "$(printf '\t')failed$" "$rows"; then
+  say "(logs: $packages/*.log)"
+  exit 1
+fi
+say "$(grep -c "$(printf '\t')passed$" "$rows") passed, none failed," \
+  "$(grep -c "$(printf '\t')skipped: " "$rows") skipped"
