@@ -103,24 +103,40 @@ run_tests() {
   skipped=$((skipped + $(count Skipped "$summary")))
 }
 
-# build_sanitized NAME SANITIZERS TARGET: builds unit tests with sanitizers in BUILD/NAME.
-build_sanitized() {
-  build_log=$build/$1.log
-  [ -f "$build/$1/meson-private/coredata.dat" ] ||
-    "$meson" setup "$build/$1" "$root" -Db_sanitize="$2" -Db_lundef=false -Dbuildtype=debug \
-      >"$build_log" 2>&1 || build_failed
-  logged "$build_log" "building unit tests with $2 sanitizers" \
-    "$meson" compile -C "$build/$1" "$3" || build_failed
+# start_sanitized_builds: builds the unit tests with sanitizers while other tests run. It uses only the
+# processor time that these leave. It gets a session of its own, so that all its processes can be ended.
+start_sanitized_builds() {
+  build_log=$build/sanitized.log
+  # shellcheck disable=SC2016 # the variables are the inner shell's
+  setsid chrt --idle 0 sh -euc '
+    meson=$1 build=$2 root=$3
+    make() { # FOLDER SANITIZERS TARGET
+      [ -f "$1/meson-private/coredata.dat" ] ||
+        "$meson" setup "$1" "$root" -Db_sanitize="$2" -Db_lundef=false -Dbuildtype=debug
+      "$meson" compile -C "$1" "$3"
+    }
+    make "$build/asan" address,undefined unit
+    make "$build/tsan" thread gate_test
+  ' sh "$meson" "$build" "$root" >"$build_log" 2>&1 &
+  sanitizing=$!
+  trap 'kill -- "-$sanitizing" 2>/dev/null' EXIT
+  trap 'exit 130' INT
+}
+
+wait_for_sanitized_builds() {
+  say "waiting for the unit tests with sanitizers, which are built meanwhile"
+  wait "$sanitizing" || build_failed
+  trap - EXIT INT
 }
 
 build_targets
 if [ "$quick" = yes ]; then
   run_tests "$build" --suite quick
 else
+  start_sanitized_builds
   run_tests "$build"
-  build_sanitized asan address,undefined unit
+  wait_for_sanitized_builds
   run_tests "$build/asan" --suite unit
-  build_sanitized tsan thread gate_test
   run_tests "$build/tsan" 'unit gate'
 fi
 if [ "$wild" = yes ]; then
