@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Forks while BLAS works, and checks every result to the bit against a run without fork.
+// Forks while other threads are inside BLAS calls, and compares every result to the bit with one
+// that was computed before any fork.
 //
-// It loads a BLAS by its path, computes a reference, starts threads that compute for ever, and
-// forks. Each child computes and compares; so do the threads in the parent. It writes a dot to
-// standard output for each child that got the right result, so the watchdog sees where it stops.
+// The program loads a BLAS by its path, computes a reference, starts threads that compute until the
+// end, and forks. Each child computes and compares, and so do the threads of the parent. For each
+// child that got the right result the program prints a dot, so the watchdog sees when it stops.
 //
-// Exit status: 0 all exact; 1 a child or the parent got another result; 2 wrong usage.
+// Exit status: 0 all results are exact; 1 a child or the parent got another result; 2 wrong usage.
 #include <dirent.h>
 #include <dlfcn.h>
 #include <sys/wait.h>
@@ -34,7 +35,7 @@ namespace {
   _exit(status);
 }
 
-// --name=value for each option.
+// The program's options, each of the form --name=value.
 class Arguments {
  public:
   Arguments(int argc, char** argv) {
@@ -57,18 +58,18 @@ class Arguments {
   std::map<std::string, std::string> values_;
 };
 
-// A BLAS through its Fortran interface. Integers are passed as 64-bit zero-extended words, which a
-// 32-bit interface reads rightly on little-endian machines.
+// A BLAS, called through its Fortran interface. Integers are passed as 64-bit words. An interface
+// with 32-bit integers reads the lower half, which is right on little-endian machines.
 class Blas {
  public:
   Blas(const std::string& path, const std::string& prefix, const std::string& suffix, int flags)
       : prefix_(prefix), suffix_(suffix) {
-    // No path: a BLAS that was loaded at start.
+    // No path means a BLAS that was loaded at the start of the program.
     library_ = dlopen(path.empty() ? nullptr : path.c_str(), flags);
     if (library_ == nullptr) fail(2, dlerror());
   }
   void* find(const std::string& name, bool fortran = true) const {
-    // 0.3.34's hidden builds: scipy_dgemm_64_; others: dgemm_, scipy_dgemm_64_, dgemm_64_.
+    // For example dgemm_, dgemm_64_ or scipy_dgemm_64_.
     const std::string full = prefix_ + name + (fortran ? "_" : "") + suffix_;
     return dlsym(library_, full.c_str());
   }
@@ -81,7 +82,7 @@ class Blas {
   void set_threads(int threads) const {
     using Set = void (*)(int);
     if (auto set = reinterpret_cast<Set>(find("openblas_set_num_threads", false))) set(threads);
-    // An OpenMP build follows its runtime, which is found among its dependencies.
+    // An OpenMP build uses the number of its runtime, which dlsym finds among its dependencies.
     if (auto set = reinterpret_cast<Set>(dlsym(library_, "omp_set_num_threads"))) set(threads);
   }
   void close() { dlclose(library_); }
@@ -107,7 +108,7 @@ Matrix make_matrix(Integer n) {
   return m;
 }
 
-// One operation, computed from scratch each time: result() of the same input is the same.
+// A BLAS or LAPACK operation with a fixed input. result() computes it from scratch each time.
 class Operation {
  public:
   Operation(const Blas& blas, const std::string& name, Integer n) : name_(name), n_(n) {
@@ -194,9 +195,8 @@ int count_threads() {
   return count;
 }
 
-// What this process has in memory of mappings as large as OpenBLAS's buffers (16 MB and more;
-// proc(5), smaps), in kB. A thread's stack is smaller, but the stacks of several may be one mapping
-// (glibc 2.43).
+// How many kB of mappings as large as OpenBLAS's buffers (16 MB and more) are in memory (proc(5),
+// smaps). A thread's stack is smaller, but in glibc 2.43 several stacks may be one mapping.
 long resident_buffers_kb() {
   std::ifstream smaps("/proc/self/smaps");
   long total = 0;
@@ -217,11 +217,12 @@ long resident_buffers_kb() {
   return total;
 }
 
-// An operation, and what it must give: with the threads that it has, or with one.
+// An operation and its right result. With --or-one-thread, the result that one thread gives is
+// right too.
 struct Check {
   Operation operation;
   Matrix reference;
-  Matrix one_thread_reference;  // empty: not allowed
+  Matrix one_thread_reference;  // empty without --or-one-thread
   bool holds() const {
     const Matrix result = operation.result();
     return same(result, reference) || same(result, one_thread_reference);
@@ -230,9 +231,9 @@ struct Check {
 
 struct Job {
   std::vector<Check> checks;
-  std::string child;         // what a child does: compute, exit, exec, nothing; look: at buffers
-  int child_threads_at_end;  // how many threads a child must have then; 0: not looked at
-  bool errno_is_kept;        // by fork: Intel's OpenMP changes it
+  std::string child;         // what a child does: compute, exit, exec, nothing, look (at buffers)
+  int child_threads_at_end;  // how many threads a child must have at its end; 0: any number
+  bool errno_is_kept;        // whether fork must keep errno; Intel's OpenMP changes it
 };
 
 [[noreturn]] void run_child(const Job& job) {
@@ -256,7 +257,7 @@ struct Job {
   _exit(0);
 }
 
-// Waits for a child; false when it did not do well.
+// Waits for a child. Returns whether it ended with status 0.
 bool answered_well(pid_t child) {
   int status = 0;
   while (waitpid(child, &status, 0) < 0) {
@@ -280,7 +281,7 @@ void fork_many(const Job& job, int forks, int pause_us) {
   }
 }
 
-// Before each fork another number of threads is set, and the parent computes after it.
+// Sets another number of threads before each fork, and computes in the parent after it.
 void fork_in_turns(const Blas& blas, const std::vector<std::pair<int, Job>>& turns, int forks) {
   for (size_t i = 0; i < static_cast<size_t>(forks); ++i) {
     const auto& [threads, job] = turns[i % turns.size()];
@@ -292,7 +293,8 @@ void fork_in_turns(const Blas& blas, const std::vector<std::pair<int, Job>>& tur
   }
 }
 
-// Each generation computes, then forks the next, and may compute beside it.
+// Each generation computes, then forks the next. With `beside` it also computes while the next
+// generation computes.
 void nest(const Job& job, int depth, bool beside) {
   for (const Check& check : job.checks) {
     if (!check.holds()) fail(1, "inexact in a generation");
@@ -326,12 +328,12 @@ int main(int argc, char** argv) {
   const int pause_us = arguments.number("pause-us", 0);
   const std::string from = arguments.text("from", "main");
   const std::string op = arguments.text("op", "gemm");
-  // The BLAS that the children use, and copies of it at other paths.
+  // The children use this BLAS, and with --also copies of it at other paths.
   Job job = {{},
              arguments.text("child", "compute"),
              arguments.number("child-threads-at-end", 0),
              arguments.text("errno", "kept") == "kept"};
-  // What a BLAS must give with so many threads.
+  // Computes what a BLAS must return with that number of threads.
   const auto check_of = [&](const Blas& copy, int threads_in_check) {
     Check check = {Operation(copy, op, n), {}, {}};
     if (arguments.text("or-one-thread", "no") == "yes") {
@@ -363,10 +365,10 @@ int main(int argc, char** argv) {
                      {},
                      {}};
   in_parent.reference = in_parent.operation.result();
-  // Results that don't repeat without a fork would prove nothing.
+  // If results differed without a fork, the test would prove nothing.
   if (!in_parent.holds()) fail(2, "results do not repeat");
   if (arguments.text("close", "no") == "yes") blas.close();
-  if (job.child == "look" && resident_buffers_kb() == 0) fail(2, "no buffers to be seen");
+  if (job.child == "look" && resident_buffers_kb() == 0) fail(2, "the parent has no buffers");
 
   std::atomic<bool> stop{false};
   std::atomic<int> started{0};

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// A program with its own "#pragma omp parallel" that forks: omp_forker SITUATION FORKS [LIBGOMP…].
-// Each further LIBGOMP is the path of one more copy of GNU OpenMP, as Python wheels bring it.
+// A program with parallel regions of its own that forks: omp_forker SITUATION FORKS [LIBGOMP...]
+// Each LIBGOMP is the path of a further copy of GNU OpenMP, as Python wheels have them.
 //
-// A dot on standard output for each child that answered well. Exit status 0: all did.
+// It prints a dot for each child that got the right result. Exit status 0: all did.
 #include <dlfcn.h>
 #include <omp.h>
 #include <sys/wait.h>
@@ -28,7 +28,7 @@ constexpr int kThreads = 3;
   _exit(1);
 }
 
-// A team of `threads` counts to `threads` times 1000 and must be that large.
+// Returns whether a region has a team of `threads` threads and computes the right sum.
 bool team_works(int threads) {
   long total = 0;
   int team = 0;
@@ -55,7 +55,7 @@ void fork_many(int forks, const std::function<bool()>& in_child) {
   }
 }
 
-// Another copy of GNU OpenMP, through the functions that compiled code calls.
+// Another copy of GNU OpenMP, called through GOMP_parallel as compiled code does.
 class Copy {
  public:
   explicit Copy(const char* path) : library_(dlopen(path, RTLD_NOW | RTLD_LOCAL)) {
@@ -76,7 +76,7 @@ class Copy {
 };
 
 #if __GNUC__ < 11
-// Their libgomp has no allocators.
+// The libgomp of GCC before 11 has no allocators.
 using omp_allocator_handle_t = int;
 constexpr int omp_large_cap_mem_alloc = 2;
 int omp_get_default_allocator() { return 0; }
@@ -118,7 +118,7 @@ void variables(int forks) {
   if (!(Variables() == before)) fail("the parent's variables changed");
 }
 
-// Each thread has a pool of its own; one of them forks, with its own number of threads.
+// Two threads have a pool each, with another number of threads. One of them forks.
 void thread_with_pool(int forks) {
   omp_set_num_threads(2);
   if (!team_works(2)) fail("parent");
@@ -131,7 +131,7 @@ void thread_with_pool(int forks) {
   if (!team_works(2)) fail("parent, after");
 }
 
-// Other threads are inside parallel regions and critical sections at the instant of the fork.
+// Forks while other threads are inside parallel regions and critical sections.
 void in_flight(int forks) {
   omp_set_num_threads(2);
   if (!team_works(2)) fail("parent");
@@ -167,7 +167,7 @@ void in_flight(int forks) {
   for (std::thread& t : others) t.join();
 }
 
-// A child of a thread inside a region may exec or exit; the region goes on in the parent.
+// Forks inside a region. The child execs or exits, and the region goes on in the parent.
 void inside_region(int forks) {
   omp_set_num_threads(2);
   int rounds = 0;

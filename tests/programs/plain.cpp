@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A program without BLAS and OpenMP. It prints what it sees around every way to start a process;
-// under the library it must print the same.
+// A program without BLAS and OpenMP. It starts processes in every way, and prints fork handlers,
+// signals, errno and threads around that. With the library it must print the same.
 #include <fcntl.h>
 #include <pthread.h>
 #include <pty.h>
@@ -110,7 +110,8 @@ void other_ways() {
   show("forkpty " + std::to_string(reap(child)) + " " + trace);
 }
 
-// daemon() leaves the session: its last word comes through a pipe that is still open.
+// daemon() ends the process that calls it and goes on in a child with a session of its own. So the
+// trace comes through a pipe.
 void become_daemon() {
   int ends[2];
   if (pipe(ends) != 0) abort();

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// Children that compute beside each other, and with how many threads: what
-// FORKSAFE_CHILD_THREADS=auto gives them.
+// Checks how many threads children compute with while their siblings compute, rest or end: the
+// promise of FORKSAFE_CHILD_THREADS=auto.
 //
 //   siblings --runtime=openblas|blis|openmp [--blas=PATH] [--prefix=] [--suffix=] [--seconds=20]
 //            [--load-in-child=yes]
 //
-// --load-in-child: no process has loaded the library before its children do.
+// --load-in-child: the children load the BLAS, and the parent does not.
 //
-// The parent tells each child over shared memory what to do, and waits until it has come to the
-// number of threads that it should have, at most so many seconds. A dot on standard output for each
-// thing that held. Exit status: 0 all held; 1 something did not; 2 wrong usage; 77 one processor.
+// The parent gives each child orders in shared memory, and waits until the child has the number of
+// threads that it should have, for at most --seconds. For each check that holds it prints a dot.
+// Exit status: 0 all checks held; 1 one did not; 2 wrong usage; 77 there is one processor only.
 #include <dirent.h>
 #include <dlfcn.h>
 #include <omp.h>
@@ -57,7 +57,7 @@ int count_own_threads() {
   return count;
 }
 
-// What is asked of each runtime.
+// What the children do with a runtime.
 class Runtime {
  public:
   virtual ~Runtime() = default;
@@ -86,7 +86,7 @@ class OpenBlas : public Runtime {
   int threads() override { return reinterpret_cast<int (*)()>(find("openblas_get_num_threads"))(); }
   void set(int threads) override {
     reinterpret_cast<void (*)(int)>(find("openblas_set_num_threads"))(threads);
-    // From 0.3.24 on an OpenMP build follows its runtime, whatever was set in it.
+    // From 0.3.24 on an OpenMP build ignores its own number and uses that of its runtime.
     using Set = void (*)(int);
     if (auto set = reinterpret_cast<Set>(dlsym(library_, "omp_set_num_threads"))) set(threads);
   }
@@ -125,7 +125,8 @@ class OpenMp : public Runtime {
   void load() override {}
   void compute() override {
     std::atomic<int> team{0};
-    // In turns, as the number may change from one region to the next.
+    // Each computation has one of two kinds of region, and not both, because the number may change
+    // from one region to the next.
     if (++rounds_ % 2 == 0) {
 #pragma omp parallel
       {
@@ -163,7 +164,7 @@ struct Seat {
   std::atomic<pid_t> pid;
   std::atomic<int> order;
   std::atomic<int> argument;
-  std::atomic<int> threads;   // of its last computation
+  std::atomic<int> threads;   // number of threads of its last computation
   std::atomic<int> tasks;     // how many threads the process has
   std::atomic<int> rounds;    // computations so far
   std::atomic<int> answered;  // orders carried out
@@ -213,7 +214,7 @@ void carry_out(Seat* seat, int order) {
 }
 
 std::vector<pid_t> children;
-std::string number_in_environment;  // of the next child
+std::string number_in_environment;  // OPENBLAS_NUM_THREADS of the next child
 
 void fork_child(int number) {
   const pid_t child = fork();
@@ -270,7 +271,8 @@ void comes_to(const std::string& what, int number, int threads) {
   held(what, in_time([&] { return seats[number].threads == threads; }), number);
 }
 
-// In 60 computations, and for longer than a sibling's end needs to be noticed.
+// Checks that the number stays for 60 computations and for half a second. That is long enough for a
+// child to notice that a sibling has ended.
 void stays_at(const std::string& what, int number, int threads) {
   const int before = seats[number].rounds;
   const double begin = seconds();
@@ -282,7 +284,7 @@ void stays_at(const std::string& what, int number, int threads) {
   held(what, stays && seats[number].rounds > before, number);
 }
 
-// Ends all, and waits until nobody counts them any more.
+// Kills all children, and waits until the library no longer counts them.
 void end_all() {
   for (const pid_t child : children) kill(child, SIGKILL);
   for (const pid_t child : children) waitpid(child, nullptr, 0);
@@ -290,7 +292,7 @@ void end_all() {
   usleep(150000);
 }
 
-// A process gets the number of its own regions once, before it can have seen one.
+// A child gets the number for its own regions once, at its first region or question.
 void check_regions(int all) {
   start(0);
   comes_to("the first region of a child that is alone has all", 0, all);
@@ -333,7 +335,7 @@ void check_regions(int all) {
   start(0);
   start(1);
   for (const int child : {0, 1}) {
-    comes_to("a child of a parent that has had regions has its number", child, all);
+    comes_to("a child of a parent that has had regions has the parent's number", child, all);
     stays_at("a child of a parent that has had regions keeps the number", child, all);
   }
   end_all();
@@ -390,7 +392,7 @@ int main(int argc, char** argv) {
     seats[2].threads = runtime->threads();
     comes_to("the parent keeps all", 2, all);
   }
-  kill(children.back(), SIGKILL);  // and it is not waited for
+  kill(children.back(), SIGKILL);  // it stays a zombie until end_all()
   comes_to("a child whose sibling was killed has all", 0, all);
   end_all();
 
@@ -400,7 +402,7 @@ int main(int argc, char** argv) {
   for (int i = 0; i < 8; ++i) comes_to("each of eight has an eighth, but one at least", i, eighth);
   end_all();
 
-  // The first comes from a child, not from the parent.
+  // Child 1 forks child 0, which is a grandchild of this process.
   start(1);
   give(1, kFork, 0);
   comes_to("a grandchild counts its parent", 0, all / 2);
@@ -414,7 +416,8 @@ int main(int argc, char** argv) {
   comes_to("a child that may run on one processor has one thread", 0, 1);
   end_all();
 
-  // The number that is in force already: nothing of it is to be seen but the call.
+  // The child sets the number that it has already. The library must notice the call itself, because
+  // the number does not change.
   start(0);
   start(1);
   comes_to("one of two siblings has half", 0, all / 2);

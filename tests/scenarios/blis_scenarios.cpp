@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// BLIS: FORKSAFE_TEST_BLAS names the build.
+// BLIS. FORKSAFE_TEST_BLAS names the build under test.
 #include <catch2/catch.hpp>
 
 #include "setting.h"
@@ -8,8 +8,9 @@ using namespace forksafe_test;
 
 namespace {
 
-// Small products, each with one thread: what hangs is a mutex that is held for microseconds, often.
-// Without the library about one fork in 100 finds it held; where the machine is busy, one in 1000.
+// Small products, each with one thread. Each call holds a mutex for microseconds, and a child that
+// inherits the mutex locked hangs. Without the library about one fork in 100 finds it locked, on a
+// busy machine one in 1000.
 void prove_in_flight(Command command) {
   for (const char* option : {"--threads=1", "--flight=3", "--n=64", "--flight-n=16"}) {
     command.arguments.push_back(option);
@@ -27,7 +28,7 @@ void prove_in_flight(Command command) {
 TEST_CASE("BLIS idle") {
   const Blas blas = blas_under_test();
   const Command command = forker(blas, {"--forks=300"});
-  // On pthreads it starts its threads anew for each call: nothing is left to hang.
+  // On pthreads BLIS starts new threads for each call, so it has no pool that a fork could lose.
   if (blas.openmp) expect_trouble(command);
   expect_success(command, 300);
 }
@@ -43,9 +44,9 @@ TEST_CASE("BLIS loaded at start, in flight") {
 
 TEST_CASE("BLIS in flight, two threads a call") {
   const Blas blas = blas_under_test();
-  // Its threads spin at barriers and never yield. With more of them than cores each barrier may
-  // cost a time slice, and a child half a second (0.8.0 on a processor that it doesn't know; 1.1;
-  // 2.1).
+  // BLIS's threads spin at barriers and never yield. If there are more threads than cores, each
+  // barrier may cost a time slice, and a child half a second (in 0.8.0 on a processor that it
+  // doesn't know, in 1.1 and in 2.1).
   const Command command = forker(blas, {"--flight=3", "--n=64", "--flight-n=32", "--forks=50"});
   if (blas.openmp) expect_trouble(command);
   expect_success(command, 50);

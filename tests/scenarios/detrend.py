@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""detrend.py N [obspy]: the program of ObsPy's notes on parallel processing. A Pool of two detrends N
-times, after the parent has done it once; a dot for each exact result.
+"""detrend.py N [obspy]: the program of ObsPy's notes on parallel processing. The parent detrends once,
+then a Pool of two detrends N times. Prints a dot for each exact result.
 
-Without the word `obspy` it takes the steps of ObsPy's detrend("linear") by itself, which are those of
-scipy.signal.detrend. It then needs numpy alone.
+Without the word `obspy` the program needs numpy alone: it does the steps of ObsPy's detrend("linear")
+itself, which are those of scipy.signal.detrend.
 
-A trace has 60,000 samples, ten minutes at 100 Hz. OpenBLAS's dgemv uses its threads for a matrix of
-9,216 elements or more: ObsPy's example of 3,000 samples in 2 columns is too short to hang."""
+A trace has 60,000 samples, ten minutes at 100 Hz. OpenBLAS's dgemv uses threads for a matrix of 9,216
+elements or more. ObsPy's own example, with 3,000 samples in 2 columns, is too short for that."""
 import multiprocessing
 import sys
 

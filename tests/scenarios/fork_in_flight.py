@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Forks N times while a thread multiplies matrices; each child must get the parent's result."""
+"""Forks N times while a thread multiplies matrices. Each child must get the parent's result."""
 import os
 import sys
 import threading

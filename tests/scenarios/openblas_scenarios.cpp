@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// OpenBLAS, each build that people have: FORKSAFE_TEST_BLAS names it. Every case runs the same
-// program without the library, where it hangs, crashes or loses its pool, and with it.
+// OpenBLAS. FORKSAFE_TEST_BLAS names the build under test. Each case runs the same program twice:
+// without the library, where it hangs, crashes or loses its pool, and with it.
 #include <unistd.h>
 
 #include <catch2/catch.hpp>
@@ -24,8 +24,8 @@ void prove_forker(const Blas& blas, const std::vector<std::string>& arguments, i
 
 TEST_CASE("idle, the parent keeps its pool and children compute with all threads") {
   const Blas blas = blas_under_test();
-  // Without the library an OpenMP build hangs in the first child. The others tear their pool down
-  // at each fork, and 20 forks show it as well as 300.
+  // Without the library an OpenMP build hangs in the first child. The other builds end their pool
+  // at each fork, which 20 forks show as well as 300.
   const auto command = [&](const char* forks) {
     return forker(blas, {"--child-threads-at-end=2", "--threads-after=2", forks});
   };
@@ -42,8 +42,8 @@ TEST_CASE("three calls in flight") {
 
 TEST_CASE("three small calls in flight") {
   prove_forker(blas_under_test(), {"--flight=3", "--n=128"}, 100);
-  // OpenBLAS computes n = 64 with one thread: what could hang is the memory allocator's lock,
-  // which is too rare to be expected without the library.
+  // OpenBLAS computes n = 64 with one thread. A child hangs only if it inherits the memory
+  // allocator's lock, which is too rare to expect it without the library.
   expect_success(forker(blas_under_test(), {"--flight=3", "--n=64", "--forks=300"}), 300);
 }
 
@@ -55,11 +55,11 @@ TEST_CASE("LU in flight") {
   prove_forker(blas_under_test(), {"--flight=2", "--op=lu", "--n=200"}, 25);
 }
 
-TEST_CASE("LU beside products in flight") {
+TEST_CASE("LU in flight, products in children") {
   prove_forker(blas_under_test(), {"--flight=3", "--flight-op=lu", "--flight-n=250"}, 50);
 }
 
-TEST_CASE("SVD beside products in flight") {
+TEST_CASE("SVD in children, products in flight") {
   const Blas blas = blas_under_test();
   prove_forker(blas, {"--flight=2", "--op=svd", "--n=40", "--flight-op=gemm", "--flight-n=200"},
                20);
@@ -76,14 +76,15 @@ TEST_CASE("two threads fork at once") {
 TEST_CASE("25 generations with 32 threads each") {
   const Blas blas = blas_under_test();
   std::vector<std::string> arguments = {"--nest=25", "--threads=32"};
-  // Idle, a chain of forks hangs without the library on OpenMP only.
+  // Without the library and without a call in flight, only the OpenMP builds hang.
   if (!blas.openmp) arguments.push_back("--flight=1");
   const Command command = forker(blas, arguments);
   prove(command, command, 26);
 }
 
-// What OpenBLAS's own tests do: children of children, each beside its parent, with large products;
-// and another number of threads between forks. On its own threads, idle, it does both right.
+// The next two cases do what OpenBLAS's own tests do: large products in children of children while
+// the parents compute too, and another number of threads before each fork. Builds on their own
+// threads pass both without the library, because no call is in flight.
 TEST_CASE("three generations at once with large products") {
   const Blas blas = blas_under_test();
   const Command command = forker(blas, {"--nest=2", "--beside=yes", "--n=1000"});
@@ -102,7 +103,8 @@ TEST_CASE("another number of threads at each fork") {
 }
 
 TEST_CASE("40 calls in flight") {
-  // 0.3.27 to 0.3.29 count CPU_AVAILABLE down: children of so busy a parent wait for it for ever.
+  // In 0.3.27 to 0.3.29, calls in flight count CPU_AVAILABLE down. With so many of them a child
+  // without the library waits forever until the counter rises.
   prove_forker(blas_under_test(), {"--flight=40"}, 20);
 }
 
@@ -111,7 +113,8 @@ TEST_CASE("children that exec, exit or never touch BLAS") {
   for (const char* child : {"exec", "exit", "nothing"}) {
     const Command command =
         forker(blas, {"--flight=2", std::string("--child=") + child, "--forks=100"});
-    // An OpenMP build leaves such children alone: only exit() after computing fails.
+    // On OpenMP without the library, children that exec or never compute do well. Only children
+    // that compute and then call exit() fail.
     if (!blas.openmp || std::string(child) == "exit") expect_trouble(command);
     expect_success(command, 100);
   }
@@ -132,9 +135,9 @@ TEST_CASE("loaded at start") {
   prove(command, command, 100);
 }
 
-TEST_CASE("closed, then fork") {
-  // The handler must not run in an object that is gone, and nobody else's either: without the
-  // library an OpenMP build crashes, as its runtime goes from under its own threads.
+TEST_CASE("a fork after dlclose") {
+  // No fork handler of the unloaded OpenBLAS may run. Without the library an OpenMP build crashes,
+  // because dlclose unloads the OpenMP runtime while its threads run.
   const Command command =
       forker(blas_under_test(), {"--close=yes", "--child=nothing", "--forks=50"});
   printf("without: %s\n", run(command).describe().c_str());
@@ -149,7 +152,7 @@ TEST_CASE("two builds in one process") {
 
 TEST_CASE("ten copies in one process") {
   const Blas blas = blas_under_test();
-  // Some 250 MB: not in a temporary folder that may be memory.
+  // The copies have about 250 MB. A temporary folder may be in memory, so use the build folder.
   const std::filesystem::path folder = program("copies-" + std::to_string(getpid()));
   std::filesystem::create_directory(folder);
   std::string copies;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// GNU OpenMP by itself, every copy of it; and the OpenMP runtimes that care for themselves.
+// GNU OpenMP without a BLAS, in one copy and in several, and OpenBLAS on the OpenMP runtimes that
+// handle fork themselves.
 #include <unistd.h>
 
 #include <catch2/catch.hpp>
@@ -31,8 +32,8 @@ std::string llvm_openmp() {
   return path;
 }
 
-// OpenBLAS's OpenMP build on another runtime, which `environment` brings in: idle and in flight.
-// These runtimes change errno in their own handlers, with the library or without.
+// OpenBLAS's OpenMP build on another runtime, which `environment` loads, idle and with calls in
+// flight. These runtimes change errno in their own fork handlers, with the library or without.
 void prove_other_runtime(const std::map<std::string, std::string>& environment) {
   const Blas blas = blas_by_name("debian-openmp");
   const auto command = [&](const std::string& flight, const std::string& forks) {
@@ -41,8 +42,9 @@ void prove_other_runtime(const std::map<std::string, std::string>& environment) 
     result.environment["KMP_WARNINGS"] = "0";
     return result;
   };
-  // Idle they do well by themselves: nothing to prove but that they still do. But they forget their
-  // locks at a fork, and OpenBLAS has some from 0.3.27 on (level3_thread.c): the child crashes.
+  // Idle, these runtimes work without the library, and must still work with it. But they forget
+  // their locks at a fork. OpenBLAS has such locks from 0.3.27 on (level3_thread.c), so the child
+  // crashes there without the library.
   const Command idle = command("0", "300");
   if (patch_level(blas) < 27) {
     CHECK(run(idle).succeeded());
@@ -78,7 +80,7 @@ TEST_CASE("several copies of GNU OpenMP") {
 
 TEST_CASE("LLVM's OpenMP preloaded") { prove_other_runtime({{"LD_PRELOAD", llvm_openmp()}}); }
 
-TEST_CASE("LLVM's OpenMP that calls itself libgomp.so.1") {
+TEST_CASE("LLVM's OpenMP under the name libgomp.so.1") {
   const auto folder =
       std::filesystem::temp_directory_path() / ("forksafe-libgomp-" + std::to_string(getpid()));
   std::filesystem::create_directory(folder);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The options, the log, and the degraded paths.
+// The options, the log, and forks whose child computes with one thread because a call took too
+// long.
 #include <unistd.h>
 
 #include <algorithm>
@@ -14,7 +15,7 @@ using namespace forksafe_test;
 
 namespace {
 
-// A log in a file of its own, gone at the end.
+// The path of a log file, which is removed at the end of the test.
 class LogFile {
  public:
   LogFile()
@@ -70,13 +71,14 @@ TEST_CASE("within FORKSAFE_WAIT_MS no fork is degraded") {
   }
 }
 
-TEST_CASE("FORKSAFE_POOL=drop leaves one thread in the parent, keep leaves the pool") {
+TEST_CASE("FORKSAFE_POOL=drop leaves one thread in the parent, and is safe with a call in flight") {
   for (const char* name : {"debian", "numpy-2.2", "openblas64"}) {
     Command drop = forker(blas_by_name(name),
                           {"--forks=100", "--threads-after=1", "--child-threads-at-end=2"});
     drop.environment["FORKSAFE_POOL"] = "drop";
     expect_success(drop, 100);
-    // With another thread about, the process would not look single-threaded: the pool is kept.
+    // While the program has another thread, the pool is kept: the process would have several
+    // threads even without the pool.
     Command busy = forker(blas_by_name(name), {"--flight=1", "--forks=50"});
     busy.environment["FORKSAFE_POOL"] = "drop";
     expect_success(busy, 50);
@@ -102,7 +104,7 @@ TEST_CASE("FORKSAFE=0 switches everything off") {
   expect_trouble(with_library(command));
 }
 
-TEST_CASE("a value that can't be read gets one line, and the default") {
+TEST_CASE("a value that can't be read: the library prints one line and uses the default") {
   Command command;
   command.arguments = {"/bin/true"};
   command.environment = {{"FORKSAFE_WAIT_MS", "soon"}};
@@ -113,7 +115,7 @@ TEST_CASE("a value that can't be read gets one line, and the default") {
   CHECK(std::count(outcome.output.begin(), outcome.output.end(), '\n') == 1);
 }
 
-TEST_CASE("a log that can't be written is not the program's trouble") {
+TEST_CASE("a log that can't be written does not disturb the program") {
   Command command = forker(blas_by_name("debian"), {"--forks=20"});
   command.environment["FORKSAFE_LOG"] = "/nonexistent/folder/log";
   expect_success(command, 20);

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Maps N products over a fork Pool after the parent has used BLAS; a dot for each exact result."""
+"""Computes N products in a forked Pool after the parent has used BLAS. Prints a dot for each exact
+result."""
 import multiprocessing
 import sys
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Python's multiprocessing with numpy: the numpy wheel with a thread in "a @ a", and Debian's numpy
-// on the OpenMP build of OpenBLAS, also with the program of ObsPy's notes on parallel processing.
+// Python with numpy: os.fork in the numpy wheel while a thread is inside "a @ a"; and
+// multiprocessing with Debian's numpy on the OpenMP build of OpenBLAS, also with the program of
+// ObsPy's notes on parallel processing.
 #include <catch2/catch.hpp>
 #include <filesystem>
 
@@ -16,20 +17,21 @@ Command python(const std::string& file, const std::vector<std::string>& argument
   command.arguments = {interpreter, script(file)};
   command.arguments.insert(command.arguments.end(), arguments.begin(), arguments.end());
   command.environment["PYTHONUNBUFFERED"] = "1";
-  // Of a fork in a process with threads (3.12 and later), between the dots that are counted.
+  // Python 3.12 and later warn at a fork in a process with threads. The warning would come between
+  // the dots that are counted.
   command.environment["PYTHONWARNINGS"] = "ignore::DeprecationWarning";
   return command;
 }
 
-// The folder of a numpy that Debian's Python can load: scripts/test.sh's, or scripts/distros.sh's
-// for other versions.
+// The folder of a numpy that Debian's Python can load. scripts/test.sh fetches it for Python 3.11,
+// scripts/distros.sh for other versions.
 std::string numpy_wheel() {
   const std::string version = std::filesystem::canonical(debian_python()).filename();
   const std::string folder = version == "python3.11" ? "numpy-2.2" : "numpy-" + version;
   return std::filesystem::path(in_wheels(folder + "/numpy")).parent_path();
 }
 
-// detrend.py, whose children hang without the library each time, in their first call.
+// Proves detrend.py. Without the library its children hang each time, in their first call.
 void prove_notes_program(Command command) {
   command.environment["LD_LIBRARY_PATH"] = blas_by_name("debian-openmp").library_path;
   const Outcome without = expect_trouble(command);
@@ -42,7 +44,7 @@ void prove_notes_program(Command command) {
 
 }  // namespace
 
-TEST_CASE("numpy wheel: os.fork with a thread in a @ a") {
+TEST_CASE("numpy wheel: os.fork while a thread is inside a @ a") {
   Command command = python("fork_in_flight.py", {"200"});
   command.environment["PYTHONPATH"] = numpy_wheel();
   prove(command, command, 200);

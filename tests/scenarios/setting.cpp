@@ -13,9 +13,9 @@
 namespace forksafe_test {
 namespace {
 
-// After so long without output a program is looked at. Without the library it is expected to hang,
-// so it is looked at soon: a child computes for milliseconds, and the stacks tell a hang from a
-// slow machine. A program that is only slow goes on, and is looked at again.
+// After that many seconds without output, diagnose looks whether the program is stuck. Without the
+// library the program is expected to hang, so the time is short. The stacks tell a hang from a slow
+// machine. A program that is only slow goes on, and is looked at again later.
 constexpr double kQuietWithout = 0.5;
 constexpr double kQuietWith = 40;
 
@@ -27,7 +27,8 @@ struct Build {
   bool openmp;
 };
 
-// Debian's have interposable internals, numpy's and scipy's protected ones, 0.3.34 hidden ones.
+// The internal functions of OpenBLAS are interposable in Debian's builds, protected in numpy's and
+// scipy's, and hidden in 0.3.34.
 constexpr Build kBuilds[] = {
     {"debian", "lib:openblas-pthread/libopenblas.so.0", "", "", false},
     {"debian-openmp", "lib:openblas-openmp/libopenblas.so.0", "", "", true},
@@ -91,7 +92,7 @@ std::string debian_python() {
 
 std::string in_wheels(const std::string& pattern) {
   const std::string path = first_match(required("FORKSAFE_TEST_WHEELS") + "/" + pattern);
-  if (path.empty()) skip("no " + pattern + " among the wheels (scripts/test.sh installs them)");
+  if (path.empty()) skip("no " + pattern + " among the wheels (scripts/test.sh fetches them)");
   return path;
 }
 
@@ -133,8 +134,8 @@ Command forker(const Blas& blas, const std::vector<std::string>& arguments) {
 Command with_library(Command command) {
   std::string& preload = command.environment["LD_PRELOAD"];
   preload = library_path() + (preload.empty() ? "" : ":" + preload);
-  // On a busy machine a call may take longer than the default: then a child would compute with one
-  // thread, and get other bits.
+  // On a busy machine a call may take longer than the default of 1000 ms. Then a child would
+  // compute with one thread, and its result would differ in the last bits.
   command.environment.emplace("FORKSAFE_WAIT_MS", "20000");
   return command;
 }
@@ -144,7 +145,7 @@ Outcome expect_trouble(Command command) {
   const Outcome outcome = run(command);
   INFO("without the library " << outcome.describe());
   CHECK_FALSE(outcome.succeeded());
-  // Status 2 is a wrong usage of the test program.
+  // Status 2 means that the test calls the program with wrong arguments.
   CHECK_FALSE((outcome.end == Outcome::End::kExited && outcome.status == 2));
   CHECK(outcome.end != Outcome::End::kTooLong);
   printf("without: %s\n", outcome.describe().c_str());

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a scenario runs with: the library under test, the BLAS builds, and how a case is proved.
+// What the scenarios share: where the library under test and the BLAS builds are, and the functions
+// that run a program without and with the library.
 #pragma once
 
 #include <string>
@@ -9,7 +10,7 @@
 
 namespace forksafe_test {
 
-/// A build of a BLAS that a case can be run with.
+/// A build of a BLAS.
 struct Blas {
   std::string path;
   std::string prefix;  ///< of its symbols
@@ -18,45 +19,48 @@ struct Blas {
   bool openmp;
 };
 
-/// The BLAS that FORKSAFE_TEST_BLAS names (see setting.cpp); ends the test with status 77 and the
-/// reason when it can't be had.
+/// The BLAS that FORKSAFE_TEST_BLAS names. If it is not installed, skips the test.
 Blas blas_under_test();
 
-/// A BLAS by its name in setting.cpp's table; the same ending when it can't be had.
+/// The BLAS with that name in setting.cpp's table. If it is not installed, skips the test.
 Blas blas_by_name(const std::string& name);
 
-/// 29 of Debian's OpenBLAS 0.3.29, by its file's name.
+/// The last number of the version of Debian's OpenBLAS, from its file name: 29 for 0.3.29.
 int patch_level(const Blas& blas);
 
-/// Ends the test with status 77: it can't be run here.
+/// Prints the reason and ends the test with status 77, which meson counts as skipped.
 [[noreturn]] void skip(const std::string& reason);
 
-/// Paths of the library under test, of a program beside it in the build folder, of a script in
+/// Paths of the library under test, of a test program in the build folder, of a script in
 /// tests/scenarios, and of Debian's Python.
 std::string library_path();
 std::string program(const std::string& name);
 std::string script(const std::string& name);
 std::string debian_python();
-/// One that has ObsPy over Debian's numpy (scripts/common.sh, make_obspy_venv), or a skip.
+/// A Python that has ObsPy with Debian's numpy (scripts/common.sh, make_obspy_venv). If there is
+/// none, skips the test.
 std::string obspy_python();
 std::string multiarch_folder();
-/// What `pattern` (glob) matches first below the folder of downloaded wheels, or a skip.
+/// The first path below the folder of fetched wheels that `pattern` (glob) matches. If there is
+/// none, skips the test.
 std::string in_wheels(const std::string& pattern);
 
-/// blas_forker with this BLAS and further arguments.
+/// The command that runs blas_forker with this BLAS and further arguments.
 Command forker(const Blas& blas, const std::vector<std::string>& arguments);
 
-/// The command with the library under test preloaded, before what is in its LD_PRELOAD already.
+/// The command with the library under test in LD_PRELOAD, before what is there already.
 Command with_library(Command command);
 
-/// Fails the test unless the command is stuck inside a BLAS or OpenMP runtime, or crashes, before
-/// it has finished.
+/// Runs the command without the library. Fails the test unless the command gets stuck inside a BLAS
+/// or OpenMP runtime, crashes, or ends with an error.
 Outcome expect_trouble(Command command);
 
-/// Fails the test unless the command succeeds under the library, with at least `forks` forks.
+/// Runs the command with the library. Fails the test unless the command succeeds, with at least
+/// `forks` forks.
 Outcome expect_success(Command command, int forks);
 
-/// Both, of the same command: `few` without the library, then `many` under it.
+/// Expects trouble from `without`, and then success from `with`. They are the same program, often
+/// with another number of forks.
 void prove(const Command& without, const Command& with, int forks);
 
 }  // namespace forksafe_test

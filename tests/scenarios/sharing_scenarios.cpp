@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// FORKSAFE_CHILD_THREADS=auto: what each runtime does with a child's share.
+// FORKSAFE_CHILD_THREADS=auto: how many threads each runtime uses in children that share the
+// processors.
 #include <catch2/catch.hpp>
 
 #include "setting.h"
@@ -8,8 +9,9 @@ using namespace forksafe_test;
 
 namespace {
 
-// siblings.cpp ends by itself where something does not hold in so many seconds: soon without the
-// library, where children have all threads or none, and late with it, on a busy machine too.
+// siblings.cpp ends with an error if something does not hold after --seconds. Without the library
+// that is soon, because children never get a share. With the library it is late, so that a busy
+// machine is fast enough too.
 void prove_sharing(Command command, int held) {
   command.arguments[0] = program("siblings");
   Command without = command;
@@ -22,7 +24,7 @@ void prove_sharing(Command command, int held) {
 
 Command siblings(const Blas& blas, const std::string& runtime) {
   Command command = forker(blas, {"--runtime=" + runtime});
-  // The tree's processors are what there is.
+  // The children must share all processors, whatever number of threads forker() sets.
   command.environment.erase("OMP_NUM_THREADS");
   return command;
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Nothing else changes: programs without BLAS, other ways to start a process, a second preload.
+// What the library must leave unchanged: programs without BLAS, other ways to start a process, and
+// other preloaded libraries.
 #include <unistd.h>
 
 #include <catch2/catch.hpp>
@@ -29,7 +30,8 @@ void prove_beside(const std::string& preload) {
   Command openmp = forker(blas_by_name("debian-openmp"), {"--flight=2", "--forks=200"});
   openmp.environment["LD_PRELOAD"] = preload;
   expect_success(openmp, 200);
-  // The variables are set again in the child, which allocates: the allocator must be ready.
+  // In the child the library sets GNU OpenMP's variables again, which allocates memory. The
+  // preloaded allocator must be ready for that.
   Command variables;
   variables.arguments = {program("omp_forker"), "variables", "300"};
   variables.environment["LD_PRELOAD"] = preload;

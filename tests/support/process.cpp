@@ -50,7 +50,8 @@ std::vector<std::string> where_stuck(pid_t leader) {
   return result;
 }
 
-// Orphans of the session come to us, so that nothing of it is left when a test ends.
+// Kills and reaps the session. This process is a subreaper, so orphans of the session are its
+// children.
 void end_session(pid_t leader) {
   for (int round = 0; round < 100; ++round) {
     kill(-leader, SIGKILL);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Runs a program under a watchdog: a test that waits for a hang must not hang itself.
+// Runs a program under a watchdog, so a test of a program that hangs does not hang itself.
 #pragma once
 
 #include <map>
@@ -10,8 +10,8 @@ namespace forksafe_test {
 
 struct Command {
   std::vector<std::string> arguments;
-  std::map<std::string, std::string> environment;  ///< added to this process's
-  double quiet_seconds = 30;  ///< so long without output, and it is looked at: slow, or stuck?
+  std::map<std::string, std::string> environment;  ///< added to the environment of this process
+  double quiet_seconds = 30;  ///< after so long without output, diagnose says whether it is stuck
   double total_seconds = 120;
 };
 
@@ -24,14 +24,14 @@ struct Outcome {
   double seconds = 0;
 
   bool succeeded() const { return end == End::kExited && status == 0; }
-  /// How many forks have come back well: dots in the output before anything else.
+  /// How many children returned the right result: the number of dots at the start of the output.
   int forks() const;
-  /// All of it for a person, when an assertion fails.
+  /// The outcome as a text, for the message of an assertion that fails.
   std::string describe() const;
 };
 
-/// Runs `command` in a session of its own. When it is stuck, looks at it, then ends exactly the
-/// processes of that session and reaps them.
+/// Runs `command` in a session of its own until it ends, is stuck, or takes too long. Then kills
+/// and reaps what is left of that session.
 Outcome run(const Command& command);
 
 }  // namespace forksafe_test

@@ -200,7 +200,7 @@ TEST_CASE("the log is written to the file that FORKSAFE_LOG names, and nowhere b
   CHECK(text.find("]: second\n") == text.size() - std::string("]: second\n").size());
 }
 
-TEST_CASE("a log that can't be written is not the program's trouble", "[options]") {
+TEST_CASE("a log that can't be written does not disturb the program", "[options]") {
   CHECK(run_in_child([]() -> std::string {
           setenv("FORKSAFE_LOG", "/nonexistent/folder/log", 1);
           forksafe::init_options();
