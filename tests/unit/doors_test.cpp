@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Adoption: a fixture's own calls go through our doors to where they would have gone without us.
+// Adoption: the calls of an adopted fixture go through our doors, and reach the same functions as
+// without the library.
 #include "doors/doors.h"
 
 #include <dlfcn.h>
@@ -37,12 +38,12 @@ using forksafe::ElfImage;
 using forksafe::Module;
 using forksafe::Passage;
 
-// Of the library that this program is linked to; see fixtures/scope.cpp.
+// A function of the library that this program is linked to (fixtures/scope.cpp).
 extern "C" void scope_startup_is_linked();
 
 namespace {
 
-// A door that only goes through.
+// A door that only passes the call on.
 template <typename Function>
 struct Open;
 template <typename Result, typename... Arguments>
@@ -109,7 +110,7 @@ std::string protection_of(const void* address) {
   return "";
 }
 
-// From here on mprotect can't make memory writable. False where the kernel has no seccomp for us.
+// From here on mprotect can't make memory writable. False if seccomp is not available.
 bool forbid_writable_memory() {
 #if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
   constexpr unsigned kLowWord = 4;
@@ -196,7 +197,7 @@ TEST_CASE_METHOD(Adoptions, "a door is told which function of its module calls",
   CHECK(forksafe::Range{begin, begin + map.size}.contains(MapMemory::caller));
 }
 
-TEST_CASE_METHOD(Adoptions, "a weak reference that nobody answers gets no door", "[doors]") {
+TEST_CASE_METHOD(Adoptions, "a weak reference that no object defines gets no door", "[doors]") {
   const char* name = GENERATE("doors_open", "doors_relro", "doors_lazy");
   CAPTURE(name);
   const Fixture fixture(name);
@@ -247,7 +248,7 @@ TEST_CASE_METHOD(Adoptions, "a lazily bound slot is resolved in the global scope
     return reinterpret_cast<int (*)()>(forksafe::resolve(image, name))();
   };
 
-  // What we take for the answer, before the dynamic linker has bound anything...
+  // The functions that we find, before the dynamic linker has bound anything...
   CHECK(behind("exec_blas") == 1);            // the program's, not the caller's own
   CHECK(behind("omp_get_max_threads") == 4);  // its own, not the decoy's
   CHECK(behind("omp_in_parallel") == 3);      // what it needs, not the decoy
@@ -259,7 +260,7 @@ TEST_CASE_METHOD(Adoptions, "a lazily bound slot is resolved in the global scope
   CHECK(call_max_threads() == 4);
   CHECK(call_in_parallel() == 3);
 
-  // ...is what it would have answered.
+  // ...are those to which the linker binds.
   const TemporaryDirectory directory;
   const std::string path = directory.file("untouched.so");
   std::filesystem::copy_file(fixture_path("scope_caller"), path);
@@ -293,7 +294,7 @@ TEST_CASE_METHOD(Adoptions, "a thread is inside the brief gate while it holds a 
   CHECK(*module->brief_depth() == 0);
   fixture.unlock(&other);
 
-  // A fork is under way: who comes now waits until it is done.
+  // A fork is under way. A thread that comes now waits until the fork is done.
   gate.shut();
   std::atomic<bool> taken{false};
   std::thread thread([&] {
@@ -317,7 +318,7 @@ TEST_CASE_METHOD(Adoptions, "in a child the module's mutexes are free, and other
   REQUIRE(module != nullptr);
   pthread_mutex_t other = PTHREAD_MUTEX_INITIALIZER;
   std::atomic<bool> held{false}, go_on{false};
-  // A thread that the child has not is in the midst of its work.
+  // Another thread, which the child does not have, holds two mutexes.
   std::thread holder([&] {
     fixture.lock(fixture.first_mutex);
     fixture.lock(&other);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// .symtab as read from files: whole, stripped, cut short and altered.
+// Reading .symtab from files that are whole, stripped, cut short or altered.
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -111,7 +111,7 @@ TEST_CASE("a stripped file has no symbols to walk", "[elf_file]") {
   CHECK(symbols.empty());
 }
 
-TEST_CASE("what is no ELF file is refused", "[elf_file]") {
+TEST_CASE("a file that is not ELF is refused", "[elf_file]") {
   const File file;
   Symbols symbols;
   CHECK_FALSE(read_symbols("/nonexistent/file", &symbols));

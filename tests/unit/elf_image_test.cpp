@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Loaded objects as read from memory: sound ones, and copies that are altered in every way that a
-// table can lie. What leaves the copy is seen: there is nothing mapped beside it.
+// Reading loaded objects from memory: sound ones, and copies in which tables are altered. A read
+// beyond the copy crashes, because nothing is mapped beside it.
 #include <sys/auxv.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -28,7 +28,7 @@ using forksafe::ElfImage;
 
 namespace {
 
-// Calls `visit(info)` for each loaded object until it answers true.
+// Calls `visit(info)` for each loaded object until it returns true.
 template <typename Visit>
 bool any_object(Visit visit) {
   return dl_iterate_phdr([](dl_phdr_info* info, size_t,
@@ -70,7 +70,7 @@ void** slot_of(const ElfImage& image, const std::string& wanted) {
   return result;
 }
 
-// Uses all that an image offers. Answers whether it was read.
+// Calls all functions of an image. Returns whether it could be read.
 bool read_and_use(const dl_phdr_info& info) {
   ElfImage image;
   if (!image.read(info)) return false;
@@ -360,7 +360,7 @@ TEST_CASE("tables whose addresses are not relocated are read, as in the vDSO", "
   CHECK(read_and_use(copy.info()));
 }
 
-TEST_CASE("an image whose program headers lie is refused", "[elf_image]") {
+TEST_CASE("an image with wrong program headers is refused", "[elf_image]") {
   const Loaded loaded("symbols_gnu");
   Copy copy(loaded);
 
@@ -395,7 +395,8 @@ TEST_CASE("an image whose program headers lie is refused", "[elf_image]") {
 TEST_CASE("an image whose dynamic section has no end is refused", "[elf_image]") {
   const Loaded loaded("symbols_gnu");
   Copy copy(loaded);
-  // Whatever stands behind the section, to the very end of the object, ends it no more.
+  // Replace the end mark of the section, and everything up to the end of the object that looks like
+  // one.
   auto* d = copy.dynamic();
   while (reinterpret_cast<uintptr_t>(d) + sizeof *d <= copy.end()) {
     if (d->d_tag == DT_NULL) d->d_tag = DT_DEBUG;
@@ -571,7 +572,7 @@ TEST_CASE("absurd counts in a System V hash table find nothing", "[elf_image]") 
   }
 }
 
-TEST_CASE("relocations that lie give no slot outside of the writable part", "[elf_image]") {
+TEST_CASE("wrong relocations give no slot outside of the writable part", "[elf_image]") {
   const Loaded loaded("symbols_gnu");
   Copy copy(loaded);
   const ElfImage sound = [&] {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the built library asks of a program that it is preloaded into. Read from its file with a
-// parser of its own: the library's is what is under test elsewhere.
+// What the built library needs and exports. The test reads the library's file with a parser of its
+// own, because other tests check the library's parser.
 #include <elf.h>
 #include <link.h>
 

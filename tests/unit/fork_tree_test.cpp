@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Children that share the processors. Where a test waits for what others notice, it waits long:
-// on a busy machine a process that computes may not run for a while.
+// Children share the processors. A test that waits until a process notices something waits long,
+// because on a busy machine that process may not run for a while.
 #include "sharing/fork_tree.h"
 
 #include <signal.h>
@@ -33,7 +33,7 @@ void compute(double duration) {
   }
 }
 
-// The share of each of so many children that compute.
+// The share of each child if that many children compute.
 int of(int children) { return std::max(1, forksafe::affinity_processors() / children); }
 
 std::string comes_to(int share, double limit = 15) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Gate and Lock with threads. Also run under TSan: the assertions stand in the main thread.
+// Gate and Lock with threads. These tests also run under TSan, so all assertions are in the main
+// thread.
 #include "doors/gate.h"
 
 #include <array>
@@ -77,7 +78,7 @@ TEST_CASE("a nested entry does not wait at a closed gate", "[gate]") {
   CHECK(empty_now(&gate));
 }
 
-TEST_CASE("who waits for an empty gate gives up at the deadline", "[gate]") {
+TEST_CASE("a thread that waits for an empty gate gives up at the deadline", "[gate]") {
   Gate gate;
   uint8_t depth = 0;
   come_in(&gate, &depth, kLong);
@@ -87,7 +88,7 @@ TEST_CASE("who waits for an empty gate gives up at the deadline", "[gate]") {
   CHECK(monotonic_ns() >= deadline);
 }
 
-TEST_CASE("the last to leave wakes who waits for an empty gate", "[gate]") {
+TEST_CASE("the last thread that leaves wakes the fork that waits for an empty gate", "[gate]") {
   Gate gate;
   std::atomic<int> inside{0};
   std::atomic<bool> go{false};
@@ -111,7 +112,7 @@ TEST_CASE("the last to leave wakes who waits for an empty gate", "[gate]") {
   for (auto& t : threads) t.join();
 }
 
-TEST_CASE("who comes to a shut gate waits outside until it is opened", "[gate]") {
+TEST_CASE("a newcomer at a shut gate waits outside until it is opened", "[gate]") {
   Gate gate;
   gate.shut();
   std::atomic<bool> started{false}, entered{false};
@@ -160,7 +161,7 @@ TEST_CASE("a shut gate that a fork has left behind is opened when patience ends"
   CHECK(empty_now(&gate));
 }
 
-TEST_CASE("a lent gate is opened for all by who has waited long enough", "[gate]") {
+TEST_CASE("a newcomer that has waited long enough opens a lent gate for all", "[gate]") {
   Gate gate;
   gate.shut();
   std::atomic<int> inside{0};
@@ -194,7 +195,7 @@ TEST_CASE("a lent gate is opened for all by who has waited long enough", "[gate]
   CHECK(empty_now(&gate));
 }
 
-TEST_CASE("who waits at a lent gate goes on waiting when it is shut", "[gate]") {
+TEST_CASE("a newcomer at a lent gate goes on waiting when it is shut", "[gate]") {
   Gate gate;
   gate.shut();
   gate.lend();
@@ -241,7 +242,8 @@ TEST_CASE("a lent gate is taken back, a shut one is not", "[gate]") {
   CHECK_FALSE(gate.closed());
 }
 
-TEST_CASE("the last to leave wakes a fork also where the gate was opened meanwhile", "[gate]") {
+TEST_CASE("the last thread that leaves wakes a fork even if the gate was opened meanwhile",
+          "[gate]") {
   Gate gate;
   uint8_t depth = 0;
   come_in(&gate, &depth, kLong);
@@ -288,7 +290,8 @@ TEST_CASE("a gate that starts over counts the calling thread alone", "[gate]") {
 }
 
 TEST_CASE("nobody is inside while the gate is closed and empty", "[gate]") {
-  // Plain variables: what is inside may be torn, and TSan sees whether the gate orders it.
+  // Plain variables, which could be torn. TSan reports a race if the gate does not order the
+  // accesses.
   Gate gate;
   std::array<long, 3> counts = {};
   std::array<bool, 3> torn = {};

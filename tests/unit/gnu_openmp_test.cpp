@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The TLS reset of GNU OpenMP, its steps done by hand around a fork: the library's handlers are not
-// registered in this program.
+// The TLS reset of GNU OpenMP. The tests call its steps around a fork, because the library's
+// handlers are not registered in this program.
 #include <dlfcn.h>
 
 #include <catch2/catch.hpp>
@@ -77,7 +77,7 @@ std::string is_count(int count) {
   return count == kThreads ? "" : "threads: " + std::to_string(count);
 }
 
-// In a thread of its own, so that no test sees another's pool or control variables.
+// Runs in a thread of its own, so no test sees the pool or the control variables of another one.
 void in_new_thread(const std::function<void()>& body) { std::thread(body).join(); }
 
 }  // namespace
@@ -151,7 +151,7 @@ TEST_CASE("the control variables of the forking thread survive", "[gnu_openmp]")
   CHECK(before == after);
 }
 
-TEST_CASE("a thread that has no pool forks as if we were not there", "[gnu_openmp]") {
+TEST_CASE("a thread without a pool forks as without the library", "[gnu_openmp]") {
   const OpenMp openmp;
   std::string outcome;
   in_new_thread([&] {

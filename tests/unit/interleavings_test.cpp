@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// The order of locks and waits around a fork (docs/locks.md), checked by a machine: the library's
-// own steps run in every order in which few threads are preempted, and in random ones.
+// Checks the order of locks and waits around a fork (docs/locks.md). The library's own steps run in
+// every order with few preemptions, and in random orders.
 //
-// Real are: before_fork, the head, after_fork, the gates, the locks, the doors, and the steps of
-// OpenBLAS's two builds. The model has: the kernel's fork, which copies memory in several steps,
-// glibc's lock of malloc, other libraries' handlers, signals, and what BLAS computes.
+// The test runs the library's own code for before_fork, the head, after_fork, the gates, the locks,
+// the doors, and the steps of OpenBLAS's two builds. It has models of the kernel's fork, which
+// copies memory in several steps, of glibc's lock of malloc, of other libraries' handlers, of
+// signals, and of BLAS calls.
 //
-// Checked in each execution:
+// It checks in each execution:
 // - No deadlock. Time moves only when nobody can run, and a scenario says how much may be lost.
 // - A child that has a call half done in its memory knows that it is torn.
 // - A child resets the gates and locks: it computes and forks at once, and waits for nobody.
@@ -108,7 +109,7 @@ enum class Fork {
   kNotReached,  // another library's fork() fails before it calls glibc's
 };
 
-// Handlers of another library. `prepare` answers false where the thread leaves for good.
+// Handlers of another library. `prepare` returns false if the thread never comes back from it.
 struct Handlers {
   std::function<bool()> prepare = [] { return true; };
   std::function<void()> parent = [] {};
@@ -229,7 +230,7 @@ struct Memory {
 
 Memory initial;
 
-// The kernel's lock of the memory map, and who may come out of pass_memory_map.
+// The kernel's lock of the memory map, which decides when a thread gets through pass_memory_map.
 Word memory_map{0};
 
 void check_at_rest(const char* where) {
@@ -369,7 +370,7 @@ struct Totals {
   int64_t most_lost = 0;
 };
 
-// One execution. What does not hold is in scheduler.failure().
+// Runs one execution. If a check fails, scheduler.failure() says which.
 void execute(const Scenario& s, Explorer* explorer, Totals* totals) {
   scenario = &s;
   initial.restore();
@@ -510,7 +511,8 @@ TEST_CASE("forks that fail leave nothing behind", "[interleavings]") {
   explore(scenario_of(forker("F1", Fork::kNotReached), forker("F2"), computing()), 2);
 }
 
-TEST_CASE("a thread that loses the processor tears no child unnoticed", "[interleavings]") {
+TEST_CASE("if a thread loses the processor, a torn child knows that it is torn",
+          "[interleavings]") {
   // Within clone, in the wait at the gate, and within the call.
   Scenario s = scenario_of(forker("F1"), computing());
   s.stalls = 1;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The unit tests' main: as the preloaded library does, it remembers what was loaded at start.
+// The main() of the unit tests. Like the preloaded library, it first remembers which objects were
+// loaded at start.
 #include "../support/catch_runner.h"
 #include "elf/loaded_objects.h"
 

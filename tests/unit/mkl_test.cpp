@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What MKL's threading layer is told in children. The layer is a stand-in with the two names that
-// tell it: MKL itself is some 200 MB.
+// The number of threads that MKL's threading layer gets in children. The layer is a stand-in that
+// has the two names by which the library recognises it, because MKL itself has about 200 MB.
 #include <sys/wait.h>
 #include <unistd.h>
 

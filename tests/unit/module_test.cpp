@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The sets of what a module uses: addresses that threads add while others look.
+// The sets of addresses that a module uses. Threads add to them while other threads read them.
 #include "doors/module.h"
 
 #include <atomic>

@@ -188,7 +188,7 @@ TEST_CASE_METHOD(ThreadsBuild, "doors that are shut answer 0 at once", "[openbla
   CHECK(function_in<int (*)()>(fixture.handle, "doors_signal")() == 0);
   CHECK(function_in<int (*)(pthread_cond_t*)>(fixture.handle,
                                               "doors_destroy_condition")(fixture.condition) == 0);
-  // To join oneself is EDEADLK for who asks.
+  // pthread_join of the calling thread returns EDEADLK.
   CHECK(function_in<int (*)(pthread_t)>(fixture.handle, "doors_join")(pthread_self()) == 0);
   CHECK(blas->workers == 0);
   CHECK(module->mutexes.size() == 0);

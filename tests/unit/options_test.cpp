@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The options as read from an environment, and the lines that the log is made of.
+// Reading the options from an environment, and writing the lines of the log.
 #include "options.h"
 
 #include <catch2/catch.hpp>

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What affinity and cgroups leave to a process. The cgroup files are made up in a folder.
+// How many processors affinity and cgroups leave to a process. The tests write the cgroup files
+// into a folder.
 #include "sharing/processors.h"
 
 #include <sched.h>

@@ -162,7 +162,7 @@ void Scheduler::trace(int what, const Thread* thread) {
           thread != nullptr ? thread->name.c_str() : "");
 }
 
-// Who takes the next step. Null when all are done, or nobody ever will.
+// The thread that takes the next step. Null if all threads are done, or if none can ever run again.
 Thread* Scheduler::choose() {
   for (;;) {
     Option options[16];

@@ -24,8 +24,8 @@ namespace model {
 
 constexpr int64_t kMillisecond = 1000000;
 
-/// Decides between the options at one point of an execution. The first `free` of them cost nothing,
-/// the others are a preemption each.
+/// Decides between the options at one point of an execution. Each option after the first `free`
+/// ones is a preemption.
 class Explorer {
  public:
   virtual ~Explorer() = default;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A function whose callers are watched: those that have its address in a slot already, and those
-// that look it up afterwards.
+// The library watches the calls of a function: by callers that have its address in a slot already,
+// and by callers that look it up afterwards.
 #include "doors/setters.h"
 
 #include <catch2/catch.hpp>
@@ -19,7 +19,7 @@ void see_call(int index) {
 
 }  // namespace
 
-TEST_CASE("who is bound to a setter and who looks it up later are seen", "[setters]") {
+TEST_CASE("calls through a bound slot and calls after a lookup are seen", "[setters]") {
   void* caller = load(fixture_path("scope_caller"));
   const auto call = function_in<int (*)()>(caller, "scope_call_in_parallel");
   // Of another object, which the caller needs.
@@ -36,7 +36,7 @@ TEST_CASE("who is bound to a setter and who looks it up later are seen", "[sette
   CHECK(after != before);
   CHECK(after() == 3);
   CHECK(calls_seen == 2);
-  // Who has its address from before keeps it; other symbols are as they were.
+  // Callers that resolved the symbol earlier keep the old address. Other symbols do not change.
   CHECK(before() == 3);
   CHECK(reinterpret_cast<int (*)()>(image.find("omp_get_max_threads").address)() == 3);
   CHECK(calls_seen == 2);

@@ -42,7 +42,7 @@ class TemporaryDirectory {
 std::string read_file(const std::string& path);
 void write_file(const std::string& path, const std::string& content);
 
-/// Forks, calls `body` in the child, and gives back what it answers: nothing, by custom, when all
-/// is well. A child that takes longer than `limit_ms` is killed: "hung". One that dies otherwise:
-/// "signal N" or "exit N".
+/// Forks, calls `body` in the child, and returns the text that `body` returns. By convention that
+/// is empty if all is well. A child that takes longer than `limit_ms` is killed, and the result is
+/// "hung". If a child dies otherwise, the result is "signal N" or "exit N".
 std::string run_in_child(const std::function<std::string()>& body, int limit_ms = 20000);
