@@ -127,7 +127,7 @@ extern __thread ThreadState thread_state __attribute__((tls_model("initial-exec"
 /// The calling thread, as leases know it.
 inline uintptr_t this_thread() { return reinterpret_cast<uintptr_t>(&thread_state); }
 
-/// What every module has. What belongs to one runtime stands in that runtime's own record of it.
+/// The fields that every module has. A runtime keeps its own fields in a record of its own.
 struct Module {
   int slot = 0;
   ElfImage image;

@@ -27,7 +27,7 @@ struct Child {
 };
 
 // The kernel's zeros are its initial state. A child that finds no free place is not counted: with
-// so many children each has one thread anyway.
+// that many children each has one thread anyway.
 struct Tree {
   static constexpr int kCapacity = 1000;
   std::atomic<uint32_t> computing;  // how many children do

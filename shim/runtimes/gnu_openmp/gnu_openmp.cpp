@@ -16,7 +16,7 @@
 //
 // A copy is a library that exports GOMP_parallel and is libgomp alone. LLVM's OpenMP may export
 // that name too, and may call itself libgomp.so.1. It exports __kmpc_fork_call as well, and is left
-// alone: it has its own care for fork.
+// alone, because it handles fork itself.
 #include <pthread.h>
 
 #include <cstring>
@@ -369,7 +369,8 @@ bool is_used(const Copy* copy, const unsigned char* block) {
 }
 
 void reset_block(Copy* copy, unsigned char* block) {
-  // What the block leads to stays allocated, and a leak checker looks for who still leads to it.
+  // What the block points to stays allocated. A copy of the block keeps the pointers, so a leak
+  // checker finds them.
   memcpy(copy->block_before, block, copy->tls_size);
   memcpy(block, copy->tls_image, copy->tls_image_size);
   memset(block + copy->tls_image_size, 0, copy->tls_size - copy->tls_image_size);

@@ -41,7 +41,7 @@ int main(int argc, char** argv) {
       _exit(0);
     }
     harm::reap_well(child);
-    // Those that cancelled threads have left.
+    // Reap the children of threads that were cancelled.
     while (waitpid(-1, nullptr, WNOHANG) > 0) {
     }
   }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A library that a program is linked with: its constructor forks, starts a thread that forks, and
-// registers fork handlers, perhaps before the library's own constructor has run.
+// A library that a program is linked with. Its constructor forks, starts a thread that forks, and
+// registers fork handlers, perhaps before forksafe's own constructor has run.
 #include "harm.h"
 
 namespace {

@@ -9,7 +9,7 @@ namespace {
 
 pid_t program;
 
-// In children nothing forks: they only come to their end.
+// Forks. Does nothing in a child, which runs the same handlers and destructors.
 void fork_late(const char* where) {
   if (getpid() != program) return;
   const pid_t child = harm::bounded_fork();

@@ -38,7 +38,7 @@ void meet_limit() {
   for (int i = 0; i < 3; ++i) {
     limit.rlim_cur = 1;
     setrlimit(RLIMIT_NPROC, &limit);
-    // A user of one process may still be below the limit by then.
+    // If the user has one process only, it may still be below the limit here.
     const pid_t child = harm::bounded_fork();
     if (child == 0) {
       prepared = 0;

@@ -55,7 +55,7 @@ void stop_timer() {
   }
 }
 
-// A child of the handler that has returned from it comes by here.
+// A child that was forked in the handler and has returned from it gets here.
 void end_if_child() {
   if (getpid() != program) _exit(0);
 }

@@ -61,7 +61,8 @@ int main(int argc, char** argv) {
       // The child of the outer fork, or an inner child that has finished that fork.
       if (child == 0 || getpid() != program) {
         int status = 0;
-        // An inner child of a parent handler comes out with a child that is not its own.
+        // A child that was forked in a parent handler returns from fork() with the id of the outer
+        // fork's child, which is not its own child.
         if (child > 0) waitpid(child, &status, 0);
         harm::expect(status == 0, "the child of an inner child");
         inside = true;

@@ -62,8 +62,9 @@ inline void expect(bool right, const char* what) {
   _exit(kSkipped);
 }
 
-/// This process is killed after so many seconds. Children don't inherit the timer. By system calls,
-/// since timer_create of glibc before 2.34 allocates: not in signal handlers, nor after clone.
+/// Has the kernel kill this process after that many seconds. Children don't inherit the timer.
+/// Makes the system calls itself, because timer_create of glibc before 2.34 allocates, which is not
+/// allowed in signal handlers and after clone.
 inline void watch(int seconds) {
   sigevent event = {};
   event.sigev_notify = SIGEV_SIGNAL;
@@ -78,7 +79,7 @@ inline void watch(int seconds) {
 /// How many forks all processes of the program may still make.
 inline std::atomic<long>* forks_left = nullptr;
 
-/// To be called first. `forks` is a bound, far above what the program makes in a quick run.
+/// To be called first. `forks` is a bound, far above the number of forks in a quick run.
 inline void begin(int argc, char** argv, int seconds, long forks) {
   for (int i = 1; i < argc; ++i) {
     if (strncmp(argv[i], "--times=", 8) == 0) {
@@ -104,7 +105,7 @@ inline void begin(int argc, char** argv, int seconds, long forks) {
 
 inline bool mode_is(const char* name) { return strcmp(mode, name) == 0; }
 
-/// Ends the process when the program has forked far more often than it was written to.
+/// Ends the process if the program has forked far more often than it should.
 inline void spend_fork() {
   if (forks_left->fetch_sub(1) <= 0) fail("more forks than the program makes");
 }
@@ -129,7 +130,7 @@ inline void reap_well(pid_t child) {
   const int status = reap(child);
   if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL) fail("a child hung");
   if (WIFSIGNALED(status)) fail("a child crashed");
-  if (WEXITSTATUS(status) != 0) _exit(1);  // the child has said what is wrong
+  if (WEXITSTATUS(status) != 0) _exit(1);  // the child has printed the reason
 }
 
 /// A child that ends at once.

@@ -42,7 +42,7 @@ void* jump_then_fork(void*) {
   for (int i = 0; i < kForks * harm::times; ++i) {
     fork_and_jump();
     if (i % 3 == 0) fork_and_jump();
-    // Others fork before this thread does, which has never come to an end of its fork.
+    // Other threads fork first. This thread has never finished the fork that it jumped out of.
     if (i % 2 == 0 && safe_with_threads) pthread_join(harm::start_thread(fork_in_thread), nullptr);
     const int before = prepared;
     harm::fork_chain(2);

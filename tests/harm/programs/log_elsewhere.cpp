@@ -12,7 +12,7 @@ extern char** environ;
 
 namespace {
 
-// The two lie behind each other in one block.
+// The arguments and the environment lie behind each other in one block.
 void overwrite(char** argv, const char* title) {
   char* begin = argv[0];
   char* end = begin;

@@ -153,7 +153,7 @@ int main(int argc, char** argv) {
   try_fork("fork of libc", symbol(libc, "fork"));
   if (const Fork fork_of_libc = symbol(libc, "__fork")) try_fork("__fork of libc", fork_of_libc);
   try_fork("forkpty", make_in_terminal);
-  // With one thread no lock of glibc's can be held, so the child may go on as it likes.
+  // With one thread no lock of glibc's can be held, so the child may call any function.
   if (const Fork bare = symbol(libc, "_Fork")) try_fork("_Fork", bare, !threads);
   try_fork("clone(SIGCHLD)", raw_clone, !threads);
   run_programs();

@@ -23,7 +23,7 @@ void on_child(int) {
     const pid_t child = harm::bounded_fork();
     if (child != 0) continue;
     if (number % 2 == 0) _exit(0);
-    // Its own child, if it has one, is waited for below.
+    // If this process has a child of its own, the code below waits for it.
     signal(SIGCHLD, SIG_DFL);
     break;
   }

@@ -88,7 +88,7 @@ void promised(const Command& command) { must_succeed(with_library(command), "wit
 // What fails without the library and works with it. Not every failure is a hang.
 void cured(const Command& command) {
   Command watched = command;
-  watched.quiet_seconds = 0.5;  // then it is looked at: stuck, or slow?
+  watched.quiet_seconds = 0.5;  // then diagnose says whether it is stuck
   const Outcome outcome = run(watched);
   INFO("without: " << line_of(command) << "\n" << outcome.describe());
   if (outcome.end == Outcome::End::kExited && outcome.status == 77) skip(outcome.output);
@@ -264,7 +264,8 @@ TEST_CASE("a chain of 150 forks with calls of one thread in flight") {
 
 TEST_CASE("the first calls of a child come from three threads at once") {
   Command command = with_blas(harm_program("first_calls_together", {"15", "3"}), blas_under_test());
-  // Without the library they work with most builds; 0.3.28 may crash. Nothing is asked of that run.
+  // Without the library this works with most builds, but 0.3.28 may crash. So the test does not
+  // check that run.
   const Outcome outcome = run(command);
   printf("without: %s\n", outcome.describe().c_str());
   expect_success(command, 15);
