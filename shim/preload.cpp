@@ -26,7 +26,6 @@
 #include "elf/loaded_objects.h"
 #include "fork_handlers.h"
 #include "options.h"
-#include "runtimes/openblas/adopt.h"
 #include "runtimes/runtime.h"
 #include "sharing/fork_tree.h"
 #include "state.h"
@@ -80,7 +79,7 @@ void start() {
   if (!active) return;
   forksafe_state.enabled = 1;
   remember_startup_objects();
-  remember_environment();
+  run_step(&Runtime::start);
   if (options().child_threads == Options::kAuto) start_fork_tree();
   register_head(next.register_atfork);
 }
@@ -102,7 +101,7 @@ int register_handlers(void (*prepare)(), void (*parent)(), void (*child)(), void
   if (next.register_atfork == nullptr) return ENOMEM;
   if (active) {
     const bool prepare_alone = prepare != nullptr && parent == nullptr && child == nullptr;
-    if (prepare_alone && adopt_openblas(prepare)) return 0;
+    if (prepare_alone && is_replaced(prepare)) return 0;
     if (child != nullptr) note_child_handler();
   }
   return next.register_atfork(prepare, parent, child, dso);

@@ -41,6 +41,14 @@ struct Runtime {
   void (*child_first)();
   /// In the child, after all other libraries' handlers: may allocate.
   void (*child_last)();
+
+  // What a runtime needs that registers a fork handler of its own.
+
+  /// The library starts: the program has not changed its environment yet.
+  void (*start)() = nullptr;
+  /// An object registers `prepare` with pthread_atfork, and neither a parent nor a child handler.
+  /// True if it belongs to this runtime, whose steps replace it: it is not registered.
+  bool (*replaces)(void (*prepare)()) = nullptr;
 };
 
 #define RUNTIME(name) extern const Runtime name;
@@ -52,5 +60,8 @@ void look_at_loaded_objects();
 
 /// Runs one step of every runtime, in the table's order.
 void run_step(void (*Runtime::*step)());
+
+/// Whether the steps of a runtime replace this prepare handler, which comes alone.
+bool is_replaced(void (*prepare)());
 
 }  // namespace forksafe

@@ -29,4 +29,11 @@ void run_step(void (*Runtime::*step)()) {
   }
 }
 
+bool is_replaced(void (*prepare)()) {
+  for (const Runtime* runtime : kRuntimes) {
+    if (runtime->replaces != nullptr && runtime->replaces(prepare)) return true;
+  }
+  return false;
+}
+
 }  // namespace forksafe

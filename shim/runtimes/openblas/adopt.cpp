@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "runtimes/openblas/adopt.h"
-
+// How a copy of OpenBLAS is found: by the handler that it registers, its shutdown
+// (driver/others/memory.c, blas_thread_shutdown_).
 #include <cstdlib>
 #include <cstring>
 
@@ -10,6 +10,7 @@
 #include "report.h"
 #include "runtimes/openblas/openmp.h"
 #include "runtimes/openblas/threads.h"
+#include "runtimes/runtime.h"
 
 namespace forksafe {
 namespace {
@@ -53,9 +54,8 @@ void watch_setters(const OpenBlas* blas) {
   });
 }
 
-}  // namespace
-
-bool adopt_openblas(void (*prepare)()) {
+// Adopts the copy that registers `prepare`.
+bool replaces(void (*prepare)()) {
   ElfImage image;
   if (!find_registrant(prepare, &image)) return false;
   static Internals found;  // too large for a small stack; the dynamic linker's lock serialises us
@@ -80,6 +80,12 @@ bool adopt_openblas(void (*prepare)()) {
   return true;
 }
 
-void remember_environment() { threads_at_start = threads_in_environment(); }
+void start() { threads_at_start = threads_in_environment(); }
+
+}  // namespace
+
+const Runtime openblas = {
+    "OpenBLAS", nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, start, replaces,
+};
 
 }  // namespace forksafe
