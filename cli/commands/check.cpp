@@ -183,6 +183,16 @@ Json to_json(const Answer& answer) {
   return result;
 }
 
+// The threads that a child may miss, for a sentence.
+std::string unknown_threads(const Look& look) {
+  std::string text;
+  for (const OtherThreads& other : look.others) {
+    if (other.start_again) continue;
+    text += (text.empty() ? "" : " and ") + describe(other);
+  }
+  return text;
+}
+
 int report(const CheckOptions& options, const Subject& subject) {
   const Look& look = subject.look;
   const bool prove_it = subject.no_proof.empty() && !look.runtimes.empty();
@@ -216,9 +226,14 @@ int report(const CheckOptions& options, const Subject& subject) {
     }
   }
   const bool safe_now = safe || (guarded && safe_guarded);
+  const std::string unknown = unknown_threads(look);
+  const bool can_tell = !safe_now || unknown.empty();
+  const int status = !safe_now ? 1 : can_tell ? 0 : 2;
 
   std::string verdict;
-  if (look.runtimes.empty()) {
+  if (!can_tell) {
+    verdict = "fork may hang here: forksafe does not know " + unknown;
+  } else if (look.runtimes.empty()) {
     verdict =
         "no BLAS or OpenMP runtime that forksafe knows is loaded, so fork is safe in this respect";
   } else if (safe) {
@@ -241,13 +256,14 @@ int report(const CheckOptions& options, const Subject& subject) {
   }
 
   if (options.json) {
-    Json result = {{"safe", safe_now},
+    Json result = {{"safe", can_tell ? Json(safe_now) : Json()},
                    {"text", verdict},
                    {"situation", subject.situation},
                    {"pid", look.process.pid()},
                    {"command", look.process.arguments()},
                    {"cure", cure.empty() ? Json() : Json(cure)},
                    {"not_tried", prove_it ? Json() : Json(subject.no_proof)}};
+    result["other_threads"] = other_threads_json(look.others);
     result["runtimes"] = runtime_json(look.runtimes);
     for (size_t i = 0; i < all.size(); ++i) {
       Json& entry = result["runtimes"][i];
@@ -257,11 +273,13 @@ int report(const CheckOptions& options, const Subject& subject) {
       entry["fork_in_flight_guarded"] = to_json(all[i].in_flight_guarded);
     }
     print_json(result);
-    return safe_now ? 0 : 1;
+    return status;
   }
 
   fmt::print("{}: {}.\n{}\n", look.process.name(),
-             paint(verdict, safe_now ? Colour::kGreen : Colour::kRed), subject.situation);
+             paint(verdict, status == 0 ? Colour::kGreen : Colour::kRed), subject.situation);
+  const std::string others = other_threads_note(look.others);
+  if (!others.empty()) fmt::print("\n{}", others);
   for (const RuntimeAnswers& a : all) {
     fmt::print("\n{}, {}\n", paint(describe(*a.runtime), Colour::kBold), a.runtime->object->path());
     fmt::print("  with no call in flight      {}\n", words(a.idle));
@@ -276,7 +294,7 @@ int report(const CheckOptions& options, const Subject& subject) {
   const std::string note = fork_care_note(look.process, look.runtimes);
   if (!note.empty()) fmt::print("\n{}", note);
   if (!cure.empty()) fmt::print("\nRun it as:  {}\n", cure);
-  return safe_now ? 0 : 1;
+  return status;
 }
 
 }  // namespace
@@ -288,12 +306,16 @@ int check(const CheckOptions& options) {
 
   std::unique_ptr<Subject> subject;
   std::string trouble;
-  // Takes the last of several programs that has a runtime. True if this one has a runtime.
+  // Takes the last of several programs that has a runtime; if none has, the first one that has
+  // threads that belong to none. True if this one has a runtime.
   const auto take = [&](pid_t pid, const char* moment) {
     try {
       auto taken = std::make_unique<Subject>(pid, moment, options.prove);
       const bool found = !taken->look.runtimes.empty();
-      if (found || subject == nullptr) subject = std::move(taken);
+      const bool first = subject == nullptr;
+      const bool first_threads = !first && subject->look.runtimes.empty() &&
+                                 subject->look.others.empty() && !taken->look.others.empty();
+      if (found || first || first_threads) subject = std::move(taken);
       return found;
     } catch (const Error& e) {
       trouble = e.what();

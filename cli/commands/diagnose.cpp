@@ -31,6 +31,7 @@ Json to_json(const Diagnosis& d, const PythonStacks& python) {
   result["library"] = d.stuck ? Json(d.library) : Json();
   result["guarded"] = d.look->guard.enabled;
   result["runtimes"] = runtime_json(d.look->runtimes);
+  result["other_threads"] = other_threads_json(d.look->others);
   result["threads"] = Json::array();
   for (const ThreadStack& stack : d.look->stacks) {
     Json thread;

@@ -17,19 +17,26 @@ class Report {
  public:
   explicit Report(bool json) : json_(json) {}
 
-  void add(const Process& process, const std::vector<ThreadRuntime>& runtimes) {
+  void add(const Process& process, const std::vector<ThreadRuntime>& runtimes,
+           const std::vector<OtherThreads>& others) {
     if (json_) {
       for (auto entry : runtime_json(runtimes)) {
         entry["pid"] = process.pid();
         entry["command"] = process.arguments();
         entries_.push_back(entry);
       }
+      for (auto entry : other_threads_json(others)) {
+        entry["pid"] = process.pid();
+        entry["command"] = process.arguments();
+        entries_.push_back(entry);
+      }
       return;
     }
-    if (runtimes.empty()) return;
+    if (runtimes.empty() && others.empty()) return;
     if (!text_.empty()) text_ += '\n';
-    text_ += fmt::format("process {}\n{}{}", process.name(), runtime_table(runtimes),
-                         fork_care_note(process, runtimes));
+    text_ += fmt::format("process {}\n{}{}{}", process.name(),
+                         runtimes.empty() ? "" : runtime_table(runtimes),
+                         other_threads_note(others), fork_care_note(process, runtimes));
   }
 
   void print(const std::string& nothing) const {
@@ -55,16 +62,19 @@ int list(const ListOptions& options) {
   if (options.pid) {
     const Process process(*options.pid);
     const Objects objects(process);
-    // Stop the threads only if there may be workers to count.
     std::vector<ThreadRuntime> runtimes = find_thread_runtimes(process, objects, {});
-    if (!runtimes.empty()) {
+    std::vector<OtherThreads> others;
+    // Stop the threads only if there may be workers to count.
+    if (!runtimes.empty() || process.status().threads > 1) {
       try {
-        runtimes = find_thread_runtimes(process, objects, read_stacks(process, objects));
+        const std::vector<ThreadStack> stacks = read_stacks(process, objects);
+        runtimes = find_thread_runtimes(process, objects, stacks);
+        others = find_other_threads(process, objects, stacks, runtimes);
       } catch (const Error& e) {
-        fmt::print(stderr, "forksafe: list: workers are not counted: {}\n", e.what());
+        fmt::print(stderr, "forksafe: list: threads are not counted: {}\n", e.what());
       }
     }
-    report.add(process, runtimes);
+    report.add(process, runtimes, others);
     report.print(fmt::format("process {} has loaded {}", process.name(), kNothing));
     return 0;
   }
@@ -76,7 +86,7 @@ int list(const ListOptions& options) {
     try {
       const Process process(pid);
       const Objects objects(process);
-      report.add(process, find_thread_runtimes(process, objects, {}));
+      report.add(process, find_thread_runtimes(process, objects, {}), {});
     } catch (const Error&) {
       // A static program, or one of another architecture, has nothing to list.
     }

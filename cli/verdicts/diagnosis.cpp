@@ -443,6 +443,14 @@ std::string describe_refused(const Look& look, const Wait& wait) {
                      limit ? limit->what : "see standard error for \"pthread_create failed\"");
 }
 
+// "This is a forked child of 4242. "
+std::string origin_of(const Process& process) {
+  if (!process.status().forked) return "";
+  const pid_t parent = process.status().parent;
+  return parent > 1 ? fmt::format("This is a forked child of {}. ", parent)
+                    : "This is a forked child; its parent has ended. ";
+}
+
 std::string describe(const Look& look, const Wait& wait, const Rule& rule) {
   const pid_t pid = look.process.pid();
   std::string waits_for = rule.waits_for;
@@ -455,12 +463,7 @@ std::string describe(const Look& look, const Wait& wait, const Rule& rule) {
   if (waits_for == kRefused) waits_for = describe_refused(look, wait);
   std::string who = wait.tid == pid ? "It" : fmt::format("Its thread {}", wait.tid);
   if (wait.in_fork) who += wait.tid == pid ? " hangs in its own fork():" : " hangs in fork():";
-  std::string text;
-  if (look.process.status().forked) {
-    const pid_t parent = look.process.status().parent;
-    text = parent > 1 ? fmt::format("This is a forked child of {}. ", parent)
-                      : "This is a forked child; its parent has ended. ";
-  }
+  std::string text = origin_of(look.process);
   if (wait.in_fork) {
     return text + fmt::format("{} OpenBLAS's handler {} for {}.", who, where(wait), waits_for);
   }
@@ -569,6 +572,50 @@ std::string cure_for(const Look& look, const Wait& wait, const Rule& rule) {
   return fmt::format("run {} under forksafe:  forksafe {}", who, command_to_run(look));
 }
 
+// ---- waits in objects that no rule knows
+
+std::string place_of(const LostWait& wait) {
+  const std::string object = wait.object->name();
+  return wait.function.empty() ? object : fmt::format("{} ({})", wait.function, object);
+}
+
+std::string describe(const Look& look, const LostWait& wait) {
+  std::string text = origin_of(look.process);
+  text += wait.tid == look.process.pid() ? "It" : fmt::format("Its thread {}", wait.tid);
+  if (wait.is_hidden)
+    text += " hangs in fork(), in a handler that waits for ";
+  else if (wait.in_fork)
+    text += fmt::format(" hangs in fork(): the handler {} waits for ", place_of(wait));
+  else
+    text += fmt::format(" waits in {} for ", place_of(wait));
+  if (wait.in_fork || wait.in_parent == 0) {
+    return text + "a lock or a thread that exists only in its parent.";
+  }
+  if (wait.is_python) return text + "a lock of Python, whose holder exists only in its parent.";
+  return text + (wait.in_parent == 1
+                     ? "a thread of that library, which exists only in its parent."
+                     : fmt::format("{} threads of that library, which exist only in its parent.",
+                                   wait.in_parent));
+}
+
+std::string cure_for(const LostWait& wait) {
+  if (wait.is_hidden || wait.is_python) {
+    return "forksafe has none for locks of the program: fork while no other thread holds one, or "
+           "start workers by spawn or forkserver";
+  }
+  const std::string name = wait.object->name();
+  if (wait.in_fork) {
+    return fmt::format(
+        "forksafe has none for the handlers of {}: fork while no other thread uses "
+        "it, or start workers by spawn or forkserver",
+        name);
+  }
+  return fmt::format(
+      "forksafe has none for {}: use it in the children only, or start workers by "
+      "spawn or forkserver",
+      name);
+}
+
 }  // namespace
 
 Look::Look(pid_t pid)
@@ -576,6 +623,7 @@ Look::Look(pid_t pid)
       objects(process),
       stacks(read_stacks(process, objects)),
       runtimes(find_thread_runtimes(process, objects, stacks)),
+      others(find_other_threads(process, objects, stacks, runtimes)),
       guard(find_guard(process, objects)) {}
 
 std::vector<Wait> find_waits(const Look& look) {
@@ -592,8 +640,11 @@ namespace {
 struct FirstLook {
   std::unique_ptr<Look> look;
   std::vector<Wait> waits;        // of threads that are not workers
-  std::map<pid_t, Sleep> sleeps;  // of all threads in runtimes, or that may be workers
+  std::map<pid_t, Sleep> sleeps;  // of all threads that one of the rules asks for
+  bool any_waits_for_thread = false;
   std::string error;
+
+  bool may_be_stuck() const { return !waits.empty() || any_waits_for_thread; }
 };
 
 // Whether the stack does not tell what the thread does: a new thread that has not had a processor
@@ -615,6 +666,10 @@ FirstLook look_at(pid_t pid) {
     }
     for (const ThreadStack& stack : first.look->stacks) {
       if (may_be_any_worker(stack)) first.sleeps[stack.tid] = {};
+      if (first.look->process.status().forked && waits_for_thread(pid, stack)) {
+        first.sleeps[stack.tid] = {};
+        first.any_waits_for_thread = true;
+      }
     }
   } catch (const Error& e) {
     first.error = e.what();
@@ -655,6 +710,24 @@ void apply_rules(const FirstLook& first, Diagnosis* result) {
   }
 }
 
+// For waits in objects that no rule knows.
+void find_lost_threads(const FirstLook& first, Diagnosis* result) {
+  const Look& look = *result->look;
+  std::vector<pid_t> asleep;
+  for (const auto& [tid, sleep] : first.sleeps) {
+    if (sleep.asleep) asleep.push_back(tid);
+  }
+  const auto wait = find_lost_wait(look.process, look.objects, look.stacks, asleep);
+  if (!wait) return;
+  result->stuck = true;
+  result->code = wait->is_python ? "python-lock" : "lost-threads";
+  result->what = describe(look, *wait);
+  result->cure = cure_for(*wait);
+  result->place = place_of(*wait);
+  result->library = wait->object->path();
+  result->tid = wait->tid;
+}
+
 }  // namespace
 
 std::vector<Diagnosis> diagnose_processes(const std::vector<pid_t>& pids) {
@@ -662,11 +735,11 @@ std::vector<Diagnosis> diagnose_processes(const std::vector<pid_t>& pids) {
   bool any_waits = false;
   for (const pid_t pid : pids) {
     firsts.push_back(look_at(pid));
-    any_waits = any_waits || !firsts.back().waits.empty();
+    any_waits = any_waits || firsts.back().may_be_stuck();
   }
   const auto each_sleep = [&](auto step) {
     for (size_t i = 0; i < pids.size(); ++i) {
-      if (firsts[i].waits.empty()) continue;
+      if (!firsts[i].may_be_stuck()) continue;
       for (auto& [tid, sleep] : firsts[i].sleeps) step(&sleep, read_sleep(pids[i], tid));
     }
   };
@@ -687,12 +760,13 @@ std::vector<Diagnosis> diagnose_processes(const std::vector<pid_t>& pids) {
     result.error = first.error;
     result.code = "none";
     result.what = "This is not a fork problem that forksafe knows.";
-    if (first.waits.empty()) {
+    if (!first.may_be_stuck()) {
       result.look = std::move(first.look);
     } else {
       try {
         result.look = std::make_unique<Look>(pids[i]);
         apply_rules(first, &result);
+        if (!result.stuck) find_lost_threads(first, &result);
       } catch (const Error& e) {
         result.error = e.what();
       }

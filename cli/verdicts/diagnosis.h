@@ -17,6 +17,7 @@
 #include "process/objects.h"
 #include "process/process.h"
 #include "process/stacks.h"
+#include "verdicts/other_threads.h"
 #include "verdicts/thread_runtimes.h"
 
 namespace forksafe::cli {
@@ -29,6 +30,7 @@ struct Look {
   Objects objects;
   std::vector<ThreadStack> stacks;
   std::vector<ThreadRuntime> runtimes;
+  std::vector<OtherThreads> others;  ///< the threads of no runtime
   Guard guard;
 };
 

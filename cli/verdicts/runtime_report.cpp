@@ -109,6 +109,28 @@ std::string fork_care_note(const Process& process, const std::vector<ThreadRunti
   return "";
 }
 
+std::string other_threads_note(const std::vector<OtherThreads>& others) {
+  std::string text;
+  for (const OtherThreads& other : others) {
+    text += fmt::format(
+        "{}, {}", describe(other),
+        other.start_again ? "which starts new ones in a child" : "which forksafe does not know");
+    text += other.is_program ? "\n" : fmt::format(": {}\n", other.object->path());
+  }
+  return text;
+}
+
+Json other_threads_json(const std::vector<OtherThreads>& others) {
+  Json result = Json::array();
+  for (const OtherThreads& other : others) {
+    result.push_back({{"user_api", nullptr},
+                      {"filepath", other.object->path()},
+                      {"workers", other.count},
+                      {"start_again_in_children", other.start_again}});
+  }
+  return result;
+}
+
 Json runtime_json(const std::vector<ThreadRuntime>& runtimes) {
   Json result = Json::array();
   for (const ThreadRuntime& r : runtimes) {

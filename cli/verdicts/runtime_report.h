@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "verdicts/other_threads.h"
 #include "verdicts/thread_runtimes.h"
 
 namespace forksafe::cli {
@@ -14,6 +15,12 @@ namespace forksafe::cli {
 std::string describe(const ThreadRuntime& runtime);
 
 std::string runtime_table(const std::vector<ThreadRuntime>& runtimes);
+
+/// Lines that name the threads of no runtime that forksafe knows. Empty if there are none.
+std::string other_threads_note(const std::vector<OtherThreads>& others);
+
+/// An array with an object for each of them; its user_api is null.
+nlohmann::ordered_json other_threads_json(const std::vector<OtherThreads>& others);
 
 /// A line that says what to do if KMP_INIT_AT_FORK switches the fork handlers of one of the
 /// runtimes off. Otherwise empty.

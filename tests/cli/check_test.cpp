@@ -28,9 +28,10 @@ Verdict check(std::vector<std::string> words, const Command& command = {}) {
   Verdict verdict;
   verdict.answer = ask(words, Environment(command.environment.begin(), command.environment.end()));
   INFO(verdict.answer.describe());
-  REQUIRE(verdict.answer.status <= 1);
+  REQUIRE(verdict.answer.status <= 2);
   verdict.json = verdict.answer.json();
-  CHECK(verdict.json["safe"] == (verdict.answer.status == 0));
+  CHECK(verdict.json["safe"] ==
+        (verdict.answer.status == 2 ? Json() : Json(verdict.answer.status == 0)));
   return verdict;
 }
 
@@ -92,6 +93,20 @@ TEST_CASE("check proves that GNU OpenMP is unsafe, and safe under forksafe", "[c
   CHECK(guarded.json["cure"].is_null());
   CHECK(guarded.json["runtimes"][0]["guarded"] == true);
   CHECK_FALSE(is_running(TESTED_PROBE));
+}
+
+TEST_CASE("check does not call a fork safe beside threads that forksafe does not know",
+          "[check other threads]") {
+  Background background(specimen(Blas{CREW, "", "", "", false}, {"crew-of-its-own"}));
+  const pid_t pid = background.ready();
+  const Answer answer = ask({"check", std::to_string(pid)});
+  INFO(answer.describe());
+  CHECK(answer.status == 2);
+  CHECK(contains(answer.output,
+                 "fork may hang here: forksafe does not know 2 threads of libcrew.so.\n"));
+  const Json json = ask({"check", "--json", std::to_string(pid)}).json();
+  CHECK(json["safe"].is_null());
+  CHECK(json["other_threads"][0]["filepath"] == CREW);
 }
 
 TEST_CASE("check calls GNU OpenMP that is linked in unsafe, without a cure", "[check linked in]") {

@@ -721,6 +721,69 @@ TEST_CASE("a process whose workers can't be stopped for a look is not stuck", "[
   check_not_stuck(specimen(blas_by_name("debian"), {"unread"}), 3);
 }
 
+// ---- threads that no rule knows
+
+Command crew_specimen(const std::vector<std::string>& situation) {
+  return specimen(Blas{CREW, "", "", "", false}, situation);
+}
+
+void check_lost(const std::vector<std::string>& situation, const std::vector<std::string>& parts) {
+  Background background(crew_specimen(situation));
+  const Verdict verdict = diagnose_when_stuck(background.ready());
+  INFO(verdict.process.dump(1));
+  CHECK(verdict.status == 1);
+  CHECK(verdict.at("code") == "lost-threads");
+  for (const std::string& part : parts) CHECK(contains(verdict.at("text"), part));
+  CHECK(contains(verdict.at("cure"), "forksafe has none for "));
+}
+
+TEST_CASE("a child waits for threads of a library that forksafe does not know",
+          "[diagnose lost threads]") {
+  const std::string place = "waits in crew_work (libcrew.so) for ";
+  const std::string lost = "2 threads of that library, which exist only in its parent.";
+  check_lost({"crew"}, {"This is a forked child of ", place + lost});
+  check_lost({"crew-beside"}, {place + lost});
+  const std::string holder = " waits for a lock or a thread that exists only in its parent.";
+  check_lost({"crew-handler", "0"}, {"It hangs in fork(): the handler ", "(libcrew.so)" + holder});
+  check_lost({"crew-handler", "1"}, {"It hangs in fork(), in a handler that" + holder});
+  check_not_stuck(crew_specimen({"crew-of-its-own"}), 3);
+  check_not_stuck(crew_specimen({"signalled"}), 3);
+}
+
+Command python_child(const std::string& in_child) {
+  Command command;
+  command.arguments = {debian_python(), "-c",
+                       "import os, signal, threading, time\n"
+                       "lock = threading.Lock()\n"
+                       "def hold():\n"
+                       "    with lock: time.sleep(1000)\n"
+                       "threading.Thread(target=hold, daemon=True).start()\n"
+                       "while not lock.locked(): time.sleep(0.001)\n"
+                       "child = os.fork()\n"
+                       "if child == 0:\n" +
+                           in_child +
+                           "    os._exit(0)\n"
+                           "print('ready', child, flush=True)\n"
+                           "os.waitpid(child, 0)\n"};
+  return command;
+}
+
+TEST_CASE("a child waits for a lock that a thread of its parent held", "[diagnose python lock]") {
+  Background background(python_child("    lock.acquire()\n"));
+  const Verdict verdict = diagnose_when_stuck(background.ready());
+  INFO(verdict.process.dump(1));
+  CHECK(verdict.at("code") == "python-lock");
+  CHECK(contains(verdict.at("text"),
+                 "for a lock of Python, whose holder exists only in its parent."));
+  // It waits for a signal.
+  check_not_stuck(python_child("    event = threading.Event()\n"
+                               "    signal.signal(signal.SIGTERM, lambda *_: event.set())\n"
+                               "    event.wait()\n"),
+                  3);
+  // It waits with a timeout.
+  check_not_stuck(python_child("    lock.acquire(timeout=1000)\n"), 3);
+}
+
 // ---- unharmed
 
 TEST_CASE("a look does not change signals, stops and results of a process", "[diagnose unharmed]") {

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <catch2/catch.hpp>
 #include <filesystem>
+#include <fstream>
 #include <set>
 
 #include "background.h"
@@ -142,6 +143,24 @@ std::vector<std::string> lines_of(const std::string& text) {
 }  // namespace
 
 // ---- each build
+
+TEST_CASE("list names the threads of a library that forksafe does not know",
+          "[list other threads]") {
+  Background background(specimen(Blas{CREW, "", "", "", false}, {"crew"}));
+  const pid_t child = background.ready();
+  pid_t parent = 0;
+  std::ifstream stat("/proc/" + std::to_string(child) + "/stat");
+  std::string skipped;
+  stat >> skipped >> skipped >> skipped >> parent;
+  const Answer text = ask({"list", std::to_string(parent)});
+  INFO(text.describe());
+  CHECK(contains(text.output, "2 threads of libcrew.so, which forksafe does not know: " CREW "\n"));
+  const Json json = ask({"list", "--json", std::to_string(parent)}).json();
+  REQUIRE(json.size() == 1);
+  CHECK(json[0]["filepath"] == CREW);
+  CHECK(json[0]["workers"] == 2);
+  CHECK(json[0]["user_api"].is_null());
+}
 
 TEST_CASE("list shows Debian's OpenBLAS on its own threads", "[list debian]") {
   check_openblas("debian");

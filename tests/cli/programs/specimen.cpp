@@ -10,6 +10,7 @@
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
@@ -487,6 +488,81 @@ void zombie() {
   stay();
 }
 
+// The functions of libcrew.
+template <typename Function>
+Function* crew(const char* name) {
+  auto* const function = reinterpret_cast<Function*>(dlsym(library, name));
+  if (function == nullptr) fail(name);
+  return function;
+}
+
+void make_crew() {
+  crew<void(int)>("crew_start")(2);
+  crew<void(int, useconds_t)>("crew_work")(2, 1000);
+}
+
+// crew: a child waits for libcrew's workers.
+void lost_crew() {
+  make_crew();
+  with_child(fork, [] { crew<void(int, useconds_t)>("crew_work")(2, 1000); });
+}
+
+// crew-beside: the same, beside a thread that the child has made, and which only sleeps.
+void lost_crew_beside() {
+  make_crew();
+  with_child(fork, [] {
+    std::thread(stay).detach();
+    crew<void(int, useconds_t)>("crew_work")(2, 1000);
+  });
+}
+
+// crew-of-its-own: a child has started workers of its own, and waits for one that takes long.
+void own_crew() {
+  make_crew();
+  with_child(fork, [] {
+    crew<void(int)>("crew_start")(2);
+    crew<void(int, useconds_t)>("crew_work")(1, 100 * 1000 * 1000);
+  });
+}
+
+// crew-handler BY_JUMP: a child hangs in a fork handler of libcrew.
+void crew_handler() {
+  std::atomic<bool> locked{false};
+  std::thread([&] {
+    crew<void(bool)>("crew_lock_handler")(argument(0, 0) != 0);
+    locked = true;
+    stay();
+  }).detach();
+  while (!locked) usleep(1000);
+  // The child does not come out of fork(), so its id is read from /proc.
+  std::thread([] {
+    const std::string file = "/proc/self/task/" + std::to_string(getpid()) + "/children";
+    pid_t child = 0;
+    while (child == 0) {
+      std::ifstream(file) >> child;
+      usleep(1000);
+    }
+    say("ready " + std::to_string(child));
+  }).detach();
+  const pid_t child = fork();
+  if (child == 0) stay();
+  stay_beside(child);
+}
+
+// signalled: a child waits in libcrew for its handler of SIGTERM.
+void signalled() {
+  static sem_t semaphore;
+  sem_init(&semaphore, 0, 0);
+  make_crew();
+  with_child(fork, [] {
+    struct sigaction action = {};
+    action.sa_handler = [](int) { sem_post(&semaphore); };
+    sigaction(SIGTERM, &action, nullptr);
+    crew<void(int)>("crew_start")(1);
+    crew<void(sem_t*)>("crew_wait")(&semaphore);
+  });
+}
+
 // with-thread: prints the id of a thread that is not the main thread.
 void with_thread() {
   std::thread([] {
@@ -530,6 +606,11 @@ int main(int argc, char** argv) {
       {"thread-execs", thread_execs},
       {"zombie", zombie},
       {"with-thread", with_thread},
+      {"crew", lost_crew},
+      {"crew-beside", lost_crew_beside},
+      {"crew-of-its-own", own_crew},
+      {"crew-handler", crew_handler},
+      {"signalled", signalled},
       {"traced", traced},
   };
   const auto found = argc > 4 ? situations.find(argv[4]) : situations.end();

@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "verdicts/other_threads.h"
+
+#include <fmt/format.h>
+#include <linux/futex.h>
+#include <sys/syscall.h>
+
+#include <algorithm>
+#include <csignal>
+#include <cstdio>
+#include <fstream>
+
+#include "base/error.h"
+
+namespace forksafe::cli {
+namespace {
+
+// A library that starts threads for others: its own function is the outermost one on their stacks.
+// It also waits for others: std::condition_variable::wait is one of its functions.
+bool is_go_between(const Object& object) {
+  for (const char* name : {"libstdc++.so", "libc++.so", "libc++abi.so", "libglib-2.0.so"}) {
+    if (object.name().rfind(name, 0) == 0) return true;
+  }
+  return is_c_library(object);
+}
+
+bool is_python(const Object& object) { return object.defines("_PyEval_EvalFrameDefault"); }
+
+// The object for which the thread was started.
+const Object* starter_of(const ThreadStack& stack) {
+  for (auto frame = stack.frames.rbegin(); frame != stack.frames.rend(); ++frame) {
+    if (frame->object != nullptr && !is_go_between(*frame->object)) return frame->object;
+  }
+  return nullptr;
+}
+
+// Libraries whose threads no child misses. That a library registers fork handlers says little:
+// polars has those of its memory allocator, and hangs.
+bool starts_again_in_children(const Object& object) {
+  // Apache Arrow 26, cpp/src/arrow/util/thread_pool.cc: a child makes new threads.
+  return object.name().rfind("libarrow.so", 0) == 0;
+}
+
+bool is_worker_of_any(const std::vector<ThreadRuntime>& runtimes, const ThreadStack& stack,
+                      const Object& starter) {
+  return std::any_of(runtimes.begin(), runtimes.end(), [&](const ThreadRuntime& r) {
+    const bool is_its_tbb =
+        r.threading == Threading::kTbb && starter.name().rfind("libtbb.", 0) == 0;
+    const bool is_its_own = r.object == &starter && !r.linked_in;
+    return is_its_tbb || is_its_own || is_worker_of(r, stack);
+  });
+}
+
+int count_started(const std::vector<ThreadStack>& stacks, pid_t main, const Object& object) {
+  return static_cast<int>(
+      std::count_if(stacks.begin(), stacks.end(), [&](const ThreadStack& stack) {
+        const Object* starter = starter_of(stack);
+        return stack.tid != main && starter != nullptr && starter->base() == object.base() &&
+               starter->path() == object.path();
+      }));
+}
+
+// How many threads of the object the parent has: those that the child waits for. 0 if the parent
+// has ended or may not be read.
+int count_in_parent(const Process& child, const Object& object) {
+  try {
+    const Process parent(child.status().parent);
+    const Objects objects(parent);
+    return count_started(read_stacks(parent, objects), parent.pid(), object);
+  } catch (const Error&) {
+    return 0;
+  }
+}
+
+// Whether the process handles a signal that may be meant to end a wait. Handlers of a crash are
+// not, nor are glibc's for 32 and 33 (nptl, SIGCANCEL and SIGSETXID). Every Python handles SIGINT.
+bool handles_signals(const Process& process, const Objects& objects) {
+  constexpr int kOthers[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, 32, 33};
+  const bool any_python = std::any_of(objects.begin(), objects.end(),
+                                      [](const auto& object) { return is_python(*object); });
+  unsigned long long caught = 0;
+  std::ifstream status(fmt::format("/proc/{}/status", process.pid()));
+  for (std::string line; std::getline(status, line);) {
+    if (sscanf(line.c_str(), "SigCgt: %llx", &caught) == 1) break;
+  }
+  for (const int signal : kOthers) caught &= ~(1ULL << (signal - 1));
+  if (any_python) caught &= ~(1ULL << (SIGINT - 1));
+  return caught != 0;
+}
+
+bool is_fork(const Frame& frame) {
+  return frame.object != nullptr && is_c_library(*frame.object) &&
+         frame.function.find("fork") != std::string::npos;
+}
+
+// `at`: the innermost frame that is not a go-between's.
+LostWait describe_wait(const ThreadStack& stack, size_t at) {
+  LostWait wait;
+  wait.tid = stack.tid;
+  wait.object = stack.frames[at].object;
+  wait.is_python = is_python(*wait.object);
+  wait.function = stack.frames[at].function;
+  // Rust's mangled names tell a user less than the object. C++'s are demangled.
+  if (wait.function.rfind("_R", 0) == 0) wait.function.clear();
+  const auto end = stack.frames.end();
+  const auto innermost = stack.frames.begin() + static_cast<ptrdiff_t>(at);
+  // A handler that ends in a jump to the C library's function has left no frame.
+  wait.in_fork = wait.is_hidden = std::any_of(stack.frames.begin(), innermost, is_fork);
+  auto frame =
+      std::find_if(innermost, end, [&](const Frame& f) { return f.object != wait.object; });
+  for (; frame != end && frame->object != nullptr && is_c_library(*frame->object); ++frame) {
+    wait.in_fork = wait.in_fork || is_fork(*frame);
+  }
+  return wait;
+}
+
+}  // namespace
+
+std::vector<OtherThreads> find_other_threads(const Process& process, const Objects& objects,
+                                             const std::vector<ThreadStack>& stacks,
+                                             const std::vector<ThreadRuntime>& runtimes) {
+  std::vector<OtherThreads> result;
+  for (const ThreadStack& stack : stacks) {
+    const Object* starter = starter_of(stack);
+    if (stack.tid == process.pid() || starter == nullptr || is_python(*starter)) continue;
+    if (is_worker_of_any(runtimes, stack, *starter)) continue;
+    const auto known = std::find_if(result.begin(), result.end(), [&](const OtherThreads& other) {
+      return other.object == starter;
+    });
+    if (known != result.end()) {
+      ++known->count;
+    } else {
+      result.push_back(
+          {starter, 1, starter == objects.program(), starts_again_in_children(*starter)});
+    }
+  }
+  std::sort(result.begin(), result.end(), [](const OtherThreads& a, const OtherThreads& b) {
+    return a.object->base() < b.object->base();
+  });
+  return result;
+}
+
+std::string describe(const OtherThreads& threads) {
+  const char* plural = threads.count == 1 ? "" : "s";
+  if (threads.is_program) return fmt::format("{} thread{} of its own", threads.count, plural);
+  return fmt::format("{} thread{} of {}", threads.count, plural, threads.object->name());
+}
+
+bool waits_for_thread(pid_t pid, const ThreadStack& stack) {
+  std::ifstream file(fmt::format("/proc/{}/task/{}/syscall", pid, stack.tid));
+  std::string line;
+  std::getline(file, line);
+  long number = -1;
+  unsigned long long address = 0, operation = 0, value = 0, timeout = 0;
+  // "running" for a thread that is not in the kernel.
+  if (sscanf(line.c_str(), "%ld %llx %llx %llx %llx", &number, &address, &operation, &value,
+             &timeout) != 5 ||
+      number != SYS_futex || timeout != 0) {
+    return false;
+  }
+  const auto command = operation & FUTEX_CMD_MASK;
+  if (command != FUTEX_WAIT && command != FUTEX_WAIT_BITSET && command != FUTEX_LOCK_PI) {
+    return false;
+  }
+  if ((operation & FUTEX_PRIVATE_FLAG) != 0) return true;
+  // The kernel wakes who joins a thread by a futex that is not private (clone(2),
+  // CLONE_CHILD_CLEARTID). Other futexes like that may be in memory shared with other processes.
+  return std::any_of(stack.frames.begin(), stack.frames.end(), [](const Frame& frame) {
+    return frame.object != nullptr && is_c_library(*frame.object) &&
+           frame.function.find("join") != std::string::npos;
+  });
+}
+
+std::optional<LostWait> find_lost_wait(const Process& process, const Objects& objects,
+                                       const std::vector<ThreadStack>& stacks,
+                                       const std::vector<pid_t>& asleep) {
+  if (!process.status().forked) return std::nullopt;
+  const auto waits = [&](const ThreadStack& stack) {
+    return std::find(asleep.begin(), asleep.end(), stack.tid) != asleep.end() &&
+           waits_for_thread(process.pid(), stack);
+  };
+  // If all threads wait, none can wake another. Then only a signal could end their waits: a handler
+  // may call sem_post, or set Python's threading.Event.
+  const bool all_wait = std::all_of(stacks.begin(), stacks.end(), waits);
+  const bool nobody_wakes = all_wait && !handles_signals(process, objects);
+  for (const ThreadStack& stack : stacks) {
+    if (!waits(stack)) continue;
+    const auto frame = std::find_if(stack.frames.begin(), stack.frames.end(), [](const Frame& f) {
+      return f.object == nullptr || !is_go_between(*f.object);
+    });
+    if (frame == stack.frames.end() || frame->object == nullptr) continue;
+    LostWait wait = describe_wait(stack, static_cast<size_t>(frame - stack.frames.begin()));
+    if (wait.is_python || count_started(stacks, process.pid(), *wait.object) == 0) {
+      wait.in_parent = count_in_parent(process, *wait.object);
+    }
+    const bool lost_pool = wait.in_parent > 0 && !wait.is_python &&
+                           wait.object != objects.program() && wait.tid == process.pid();
+    // Python may wait for SIGINT, whose handler it always has.
+    if (lost_pool || (nobody_wakes && (!wait.is_python || wait.in_parent > 0))) return wait;
+  }
+  return std::nullopt;
+}
+
+}  // namespace forksafe::cli

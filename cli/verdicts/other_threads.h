@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+// Threads that no known runtime has started, and waits for threads that a fork has left behind,
+// whoever's they are.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "process/objects.h"
+#include "process/process.h"
+#include "process/stacks.h"
+#include "verdicts/thread_runtimes.h"
+
+namespace forksafe::cli {
+
+/// Threads that one object has started.
+struct OtherThreads {
+  const Object* object = nullptr;
+  int count = 0;
+  bool is_program = false;   ///< the object is the program itself
+  bool start_again = false;  ///< the object makes new ones in a child
+};
+
+/// The threads that belong to no known runtime, by the object that started them, in the order of
+/// their addresses. Python's threads are not counted: Python itself forgets them in a child
+/// (PyOS_AfterFork_Child).
+std::vector<OtherThreads> find_other_threads(const Process& process, const Objects& objects,
+                                             const std::vector<ThreadStack>& stacks,
+                                             const std::vector<ThreadRuntime>& runtimes);
+
+/// "3 threads of libx.so", for a sentence.
+std::string describe(const OtherThreads& threads);
+
+/// Whether a thread waits for another thread of its process, without a timeout: on a private futex
+/// (futex(2)) or in pthread_join. False also if that can't be read.
+bool waits_for_thread(pid_t pid, const ThreadStack& stack);
+
+/// A thread of a forked child that nobody can wake.
+struct LostWait {
+  pid_t tid = 0;
+  const Object* object = nullptr;  ///< in which it waits
+  std::string function;            ///< of that object; empty if no symbol names it
+  bool in_fork = false;            ///< in a fork handler
+  bool is_hidden = false;          ///< the stack does not tell whose; `object` has called fork
+  bool is_python = false;          ///< at a lock of Python
+  int in_parent = 0;               ///< how many threads of the object the parent has; 0: unknown
+};
+
+/// Finds such a thread. `sleeps` tells of a thread whether it has slept since an earlier look, in
+/// which it waited too.
+std::optional<LostWait> find_lost_wait(const Process& process, const Objects& objects,
+                                       const std::vector<ThreadStack>& stacks,
+                                       const std::vector<pid_t>& asleep);
+
+}  // namespace forksafe::cli
