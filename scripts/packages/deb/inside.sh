@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+# What deb.sh runs inside a tree, as root, in POSIX sh: one step by its name. Each layer has the steps that
+# need the same packages.
+#
+# mirror, suite, version  set by deb.sh
+set -eux
+packages=/artefacts/deb/$suite
+
+install() {
+  [ -e /updated ] || apt-get -q update
+  : >/updated
+  apt-get -q install -y --no-install-recommends "$@"
+}
+
+# unpack FOLDER: the sources, ready to be built there.
+unpack() {
+  id builder >/dev/null 2>&1 || useradd --create-home builder
+  mkdir -p "$1"
+  cp "/artefacts/sources/forksafe-$version.tar.gz" "$1/forksafe_$version.orig.tar.gz"
+  tar -C "$1" -xf "$1/forksafe_$version.orig.tar.gz"
+  cp -r "$1/forksafe-$version/packaging/debian" "$1/forksafe-$version/debian"
+  chown -R builder: "$1"
+}
+
+# build FOLDER OPTIONS [ARGUMENT...]: OPTIONS are those of DEB_BUILD_OPTIONS.
+build() {
+  folder=$1
+  options=$2
+  shift 2
+  # unshare: a namespace without a network.
+  (cd "$folder/forksafe-$version" && unshare --net runuser -u builder -- \
+    env HOME=/home/builder DEB_BUILD_OPTIONS="parallel=$(nproc) $options" \
+    dpkg-buildpackage -us -uc "$@") >"$folder/build.log" 2>&1 || {
+    cat "$folder/build.log"
+    return 1
+  }
+}
+
+# collect FOLDER: what was built there.
+collect() {
+  mkdir -p "$packages"
+  for file in "$1"/*; do
+    [ -d "$file" ] || cp "$file" "$packages/"
+  done
+}
+
+step=$1
+shift
+case $step in
+  build)
+    install build-essential
+    unpack /build/first
+    apt-get -q build-dep -y --no-install-recommends "/build/first/forksafe-$version"
+    build /build/first ''
+    # The version of a release stands in meson.build; the changelog must have it too.
+    [ -f "/build/first/forksafe_$version-1.dsc" ]
+    collect /build/first
+    ;;
+  lintian)
+    install lintian
+    for changes in /build/*/*.changes; do
+      runuser -u builder -- lintian --pedantic -I --show-overrides --fail-on error,warning,info,pedantic "$changes"
+    done
+    ;;
+  blhc)
+    install blhc
+    blhc --all /build/first/build.log
+    ;;
+  again)
+    # Elsewhere, by a user with other habits, and without the tests.
+    unpack /build/second/in-another-folder
+    umask 027
+    export TZ=Asia/Tokyo LC_ALL=C LANG=de_DE.UTF-8
+    build /build/second/in-another-folder nocheck -Pnocheck
+    cd /build/first
+    sha256sum -- *.deb | (cd /build/second/in-another-folder && sha256sum --check)
+    ;;
+  autopkgtest)
+    id builder >/dev/null 2>&1 || useradd --create-home builder
+    install autopkgtest dpkg-dev
+    timeout 1800 autopkgtest --test-name="$1" --user=builder --no-built-binaries \
+      "$packages"/*_"$(dpkg --print-architecture)".deb "$packages/forksafe_$version-1.dsc" -- null
+    ;;
+  piuparts)
+    install piuparts
+    timeout 900 piuparts --existing-chroot=/base --mirror="$mirror main" --distribution="$suite" \
+      "$packages"/forksafe_*_"$(dpkg --print-architecture)".deb \
+      "$packages"/libforksafe_*_"$(dpkg --print-architecture)".deb
+    ;;
+  install)
+    install ca-certificates # any package: apt's lists and logs are there before
+    left() { find / -xdev -path /proc -prune -o -path /artefacts -prune -o -path /var/cache -prune -o \
+      -path /var/log -prune -o -path /var/lib/apt -prune -o -path /var/lib/dpkg -prune -o -print | sort; }
+    left >/tmp/before 2>/dev/null
+    : >/tmp/after
+    left >/tmp/before
+    install "$packages"/forksafe_*_"$(dpkg --print-architecture)".deb \
+      "$packages"/libforksafe_*_"$(dpkg --print-architecture)".deb
+    [ "$(forksafe --version)" = "forksafe $version" ]
+    forksafe cat /proc/self/maps | grep -F "$(forksafe --print-library)"
+    dpkg --verify forksafe libforksafe
+    apt-get -q purge -y --autoremove forksafe libforksafe
+    left >/tmp/after
+    diff /tmp/before /tmp/after
+    ;;
+  cross)
+    dpkg --add-architecture arm64
+    install crossbuild-essential-arm64
+    unpack /build/arm64
+    apt-get -q build-dep -y --no-install-recommends -a arm64 -P cross,nocheck \
+      "/build/arm64/forksafe-$version"
+    build /build/arm64 nocheck -aarm64 -Pcross,nocheck -b
+    collect /build/arm64
+    ;;
+  cross-install)
+    install "$packages"/forksafe_*_arm64.deb "$packages"/libforksafe_*_arm64.deb \
+      "$packages/libforksafe_$version-1_amd64.deb"
+    aarch64-linux-gnu-objdump -p /usr/lib/aarch64-linux-gnu/forksafe/libforksafe.so |
+      sed -n 's/^ *NEEDED *//p' >/tmp/needed
+    # The canary of the stack protector is in the loader, which is a part of libc.
+    [ "$(grep -vx ld-linux-aarch64.so.1 /tmp/needed)" = libc.so.6 ]
+    [ -f /usr/lib/x86_64-linux-gnu/forksafe/libforksafe.so ]
+    ;;
+  fetch-qemu)
+    [ -x /qemu/usr/bin/qemu-aarch64 ] || {
+      apt-get -q update
+      cd /tmp
+      apt-get -q download qemu-user
+      dpkg-deb -x qemu-user_*.deb /qemu
+      rm qemu-user_*.deb
+    }
+    ;;
+  cross-run)
+    run() { timeout 60 /qemu/usr/bin/qemu-aarch64 "$@"; }
+    [ "$(run /usr/bin/forksafe --version)" = "forksafe $version" ]
+    # The library, in the one program for arm64 that is here.
+    run -E LD_PRELOAD=/usr/lib/aarch64-linux-gnu/forksafe/libforksafe.so -E FORKSAFE_LOG=stderr \
+      /usr/bin/forksafe --version
+    ;;
+  *) exit 2 ;;
+esac
