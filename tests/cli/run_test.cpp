@@ -698,7 +698,10 @@ TEST_CASE("an installed tree can be moved as a whole, and linked to", "[where]")
 TEST_CASE("no path of the prefix is in the command", "[where]") {
   const std::string command = read_file(forksafe_command());
   CHECK(contains(command, FORKSAFE_LIBRARY));
-  CHECK_FALSE(contains(command, FORKSAFE_PREFIX "/" FORKSAFE_BINDIR));
+  // /usr/bin is also in the PATH that counts where none is set.
+  if (std::string(FORKSAFE_PREFIX) != "/usr") {
+    CHECK_FALSE(contains(command, FORKSAFE_PREFIX "/" FORKSAFE_BINDIR));
+  }
   const std::string below = FORKSAFE_LIBRARY;  // "../lib/..."
   CHECK_FALSE(contains(command, FORKSAFE_PREFIX + below.substr(below.rfind("..") + 2)));
 }
