@@ -44,22 +44,31 @@ collect() {
   done
 }
 
+# left: all files of the system, without what apt and dpkg write for themselves.
+left() {
+  find / -xdev '(' -path /artefacts -o -path /base -o -path /var/cache -o -path /var/log -o \
+    -path /var/lib/apt -o -path /var/lib/dpkg ')' -prune -o -print | sort
+}
+
 step=$1
 shift
 case $step in
   build)
     install build-essential
     unpack /build/first
+    grep -q "^forksafe ($version-" "/build/first/forksafe-$version/debian/changelog" || {
+      echo "packaging/debian/changelog does not begin with version $version, which meson.build has"
+      exit 1
+    }
     apt-get -q build-dep -y --no-install-recommends "/build/first/forksafe-$version"
     build /build/first ''
-    # The version of a release stands in meson.build; the changelog must have it too.
-    [ -f "/build/first/forksafe_$version-1.dsc" ]
     collect /build/first
     ;;
   lintian)
     install lintian
     for changes in /build/*/*.changes; do
-      runuser -u builder -- lintian --pedantic -I --show-overrides --fail-on error,warning,info,pedantic "$changes"
+      runuser -u builder -- lintian --pedantic -I --show-overrides \
+        --fail-on error,warning,info,pedantic "$changes"
     done
     ;;
   blhc)
@@ -79,7 +88,7 @@ case $step in
     id builder >/dev/null 2>&1 || useradd --create-home builder
     install autopkgtest dpkg-dev
     timeout 1800 autopkgtest --test-name="$1" --user=builder --no-built-binaries \
-      "$packages"/*_"$(dpkg --print-architecture)".deb "$packages/forksafe_$version-1.dsc" -- null
+      "$packages"/*_"$(dpkg --print-architecture)".deb "$packages"/*.dsc -- null
     ;;
   piuparts)
     install piuparts
@@ -88,10 +97,7 @@ case $step in
       "$packages"/libforksafe_*_"$(dpkg --print-architecture)".deb
     ;;
   install)
-    install ca-certificates # any package: apt's lists and logs are there before
-    left() { find / -xdev -path /proc -prune -o -path /artefacts -prune -o -path /var/cache -prune -o \
-      -path /var/log -prune -o -path /var/lib/apt -prune -o -path /var/lib/dpkg -prune -o -print | sort; }
-    left >/tmp/before 2>/dev/null
+    : >/tmp/before
     : >/tmp/after
     left >/tmp/before
     install "$packages"/forksafe_*_"$(dpkg --print-architecture)".deb \
@@ -114,7 +120,7 @@ case $step in
     ;;
   cross-install)
     install "$packages"/forksafe_*_arm64.deb "$packages"/libforksafe_*_arm64.deb \
-      "$packages/libforksafe_$version-1_amd64.deb"
+      "$packages"/libforksafe_*_amd64.deb
     aarch64-linux-gnu-objdump -p /usr/lib/aarch64-linux-gnu/forksafe/libforksafe.so |
       sed -n 's/^ *NEEDED *//p' >/tmp/needed
     # The canary of the stack protector is in the loader, which is a part of libc.
@@ -133,9 +139,12 @@ case $step in
   cross-run)
     run() { timeout 60 /qemu/usr/bin/qemu-aarch64 "$@"; }
     [ "$(run /usr/bin/forksafe --version)" = "forksafe $version" ]
-    # The library, in the one program for arm64 that is here.
-    run -E LD_PRELOAD=/usr/lib/aarch64-linux-gnu/forksafe/libforksafe.so -E FORKSAFE_LOG=stderr \
-      /usr/bin/forksafe --version
+    # The library, in the one program for arm64 that is here. The loader says that it runs the
+    # constructor.
+    library=/usr/lib/aarch64-linux-gnu/forksafe/libforksafe.so
+    run -E LD_PRELOAD=$library -E LD_DEBUG=libs /usr/bin/forksafe --version >/tmp/loaded 2>&1
+    grep -F "calling init: $library" /tmp/loaded
+    grep -Fx "forksafe $version" /tmp/loaded
     ;;
   *) exit 2 ;;
 esac
