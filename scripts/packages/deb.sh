@@ -1,41 +1,45 @@
 # SPDX-License-Identifier: Apache-2.0
 # Debian's packages: packaging/debian. Sourced by packages.sh.
 #
-# deb_suites  the releases they are built for and checked in (default: "bookworm trixie sid")
+# deb_suites  the releases for which they are built (default: "bookworm trixie sid")
 #
-# On amd64 they are also built for arm64, by the cross-compiler of bookworm and trixie. (In sid the packages
-# of two architectures often have different versions, and then can't be installed together.)
-
-# deb_step SUITE LAYER STEP: a step of deb/inside.sh, in a layer of that suite. The tree itself is at /base.
-deb_step() {
-  deb_suite=$1
-  deb_layer=$2
-  shift 2
-  in_tree "$deb_suite" "deb-$deb_suite-$deb_layer" \
-    --bind "$root/scripts/packages/deb" /deb ro --bind "$trees/$deb_suite" /base ro \
-    env mirror="$mirror" suite="$deb_suite" version="$version" sh /deb/inside.sh "$@"
-}
+# On amd64, bookworm and trixie also build them for arm64, with a cross-compiler. sid does not: the two
+# architectures often have different versions of a library there, which can't be installed together.
+deb_suites=${deb_suites:-bookworm trixie sid}
 
 package_deb() {
   deb_built_on=$(dpkg --print-architecture)
-  for deb_suite in ${deb_suites:-bookworm trixie sid}; do
-    for deb_layer in build test piuparts install cross; do
-      drop_layer "deb-$deb_suite-$deb_layer"
-    done
+  for deb_suite in $deb_suites; do
+    deb_drop_layers "$deb_suite"
     check "$deb_suite: a tree" make_tree "$deb_suite" || continue
     deb_build "$deb_suite" "$deb_suite $deb_built_on"
     case $deb_built_on-$deb_suite in
       amd64-bookworm | amd64-trixie) deb_cross "$deb_suite" "$deb_suite arm64" ;;
     esac
-    for deb_layer in build test piuparts install cross; do
-      drop_layer "deb-$deb_suite-$deb_layer"
-    done
+    deb_drop_layers "$deb_suite"
   done
 }
 
-# deb_build SUITE WORDS
+deb_drop_layers() {
+  for deb_layer in build test piuparts install cross qemu; do
+    drop_layer "deb-$1-$deb_layer"
+  done
+}
+
+# deb_step SUITE LAYER STEP...: a step of deb/inside.sh, in a layer of that suite. The tree
+# itself is at /base, for piuparts.
+deb_step() {
+  step_suite=$1
+  step_layer=$2
+  shift 2
+  in_tree "$step_suite" "deb-$step_suite-$step_layer" \
+    --bind "$root/scripts/packages/deb" /deb ro --bind "$trees/$step_suite" /base ro \
+    env mirror="$mirror" suite="$step_suite" version="$version" sh /deb/inside.sh "$@"
+}
+
+# deb_build SUITE WORDS: each row begins with the words.
 deb_build() {
-  check "$2: build, by an ordinary user without a network" deb_step "$1" build build || return
+  check "$2: build, by an ordinary user without a network" deb_step "$1" build build || return 0
   check "$2: lintian" deb_step "$1" build lintian
   check "$2: blhc" deb_step "$1" build blhc
   check "$2: the same bytes twice" deb_step "$1" build again
@@ -47,21 +51,19 @@ deb_build() {
 
 # deb_cross SUITE WORDS
 deb_cross() {
-  check "$2: cross-build" deb_step "$1" cross cross || return
+  check "$2: cross-build" deb_step "$1" cross cross || return 0
   check "$2: lintian" deb_step "$1" cross lintian
-  check "$2: needs libc alone, installs beside amd64" deb_step "$1" cross cross-install
-  # Bookworm's own qemu 7.2 does not do.
-  case " ${deb_suites:-bookworm trixie sid} " in
-    *' sid '*) ;;
-    *)
-      skipped "$2: runs under qemu" 'needs qemu from sid, which is not among the suites'
-      return
-      ;;
+  check "$2: needs libc alone, installs beside amd64" deb_step "$1" cross cross-install || return 0
+  # bookworm's qemu 7.2 can't run these programs.
+  case " $deb_suites " in
+    *' sid '*) check "$2: runs under qemu" deb_qemu "$1" ;;
+    *) skipped "$2: runs under qemu" "qemu is taken from sid, which is not among: $deb_suites" ;;
   esac
-  check "$2: runs under qemu" deb_qemu "$1"
 }
 
 deb_qemu() {
   make_tree sid && deb_step sid qemu fetch-qemu &&
-    deb_step "$1" cross --bind "$trees/layers/deb-sid-qemu/changes/qemu" /qemu ro cross-run
+    in_tree "$1" "deb-$1-cross" --bind "$root/scripts/packages/deb" /deb ro \
+      --bind "$trees/layers/deb-sid-qemu/changes/qemu" /qemu ro \
+      env suite="$1" version="$version" sh /deb/inside.sh cross-run
 }
