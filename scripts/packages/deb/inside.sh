@@ -66,9 +66,10 @@ case $step in
     ;;
   lintian)
     install lintian
+    # One control file serves all releases, so it has the standards of the oldest.
     for changes in /build/*/*.changes; do
       runuser -u builder -- lintian --pedantic -I --show-overrides \
-        --fail-on error,warning,info,pedantic "$changes"
+        --suppress-tags out-of-date-standards-version --fail-on error,warning,info,pedantic "$changes"
     done
     ;;
   blhc)
