@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: Apache-2.0
+"""python -m forksafe ARGUMENT...: becomes the command, also where that is not on PATH."""
+
+import os
+import sys
+
+import forksafe
+
+
+def main() -> None:
+    try:
+        command = forksafe._command()
+        os.execv(command, ["forksafe", *sys.argv[1:]])
+    except forksafe.Error as e:
+        reason = str(e)
+    except OSError as e:
+        reason = f"{command}: {e.strerror}: install forksafe again"
+    print(f"forksafe: {reason}", file=sys.stderr)
+    sys.exit(2)
+
+
+main()
