@@ -91,7 +91,13 @@ def run(args: str | Sequence[str], *, child_threads: int | str | None = None,
     if kwargs.pop("shell", False):
         words = ["/bin/sh", "-c", *words]
     options = _options(child_threads, wait_ms, pool, log)
-    return subprocess.run([_command(), *options, "--", *words], **kwargs)
+    command = _command()
+    try:
+        return subprocess.run([command, *options, "--", *words], **kwargs)
+    except OSError as e:
+        if e.filename != command:
+            raise
+        raise _cannot_run(command, e) from None
 
 
 def runtimes(pid: int | None = None) -> list[dict[str, Any]]:
@@ -101,13 +107,14 @@ def runtimes(pid: int | None = None) -> list[dict[str, Any]]:
     """
     import json
 
-    if pid is not None:
-        return json.loads(_ask(["list", "--json", str(pid)]))
-    _let_descendants_trace()
+    if pid is None:
+        _let_descendants_trace()
     try:
-        return json.loads(_ask(["list", "--json", str(os.getpid())]))
+        found: list[dict[str, Any]] = json.loads(_ask(["list", "--json", str(os.getpid() if pid is None else pid)]))
     finally:
-        _let_descendants_trace(False)
+        if pid is None:
+            _let_descendants_trace(False)
+    return found
 
 
 def reexec() -> None:
@@ -172,7 +179,7 @@ def _why_not_again() -> str:
     script = sys.argv[0] if sys.argv else ""
     # Python has read its standard input, which can't be read again.
     if script in ("", "-") or getattr(main, "__file__", "") == "<stdin>":
-        return "the program came by standard input: run forksafe python"
+        return "the program came by standard input, which can't be read again: run it by forksafe python"
     if script in arguments and script not in ("-c", "-m") and not os.path.exists(script):
         return f"{script} is not found from the current folder: call forksafe.reexec() before os.chdir()"
     threads = len(os.listdir("/proc/self/task"))
@@ -237,6 +244,10 @@ def _changes(options: list[str]) -> dict[str, str]:
     return {name: value for name, _, value in changes}
 
 
+def _cannot_run(command: str, error: OSError) -> Error:
+    return Error(f"{command}: {error.strerror}: install forksafe again")
+
+
 def _ask(arguments: list[str]) -> str:
     """The output of the command. Raises Error with its message if it fails."""
     import subprocess
@@ -245,7 +256,7 @@ def _ask(arguments: list[str]) -> str:
     try:
         done = subprocess.run([command, *arguments], stdin=subprocess.DEVNULL, capture_output=True)
     except OSError as e:
-        raise Error(f"{command}: {e.strerror}: install forksafe again") from None
+        raise _cannot_run(command, e) from None
     said = os.fsdecode(done.stderr).strip().splitlines()
     if done.returncode != 0:
         line = said[-1] if said else f"{command} ended with status {done.returncode}"

@@ -14,7 +14,7 @@ def main() -> None:
     except forksafe.Error as e:
         reason = str(e)
     except OSError as e:
-        reason = f"{command}: {e.strerror}: install forksafe again"
+        reason = str(forksafe._cannot_run(command, e))
     print(f"forksafe: {reason}", file=sys.stderr)
     sys.exit(2)
 
