@@ -125,14 +125,20 @@ def reexec() -> None:
     without the library. With FORKSAFE=0 in the environment, and in a child of multiprocessing, the
     function does nothing.
     """
-    if os.environ.get(_GUARD) == str(os.getpid()) and active():
-        del os.environ[_GUARD]
-    if active() or os.environ.get("FORKSAFE") == "0" or _is_worker():
+    if _has_arrived() or os.environ.get("FORKSAFE") == "0" or _is_worker():
         return
     try:
         _exec_again()
     except Error as e:
         _say_once(f"this program runs without the library: {e}")
+
+
+def _has_arrived() -> bool:
+    """active(); if a re-exec has led here, its trace in the environment is removed."""
+    arrived = active()
+    if arrived and os.environ.get(_GUARD) == str(os.getpid()):
+        del os.environ[_GUARD]
+    return arrived
 
 
 _said: set[str] = set()
@@ -213,7 +219,7 @@ def _is_python() -> bool:
 def _command() -> str:
     """The path of the command. Raises Error if it is not where the package was installed with it."""
     packages = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    if os.path.isfile(os.path.join(os.path.dirname(packages), "meson.build")):
+    if os.path.isfile(os.path.join(packages, "meson.build")):
         raise Error(f"{packages} is a source checkout: install the package")
     # PREFIX/lib/python3.X/site-packages, or the folder that pip was given with --target.
     prefixes = [packages]

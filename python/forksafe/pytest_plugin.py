@@ -34,9 +34,10 @@ def pytest_configure(config: Any) -> None:
         return
     if not 0 < seconds < float("inf"):
         raise pytest.UsageError("--forksafe-diagnose: the seconds must be a number above 0")
-    # Who debugs may take their time. With xdist the workers run the tests.
-    distributes = bool(getattr(config.option, "numprocesses", None)) and not _is_xdist_worker(config)
-    if not (config.option.usepdb or config.option.trace or distributes):
+    # Who debugs may take their time. With xdist, only the workers run tests.
+    debugs = config.getoption("usepdb", False) or config.getoption("trace", False)
+    distributes = config.getoption("numprocesses", None) and not _is_xdist_worker(config)
+    if not debugs and not distributes:
         config.pluginmanager.register(_Diagnoser(seconds), "forksafe-diagnoser")
 
 
@@ -45,9 +46,7 @@ def _is_xdist_worker(config: Any) -> bool:
 
 
 def _run_again(config: Any) -> None:
-    if os.environ.get(forksafe._GUARD) == str(os.getpid()) and forksafe.active():
-        del os.environ[forksafe._GUARD]
-    if forksafe.active():
+    if forksafe._has_arrived():
         return
     # xdist starts its workers with the environment of the controller.
     reason = "this worker of xdist was not started with the library"

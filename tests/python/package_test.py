@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Python package, as it is installed for this Python."""
+import inspect
 import os
+import re
 import shutil
 import sys
 import unittest
@@ -182,6 +184,27 @@ class Reexec(Case):
 
     def test_switched_off_it_does_nothing(self):
         self.assert_prints(python("-c", REEXEC + IS_ACTIVE, env={"FORKSAFE": "0"}), "False")
+
+
+class Documentation(Case):
+    def test_the_page_has_each_function_with_its_arguments(self):
+        page = (SOURCE / "docs/python.md").read_text()
+        documented = set(re.findall(r"^### `(.*)`$", page, re.MULTILINE))
+        actual = set()
+        for name in forksafe.__all__:
+            function = getattr(forksafe, name)
+            if inspect.isfunction(function):
+                parameters = inspect.signature(function).parameters.values()
+                name += str(inspect.Signature([p.replace(annotation=p.empty) for p in parameters]))
+            actual.add(name)
+        self.assertEqual(documented, actual)
+
+    def test_its_examples_compile(self):
+        page = (SOURCE / "docs/python.md").read_text()
+        examples = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+        self.assertGreater(len(examples), 3)
+        for example in examples:
+            compile(example, "docs/python.md", "exec")
 
 
 class Checkout(Case):
