@@ -285,7 +285,14 @@ void see(const ElfImage& image, size_t tls_module, const ElfW(Phdr) * tls) {
   found[found_count++] = copy;
 }
 
-unsigned char* own_storage() { return reinterpret_cast<unsigned char*>(&thread_state); }
+// The blocks of other modules are reached from here, so they lie outside of thread_state. The
+// compiler must not see where the pointer comes from: with _FORTIFY_SOURCE=3, which Fedora and Arch
+// set, a copy to there ends the process.
+unsigned char* own_storage() {
+  auto* storage = reinterpret_cast<unsigned char*>(&thread_state);
+  asm("" : "+r"(storage));
+  return storage;
+}
 
 // Asks the linker where the block is in this thread. Must not run in a fork: it may allocate, and
 // before glibc 2.35 it may wait for dl_load_lock (elf/dl-tls.c, tls_get_addr_tail).
