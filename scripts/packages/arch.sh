@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+# The package of packaging/arch/PKGBUILD, with Debian's makepkg and pacman. Sourced by packages.sh.
+. "$root/scripts/packages/recipes.sh"
+
+package_arch() {
+  check 'the version is that of meson.build' has_version arch/PKGBUILD
+  check 'trees' make_layers || return
+  check 'built, and the unit tests pass' build_by_makepkg || return
+  note_files before
+  # No package of pacman provides what Debian has installed.
+  # The configuration of Debian's pacman asks for a check of free space, for which it needs /etc/mtab.
+  check 'installed' in_recipes use sh -euc '
+    pacman --config /dev/null --noconfirm --upgrade --nodeps --nodeps /artefacts/arch/forksafe-*.pkg.tar.*' ||
+    return
+  check 'verified' in_recipes use pacman --query --check --check forksafe
+  check 'the installed command cures a Pool' cures use forksafe
+  check 'removed, nothing is left' nothing_left pacman --noconfirm --remove forksafe
+  skipped 'namcap' 'it is in no registry of packages'
+}
+
+# The archive lies beside the PKGBUILD, where makepkg looks before it downloads.
+build_by_makepkg() {
+  write_recipe arch/PKGBUILD "$artefacts/arch/PKGBUILD"
+  # shellcheck disable=SC2016
+  as_builder sh -euc '
+    rm -rf makepkg
+    mkdir makepkg
+    cd makepkg
+    cp /artefacts/arch/PKGBUILD /artefacts/sources/forksafe-*.tar.gz .
+    makepkg --printsrcinfo >.SRCINFO
+    cat .SRCINFO
+    makepkg --nodeps --config /forksafe/packaging/arch/makepkg.conf.debian
+  ' && in_recipes build sh -euc '
+    cd /home/builder/arch/makepkg
+    cp .SRCINFO ./*.pkg.tar.zst /artefacts/arch'
+}
