@@ -1,12 +1,12 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- For Lmod. Set prefix, and install this file under two names:
---   forksafe/0.1.0.lua          puts the command into PATH and its man pages into MANPATH
---   forksafe-preload/0.1.0.lua  also preloads the library into all programs, see libforksafe(7)
+--   forksafe/VERSION.lua          puts the command into PATH and its man pages into MANPATH
+--   forksafe-preload/VERSION.lua  also preloads the library into all programs, see libforksafe(7)
 -- `sh scripts/packages.sh modules` loads and unloads both on Debian.
-local prefix = "/opt/forksafe/0.1.0"
+local prefix = pathJoin("/opt/forksafe", myModuleVersion())
 local preload = myModuleName() == "forksafe-preload"
 
-whatis("forksafe 0.1.0: makes fork safe with BLAS and OpenMP thread pools")
+whatis("forksafe: makes fork safe with BLAS and OpenMP thread pools")
 help([[
 forksafe COMMAND runs a program in which fork is safe with OpenBLAS, BLIS, MKL and OpenMP.
 The module forksafe-preload does the same for all programs. See forksafe(1).

@@ -1,13 +1,13 @@
 #%Module
 # SPDX-License-Identifier: Apache-2.0
 # For environment-modules 5.1 and later. Set prefix, and install this file under two names:
-#   forksafe/0.1.0          puts the command into PATH and its man pages into MANPATH
-#   forksafe-preload/0.1.0  also preloads the library into all programs, see libforksafe(7)
+#   forksafe/VERSION          puts the command into PATH and its man pages into MANPATH
+#   forksafe-preload/VERSION  also preloads the library into all programs, see libforksafe(7)
 # `sh scripts/packages.sh modules` loads and unloads both on Debian.
-set prefix /opt/forksafe/0.1.0
+set prefix /opt/forksafe/[file tail [module-info name]]
 set preload [string match "forksafe-preload/*" [module-info name]]
 
-module-whatis "forksafe 0.1.0: makes fork safe with BLAS and OpenMP thread pools"
+module-whatis "forksafe: makes fork safe with BLAS and OpenMP thread pools"
 proc ModulesHelp {} {
   puts stderr "forksafe COMMAND runs a program in which fork is safe with OpenBLAS, BLIS, MKL and OpenMP."
   puts stderr "The module forksafe-preload does the same for all programs. See forksafe(1)."

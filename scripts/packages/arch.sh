@@ -3,7 +3,6 @@
 . "$root/scripts/packages/recipes.sh"
 
 package_arch() {
-  check 'the version is that of meson.build' has_version arch/PKGBUILD
   check 'trees' make_layers || return
   check 'built, and the unit tests pass' build_by_makepkg || return
   note_files before

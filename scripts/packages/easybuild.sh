@@ -3,7 +3,6 @@
 . "$root/scripts/packages/recipes.sh"
 
 package_easybuild() {
-  check 'the version is that of meson.build' has_version easybuild/forksafe.eb
   check 'trees' make_layers || return
   check 'EasyBuild from PyPI' make_wheels easybuild==5.4.1 pycodestyle==2.14.0 || return
   easyconfig=forksafe-$version-GCCcore-14.3.0.eb

@@ -4,7 +4,6 @@
 . "$root/scripts/packages/recipes.sh"
 
 package_modules() {
-  check 'the version is that of meson.build' has_version modulefiles/forksafe.tcl modulefiles/forksafe.lua
   check 'trees' make_layers || return
   check 'installed in the prefix that they name' install_for_modules || return
   check_modules build environment-modules /etc/profile.d/modules.sh tcl ''

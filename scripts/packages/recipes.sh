@@ -57,16 +57,6 @@ write_recipe() {
   sed "s/\<0\{64\}\>/$archive_sum/" "$root/packaging/$1" >"$2"
 }
 
-# has_version FILE...: files of packaging/ that name this version.
-has_version() {
-  for recipe in "$@"; do
-    grep -qwF -- "$version" "$root/packaging/$recipe" || {
-      say "packaging/$recipe does not name the version of meson.build, $version"
-      return 1
-    }
-  done
-}
-
 # note_files before|after: notes which files the layer for use has, but for logs and databases in /var.
 note_files() { in_recipes use find /etc /opt /usr | LC_ALL=C sort >"$packages/$kind.$1"; }
 
