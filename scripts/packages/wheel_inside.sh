@@ -41,10 +41,17 @@ print(forksafe.library())
 assert forksafe.active()'
 }
 
-# In the folder of its sources. Debian's libunwind-ptrace.a is not position independent, as the command is.
+# build_libunwind FOLDER [OPTION...]: builds it and installs it there. Debian's libunwind-ptrace.a is not
+# position independent, as the command is.
 build_libunwind() {
-  ./configure --quiet "$@" --with-pic --disable-shared --disable-cxx-exceptions \
-    --disable-minidebuginfo --disable-documentation --disable-tests --disable-coredump --disable-setjmp
+  rm -rf "$1-build"
+  mkdir "$1-build"
+  cd "$1-build"
+  prefix=$1
+  shift
+  /libunwind-source/libunwind-*/configure --quiet --prefix="$prefix" "$@" --with-pic --disable-shared \
+    --disable-cxx-exceptions --disable-minidebuginfo --disable-documentation --disable-tests \
+    --disable-coredump --disable-setjmp
   make -s -j2
   make -s install
 }
@@ -63,8 +70,8 @@ case $1 in
     mkdir -p /libunwind-source
     cd /libunwind-source
     apt-get -q source libunwind/bookworm
-    cd libunwind-*/
-    build_libunwind --prefix=/libunwind
+    build_libunwind /libunwind
+    cd /libunwind-source/libunwind-*/
     # component NAME LICENSE "SOURCE-PACKAGE SOURCE-VERSION": a line for sbom.py.
     component() { say "$1|$(say "$3" | sed 's/.* //; s/^[0-9]*://; s/[-+].*//')|$2|$3"; }
     source_of() { dpkg-query -W -f "\${source:Package} \${source:Version}\n" "$1"; }
@@ -81,14 +88,14 @@ case $1 in
     ;;
   sdist)
     # meson makes archives of what is committed only.
-    rm -rf /checkout /work/sdist
+    rm -rf /checkout "/work/sdist-$2"
     cp -r /source /checkout
     cd /checkout
     git init -q
     git add -A
     git -c user.name=forksafe -c user.email=forksafe@localhost commit -q -m sources
     PATH=/tools/bin:$PATH PKG_CONFIG_PATH=/libunwind/lib/pkgconfig \
-      python3 -m build --sdist --no-isolation -o /work/sdist .
+      python3 -m build --sdist --no-isolation -o "/work/sdist-$2" .
     ;;
   wheel)
     # header-only fmt: bullseye has no libfmt.a.
@@ -96,16 +103,14 @@ case $1 in
       LDFLAGS='-static-libstdc++ -static-libgcc -s'
     rm -rf "/build-$2"
     mkdir "/build-$2"
-    tar -C "/build-$2" --strip-components=1 -xf /work/sdist/forksafe-*.tar.gz
+    tar -C "/build-$2" --strip-components=1 -xf /work/sdist-one/forksafe-*.tar.gz
     python3 -m build --wheel --no-isolation -o "/work/raw-$2" "/build-$2"
     ;;
   prepare-aarch64)
     dpkg --add-architecture arm64
     apt-get -q update
     install g++-aarch64-linux-gnu libfmt-dev:arm64
-    cd /libunwind-source/libunwind-*/
-    make -s distclean
-    build_libunwind --prefix=/libunwind-aarch64 --host=aarch64-linux-gnu
+    build_libunwind /libunwind-aarch64 --host=aarch64-linux-gnu
     ;;
   wheel-aarch64)
     cat >/aarch64.ini <<'END'
@@ -118,7 +123,8 @@ pkg-config = 'pkg-config'
 cpp_args = ['-DFMT_HEADER_ONLY']
 cpp_link_args = ['-static-libstdc++', '-static-libgcc', '-s']
 [properties]
-pkg_config_libdir = ['/libunwind-aarch64/lib/pkgconfig', '/usr/lib/aarch64-linux-gnu/pkgconfig', '/usr/share/pkgconfig']
+pkg_config_libdir = ['/libunwind-aarch64/lib/pkgconfig', '/usr/lib/aarch64-linux-gnu/pkgconfig', '/usr/lib/pkgconfig',
+  '/usr/share/pkgconfig']
 [host_machine]
 system = 'linux'
 cpu_family = 'aarch64'
@@ -128,7 +134,7 @@ END
     export PATH="/tools/bin:$PATH" _PYTHON_HOST_PLATFORM=linux-aarch64
     rm -rf /build-aarch64
     mkdir /build-aarch64
-    tar -C /build-aarch64 --strip-components=1 -xf /work/sdist/forksafe-*.tar.gz
+    tar -C /build-aarch64 --strip-components=1 -xf /work/sdist-one/forksafe-*.tar.gz
     python3 -m build --wheel --no-isolation -Csetup-args=--cross-file=/aarch64.ini -o /work/raw-aarch64 \
       /build-aarch64
     ;;
@@ -138,15 +144,15 @@ END
     mkdir /refused
     case $2 in
       musl)
-        one_line 'ERROR: forksafe works on Linux with glibc only, and this compiler builds for another libc' \
-          env CC=musl-gcc pip wheel --no-deps --no-build-isolation -w /refused /work/sdist/forksafe-*.tar.gz
+        one_line 'forksafe works on Linux with glibc only, and this compiler builds for another libc' \
+          env CC=musl-gcc pip wheel --no-deps --no-build-isolation -w /refused /work/sdist-one/forksafe-*.tar.gz
         ;;
       *)
         printf '[host_machine]\nsystem = "%s"\ncpu_family = "x86_64"\ncpu = "x86_64"\nendian = "little"\n' \
           "$2" | tr '"' "'" >/refused/cross
-        one_line "ERROR: forksafe works on Linux with glibc only, not on $2" \
+        one_line "forksafe works on Linux with glibc only, not on $2" \
           pip wheel --no-deps --no-build-isolation -w /refused -Csetup-args=--cross-file=/refused/cross \
-          /work/sdist/forksafe-*.tar.gz
+          /work/sdist-one/forksafe-*.tar.gz
         ;;
     esac
     ;;
@@ -160,10 +166,11 @@ END
   finish)
     export PATH="/tools/bin:$PATH"
     rm -rf "/work/repaired-$2" "/work/finished-$2"
-    # It takes the lowest tag that fits, and refuses when that is above this one.
-    auditwheel repair --plat "manylinux_2_28_${3:-$(uname -m)}" -w "/work/repaired-$2" "/work/raw-$2"/*.whl
+    # auto is the lowest tag that fits.
+    auditwheel repair --plat auto -w "/work/repaired-$2" "/work/raw-$2"/*.whl
+    ls "/work/repaired-$2" | grep -E -- '-py3-none-manylinux_2_(1[0-9]|2[0-8])_[a-z0-9_]+\.whl$'
     python3 /source/scripts/packages/sbom.py "/work/repaired-$2"/*.whl /work/linked "/work/finished-$2"
-    cp /work/sdist/*.tar.gz "/work/finished-$2"
+    [ ! -d "/work/sdist-$2" ] || cp "/work/sdist-$2"/*.tar.gz "/work/finished-$2"
     ls -l "/work/finished-$2"
     ;;
   audit)
@@ -172,10 +179,10 @@ END
     rm -rf /unpacked
     python3 -m zipfile -e "$(wheel "$@")" /unpacked
     cd /unpacked/forksafe-*.data
-    for file in scripts/forksafe data/libexec/forksafe/*; do
-      objdump -p "$file" | sed -n 's/.*NEEDED */  /p'
-      ! objdump -p "$file" | grep NEEDED | grep -vE ' (libc|libdl|libpthread|ld-linux-.*)\.so\.[0-9]+$'
-    done
+    objdump -p scripts/forksafe data/libexec/forksafe/* | sed -n 's/.*NEEDED *//p' >/tmp/needed
+    sort -u /tmp/needed
+    # Parts of glibc.
+    if grep -vE '^(libc|libdl|libm|libpthread|ld-linux-.*)\.so\.[0-9]+$' /tmp/needed; then exit 1; fi
     ;;
   twine) /tools/bin/twine check --strict /artefacts/wheel/* ;;
   contents) /tools/bin/check-wheel-contents "$(wheel)" ;;
@@ -263,7 +270,7 @@ END
       apt-get -q download "$package:arm64"
     done
     for package in *.deb; do dpkg-deb -x "$package" /aarch64; done
-    platform=$(wheel aarch64 | sed 's/.*-none-\([^.]*\)\..*/\1/')
+    platform=$(wheel aarch64 | sed 's/.*-none-\(.*\)\.whl/\1/')
     rm -rf /target
     /venv/bin/pip install -q --no-deps --only-binary :all: --platform "$platform" --target /target \
       "$(wheel aarch64)"
