@@ -57,8 +57,9 @@ write_recipe() {
   sed "s/\<0\{64\}\>/$archive_sum/" "$root/packaging/$1" >"$2"
 }
 
-# note_files before|after: notes which files the layer for use has, but for logs and databases in /var.
-note_files() { in_recipes use find /etc /opt /usr | LC_ALL=C sort >"$packages/$kind.$1"; }
+# note_files before|after: notes which files the layer for use has, but not logs and databases in /var, nor
+# folders, of which some belong to the system (/usr/share/licenses).
+note_files() { in_recipes use find /etc /opt /usr -not -type d | LC_ALL=C sort >"$packages/$kind.$1"; }
 
 # nothing_left COMMAND...: removes by COMMAND, in the layer for use. Passes if the files are those that
 # were noted before.
