@@ -14,7 +14,7 @@ package_arch() {
   check 'verified' in_recipes use pacman --query --check --check forksafe
   check 'the installed command cures a Pool' cures use forksafe
   check 'removed, nothing is left' nothing_left pacman --noconfirm --remove forksafe
-  skipped 'namcap' 'it is in no registry of packages'
+  skipped 'namcap' 'neither Debian nor PyPI has it'
 }
 
 # The archive lies beside the PKGBUILD, where makepkg looks before it downloads.

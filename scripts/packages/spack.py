@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """spack.sh runs this in a tree: installs by packaging/spack/package.py, in PREFIX, from SOURCES.
 
-Spack is not to be had from a registry of packages. What the package uses of Spack stands here: directives are
+Neither Debian nor PyPI has Spack. What the package uses of Spack stands here: directives are
 noted and printed, meson gets the options that Spack's MesonPackage gives it. At the end, the environment
 of `spack load forksafe+preload` is written to PREFIX/load.sh.
 """

@@ -11,7 +11,7 @@ package_spack() {
   check 'the variant +preload cures a Pool' cures build sh -euc '
     . /home/builder/spack/prefix/load.sh
     exec "$@"' sh
-  skipped 'with Spack itself' 'it is in no registry of packages'
+  skipped 'with Spack itself' 'neither Debian nor PyPI has it'
 }
 
 install_by_spack() {
