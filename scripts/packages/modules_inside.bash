@@ -45,7 +45,7 @@ case $which in
     module unload forksafe
     ;;
   preload)
-    if pool 15; then fail 'the Pool does not hang without forksafe'; fi
+    if pool 10; then fail 'the Pool does not hang without forksafe'; fi
     module load forksafe-preload
     [ "$LD_PRELOAD" = "$prefix/lib/forksafe/libforksafe.so" ] || fail "LD_PRELOAD: $LD_PRELOAD"
     [ "$KMP_INIT_AT_FORK" = TRUE ] || fail "KMP_INIT_AT_FORK: $KMP_INIT_AT_FORK"

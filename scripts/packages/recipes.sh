@@ -76,7 +76,7 @@ cures() {
   in_recipes "$cured_layer" env OMP_NUM_THREADS=4 sh -euc '
     pool="python3 /forksafe/tests/scenarios/pool.py 20"
     status=0
-    timeout 15 $pool || status=$?
+    timeout 10 $pool || status=$?
     if [ $status -ne 124 ]; then
       echo "without forksafe the Pool did not hang, but ended with status $status"
       exit 1
