@@ -66,10 +66,19 @@ case $step in
     ;;
   lintian)
     install lintian
-    # One control file serves all releases, so it has the standards of the oldest.
+    # The same files serve all releases, so they are as bookworm wants them. A lintian ends if it does
+    # not know a tag.
+    newer=out-of-date-standards-version
+    case $suite in
+      bookworm | trixie) ;;
+      *)
+        newer=$newer,older-debian-watch-file-standard,package-uses-old-debhelper-compat-version
+        newer=$newer,redundant-priority-optional-field,redundant-rules-requires-root-no-field
+        ;;
+    esac
     for changes in /build/*/*.changes; do
       runuser -u builder -- lintian --pedantic -I --show-overrides \
-        --suppress-tags out-of-date-standards-version --fail-on error,warning,info,pedantic "$changes"
+        --suppress-tags "$newer" --fail-on error,warning,info,pedantic "$changes"
     done
     ;;
   blhc)
