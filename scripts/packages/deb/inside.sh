@@ -7,8 +7,8 @@ set -eux
 packages=/artefacts/deb/$suite
 
 install() {
-  [ -e /updated ] || apt-get -q update
-  : >/updated
+  [ -e /var/cache/apt/updated ] || apt-get -q update
+  : >/var/cache/apt/updated
   apt-get -q install -y --no-install-recommends "$@"
 }
 
@@ -77,7 +77,8 @@ case $step in
         ;;
     esac
     for changes in /build/*/*.changes; do
-      runuser -u builder -- lintian --pedantic -I --show-overrides \
+      # Not with --show-overrides, which counts what is overridden as a failure.
+      runuser -u builder -- lintian --pedantic -I \
         --suppress-tags "$newer" --fail-on error,warning,info,pedantic "$changes"
     done
     ;;
