@@ -93,6 +93,7 @@ case $1 in
     cd /checkout
     git init -q
     git add -A
+    export GIT_AUTHOR_DATE="@$SOURCE_DATE_EPOCH" GIT_COMMITTER_DATE="@$SOURCE_DATE_EPOCH"
     git -c user.name=forksafe -c user.email=forksafe@localhost commit -q -m sources
     PATH=/tools/bin:$PATH PKG_CONFIG_PATH=/libunwind/lib/pkgconfig \
       python3 -m build --sdist --no-isolation -o "/work/sdist-$2" .
