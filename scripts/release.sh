@@ -3,8 +3,8 @@
 # sh scripts/release.sh [--dry-run] VERSION: makes a release of the commit that is checked out.
 #
 # In a clone in the build folder it sets the version and the date, commits that as "release: VERSION",
-# tags the commit vVERSION, and builds and checks all packages of it (packages.sh, as root). It puts them
-# with SHA256SUMS into build/release/VERSION. If all of that has worked, it brings commit and tag into
+# tags the commit vVERSION, and builds and checks all packages of it (packages.sh, as root). It puts them,
+# a folder for each kind, with SHA256SUMS into build/release/VERSION. If all of that has worked, it brings commit and tag into
 # this repository, unless --dry-run is given. It pushes and uploads nothing.
 . "$(dirname "$0")/common.sh"
 
@@ -43,13 +43,10 @@ mkdir -p "$build/trees" "$clone/build"
 ln -s "$build/trees" "$clone/build/trees"
 (cd "$clone" && FORKSAFE_BUILD=build sh scripts/packages.sh) ||
   fail "packages.sh failed: nothing is released; the clone is $clone"
-find "$clone/build/packages/artefacts" -type f -exec cp -p {} "$release" \; &&
-  sum=$(sha256sum "$release/forksafe-$version.tar.gz" | cut -d ' ' -f 1) &&
-  # The recipes of others name the sum of the source archive, which can't be in that archive.
-  for recipe in arch/PKGBUILD conda/recipe.yaml spack/package.py; do
-    sed "s/0\{64\}/$sum/" "$clone/packaging/$recipe" >"$release/$(basename "$recipe")" || exit
-  done &&
-  (cd "$release" && sha256sum -- * >SHA256SUMS) || fail "the packages can't be copied to $release"
+cp -a "$clone/build/packages/artefacts/." "$release" &&
+  (cd "$release" && find . -type f | LC_ALL=C sort | sed 's|^./||' | tr '\n' '\0' |
+    xargs -0 sha256sum -- >"$build/release/sums" && mv "$build/release/sums" SHA256SUMS) ||
+  fail "the packages can't be copied to $release"
 
 say "$(wc -l <"$release/SHA256SUMS") files with SHA256SUMS are in $release"
 if [ "$dry_run" = yes ]; then
