@@ -3,9 +3,9 @@
 # sh scripts/release.sh [--dry-run] VERSION: makes a release of the commit that is checked out.
 #
 # In a clone in the build folder it sets the version and the date, commits that as "release: VERSION",
-# tags the commit vVERSION, and builds and checks all packages of it (packages.sh, as root). It puts them,
-# a folder for each kind, with SHA256SUMS into build/release/VERSION. If all of that has worked, it brings commit and tag into
-# this repository, unless --dry-run is given. It pushes and uploads nothing.
+# tags the commit vVERSION, and builds and checks all packages of it (packages.sh, as root). It puts them
+# with SHA256SUMS into build/release/VERSION, a folder for each kind. If all of that has worked, it brings
+# the commit and the tag into this repository, unless --dry-run is given. It pushes and uploads nothing.
 . "$(dirname "$0")/common.sh"
 
 usage="usage: sh scripts/release.sh [--dry-run] VERSION"
