@@ -63,6 +63,7 @@ class Attempt:
             finally:
                 end_descendants()
             self.seconds = time.monotonic() - start
+            self.log = self.errors.read_text(errors="replace")
 
     def watch(self, start):
         """Waits until the program ends or is stuck. Returns the outcome, and a text that explains
@@ -295,6 +296,10 @@ def main():
     }, indent=1) + "\n")
     for problem in problems:
         print("FAILED", problem)
+    if problems:
+        for name, attempt in (("without", without), ("with", with_library)):
+            print(f"The last lines of standard error {name} the library:",
+                  *attempt.log.splitlines()[-15:], sep="\n  ")
     return 1 if problems else 0
 
 

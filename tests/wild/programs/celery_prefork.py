@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Celery's prefork pool, with a new worker for each task. It starts a Redis server of its own."""
 import os
-import time
 
 from celery import Celery, signals
 
@@ -20,8 +19,7 @@ def answer():
 
 if __name__ == "__main__":
     with served.running("redis-server", "--port", "0", "--unixsocket", "redis", "--save", ""):
-        while not os.path.exists("redis"):
-            time.sleep(0.01)
+        served.wait_for_listener("redis")
         with served.running("celery", "-A", "celery_prefork", "worker", "--pool=prefork",
                             "--concurrency=4", "--max-tasks-per-child=1",
                             "--without-gossip", "--without-mingle", "--without-heartbeat"):

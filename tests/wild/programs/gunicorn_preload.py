@@ -2,9 +2,7 @@
 """Runs gunicorn --preload, with a new worker for each request."""
 import http.client
 import json
-import os
 import socket
-import time
 
 import served
 
@@ -26,8 +24,7 @@ def get():
 if __name__ == "__main__":
     with served.running("gunicorn", "--preload", "--workers=2", "--max-requests=1",
                         "--bind=unix:gunicorn", "gunicorn_preload:app"):
-        while not os.path.exists("gunicorn"):
-            time.sleep(0.01)
+        served.wait_for_listener("gunicorn")
         served.compare(iter(get, None))
 else:
     served.start()

@@ -5,9 +5,11 @@ import atexit
 import contextlib
 import gc
 import os
+import socket
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 
@@ -62,6 +64,15 @@ def running(*command):
         server.terminate()
     if server.wait() != 0:
         sys.exit(f"{command[0]} ended with status {server.returncode}")
+
+
+def wait_for_listener(path):
+    """Waits until a server listens at the path. It makes the socket's file a moment earlier."""
+    while True:
+        with socket.socket(socket.AF_UNIX) as probe:
+            if probe.connect_ex(path) == 0:
+                return
+        time.sleep(0.01)
 
 
 def compare(answers):
