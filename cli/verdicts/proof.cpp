@@ -5,7 +5,8 @@
 //   exist.
 // - It hangs if its threads have used, on average, as much CPU time as the patience: it spins. (A
 //   child computes for milliseconds only.)
-// - It is only slow if it wants a processor and does not get one.
+// - It is only slow if it wants a processor and does not get one. While a child does not answer,
+//   its parent is stopped, so that the parent's threads don't compete with it.
 #include "verdicts/proof.h"
 
 #include <dirent.h>
@@ -152,6 +153,7 @@ class HangWatch {
   void answered() {
     last_answer_ = asleep_since_ = Clock::now();
     suspect_ = {};
+    let_leader_run();
   }
 
   bool hangs() {
@@ -160,6 +162,12 @@ class HangWatch {
     if (now.pid != suspect_.pid) {
       suspect_ = now;
       asleep_since_ = Clock::now();
+      // A child that has ended is reaped by the leader.
+      if (!is_child()) {
+        let_leader_run();
+      } else if (!leader_is_stopped_) {
+        leader_is_stopped_ = kill(leader_, SIGSTOP) == 0;
+      }
     }
     if (!now.sleeps) asleep_since_ = Clock::now();
     const double quiet = seconds_since(last_answer_);
@@ -171,8 +179,14 @@ class HangWatch {
   bool is_child() const { return suspect_.pid != leader_; }
 
  private:
+  void let_leader_run() {
+    if (leader_is_stopped_) kill(leader_, SIGCONT);
+    leader_is_stopped_ = false;
+  }
+
   pid_t leader_;
   double patience_;
+  bool leader_is_stopped_ = false;
   Clock::time_point last_answer_ = Clock::now();
   Clock::time_point asleep_since_ = Clock::now();
   Activity suspect_;  // as first seen
