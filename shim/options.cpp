@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "number.h"
 #include "report.h"
 
 namespace forksafe {
@@ -19,12 +20,8 @@ constexpr long kMaxThreads = 4096;
 
 bool read_number(const char* text, long lowest, long highest, int* result) {
   if (*text < '0' || *text > '9') return false;
-  long value = 0;
-  for (; *text >= '0' && *text <= '9'; ++text) {
-    value = value * 10 + (*text - '0');
-    if (value > highest) return false;
-  }
-  if (*text != '\0' || value < lowest) return false;
+  const long value = parse_number(text, &text);
+  if (*text != '\0' || value < lowest || value > highest) return false;
   *result = static_cast<int>(value);
   return true;
 }

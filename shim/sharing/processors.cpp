@@ -5,10 +5,10 @@
 #include <sched.h>
 #include <unistd.h>
 
-#include <cstdlib>
 #include <cstring>
 
 #include "futex.h"
+#include "number.h"
 
 namespace forksafe {
 namespace {
@@ -72,14 +72,14 @@ int limit_of(const char* mount, const char* hierarchy, size_t hierarchy_length, 
   };
   if (hierarchy_length == 0) {  // v2: "QUOTA PERIOD" or "max PERIOD"
     if (!read_file("cpu.max")) return 0;
-    char* end = text;
-    const long quota = strtol(text, &end, 10);
-    return to_processors(quota, strtol(end, nullptr, 10));
+    const char* end = text;
+    const long quota = parse_number(text, &end);
+    return to_processors(quota, parse_number(end));
   }
   if (!read_file("cpu.cfs_quota_us")) return 0;  // -1: none
-  const long quota = strtol(text, nullptr, 10);
+  const long quota = parse_number(text);
   if (!read_file("cpu.cfs_period_us")) return 0;
-  return to_processors(quota, strtol(text, nullptr, 10));
+  return to_processors(quota, parse_number(text));
 }
 
 // Whether the comma-separated controllers of a v1 hierarchy have "cpu" among them.

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "number.h"
 #include "report.h"
 #include "support.h"
 
@@ -198,6 +199,18 @@ TEST_CASE("the log is written to the file that FORKSAFE_LOG names, and nowhere b
   CHECK(text.find("forksafe[") == 0);
   CHECK(text.find("]: first\nforksafe[") != std::string::npos);
   CHECK(text.find("]: second\n") == text.size() - std::string("]: second\n").size());
+}
+
+TEST_CASE("a number is read as strtol reads it", "[options]") {
+  for (const char* text : {"", "0", "64", " \t\n7 8", "+5x", "-1\n", "- 3", "max 100000", "2.5",
+                           "9223372036854775807", "99999999999999999999"}) {
+    CAPTURE(text);
+    const char* end = nullptr;
+    char* strtol_end = nullptr;
+    CHECK(forksafe::parse_number(text, &end) == strtol(text, &strtol_end, 10));
+    // Where there is no number, strtol does not skip spaces and the sign.
+    if (strtol_end != text) CHECK(end == strtol_end);
+  }
 }
 
 TEST_CASE("a log that can't be written does not disturb the program", "[options]") {

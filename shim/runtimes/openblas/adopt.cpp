@@ -6,6 +6,7 @@
 
 #include "doors/setters.h"
 #include "elf/loaded_objects.h"
+#include "number.h"
 #include "options.h"
 #include "report.h"
 #include "runtimes/openblas/openmp.h"
@@ -20,7 +21,7 @@ namespace {
 long threads_in_environment() {
   for (const char* name : {"OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS"}) {
     const char* text = getenv(name);
-    const long threads = text != nullptr ? strtol(text, nullptr, 10) : 0;
+    const long threads = text != nullptr ? parse_number(text) : 0;
     if (threads > 0) return threads;
   }
   return 0;

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "runtimes/openblas/internals.h"
 
-#include <cstdlib>
 #include <cstring>
 
 #include "elf/file.h"
+#include "number.h"
 #include "options.h"
 
 namespace forksafe {
@@ -27,16 +27,16 @@ void* find_get_config(const ElfImage& image) {
 void read_config(const char* config, Internals* result) {
   const char* number = strstr(config, "OpenBLAS ");
   if (number != nullptr) {
-    char* end = nullptr;
+    const char* end = nullptr;
     number += strlen("OpenBLAS ");
-    const long major = strtol(number, &end, 10);
-    const long minor = *end == '.' ? strtol(end + 1, &end, 10) : 0;
-    const long patch = *end == '.' ? strtol(end + 1, &end, 10) : 0;
+    const long major = parse_number(number, &end);
+    const long minor = *end == '.' ? parse_number(end + 1, &end) : 0;
+    const long patch = *end == '.' ? parse_number(end + 1, &end) : 0;
     result->version = static_cast<int>(major * 10000 + minor * 100 + patch);
   }
   const char* threads = strstr(config, "MAX_THREADS=");
   if (threads != nullptr) {
-    result->max_threads = static_cast<int>(strtol(threads + strlen("MAX_THREADS="), nullptr, 10));
+    result->max_threads = static_cast<int>(parse_number(threads + strlen("MAX_THREADS=")));
   }
   // 0.3.1 to 0.3.3 were built with USE_TLS by default.
   result->buffers_have_headers = result->version < 304 || strstr(config, "USE_TLS") != nullptr;
