@@ -6,6 +6,7 @@
 # A shell runs a trap at once while it is in `wait`, but not while it runs a command in the foreground.
 # So the command runs in the background.
 running=
+at_end=: # a function that the script also wants to run when it ends
 alone() {
   unshare --mount --pid --fork --kill-child "$@" &
   running=$!
@@ -18,6 +19,7 @@ stop() {
   trap - EXIT
   # KILL, because unshare ignores TERM while it waits. The kernel then ends all that unshare started.
   [ -z "$running" ] || kill -KILL "$running"
+  $at_end
   exit "$1"
 }
 trap 'stop $?' EXIT

@@ -190,12 +190,15 @@ fetch_wheel() {
   return $fetched
 }
 
-# fetch_test_wheels [NAME...]: fetches the wheels whose libraries are tested, or only those named.
+# fetch_test_wheels [NAME...]: fetches the wheels whose libraries are tested, or only those named, with the
+# pip options $wheel_options.
+wheel_options=
 fetch_test_wheels() {
   missing=
   while read -r name requirement; do
     case " $* " in "  " | *" $name "*) ;; *) continue ;; esac
-    fetch_wheel "$name" "$requirement" || missing="$missing $requirement"
+    # shellcheck disable=SC2086 # a list
+    fetch_wheel "$name" "$requirement" $wheel_options || missing="$missing $requirement"
   done <<END
 numpy-1.26 numpy==1.26.4
 numpy-2.2 numpy==2.2.6
@@ -209,25 +212,31 @@ END
   [ -z "$missing" ] || say "not available from PyPI, so their tests are skipped:$missing"
 }
 
+# own_lists FOLDER LINE: sets $own_lists to options by which apt-get uses that line of a sources.list
+# alone, with lists in that folder, and leaves the system's alone.
+own_lists() {
+  mkdir -p "$1/lists/partial"
+  printf '%s\n' "$2" >"$1/sources.list"
+  own_lists="-o Dir::Etc::SourceList=$1/sources.list -o Dir::Etc::SourceParts=/dev/null
+    -o Dir::State::Lists=$1/lists -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache=
+    -o APT::Sandbox::User=root"
+}
+
 # fetch_sources PACKAGE FOLDER [PATTERN...]: unpacks the upstream part of Debian's source package into
 # FOLDER, or only the files that match. Most systems have no lists of source packages, so this function
-# fetches lists of its own and leaves the system's alone.
+# fetches lists of its own.
 fetch_sources() {
   source_package=$1
   unpacked=$2
   shift 2
   [ -d "$unpacked" ] && return 0
   rm -rf "$unpacked.part"
-  mkdir -p "$unpacked.part/lists/partial"
   # shellcheck disable=SC2016 # $(...) is for apt, not for the shell
-  apt-get indextargets --format 'deb-src $(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' \
-    'Label: Debian' 2>/dev/null | head -n 1 >"$unpacked.part/sources.list"
-  options="-o Dir::Etc::SourceList=$unpacked.part/sources.list -o Dir::Etc::SourceParts=/dev/null
-    -o Dir::State::Lists=$unpacked.part/lists -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache=
-    -o APT::Sandbox::User=root"
+  own_lists "$unpacked.part" "$(apt-get indextargets --format 'deb-src $(REPO_URI) $(RELEASE) $(COMPONENT)' \
+    'Created-By: Packages' 'Label: Debian' 2>/dev/null | head -n 1)"
   # shellcheck disable=SC2086
   (cd "$unpacked.part" && mkdir unpacked &&
-    apt-get $options update && apt-get $options source --download-only --tar-only "$source_package" &&
+    apt-get $own_lists update && apt-get $own_lists source --download-only --tar-only "$source_package" &&
     tar -C unpacked --strip-components=1 --wildcards -xf ./*.orig.tar.* "$@" &&
     mv unpacked "$unpacked") >"$(package_log)" 2>&1
   fetched=$?

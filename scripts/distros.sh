@@ -46,8 +46,7 @@ inside() {
     --bind "$build/wheels" /forksafe/build/wheels ro "$@"
 }
 
-# files_of SUITE: prints the folder where the files of /forksafe in that tree are (results.py knows it
-# too).
+# files_of SUITE: prints the folder where the files of /forksafe in that tree are.
 files_of() { say "$trees/layers/distros-$1/changes/forksafe"; }
 
 # prepare SUITE: makes the tree and installs its packages.
@@ -110,8 +109,12 @@ for suite in "$@"; do
   inside "$suite" sh /forksafe/source/scripts/distros/inside.sh versions >"$files/versions"
   say "$suite: $(tr '\n' ' ' <"$files/versions" | tr '=' ' ')"
   inside "$suite" sh /forksafe/source/scripts/distros/inside.sh test >>"$distros/$suite.log" 2>&1
-  "$python" "$root/scripts/distros/results.py" "$distros" "$trees" "$suite" ||
+  "$python" "$root/scripts/tree_results.py" collect "$distros" "$suite=$files" ||
     say "  (log: $distros/$suite.log)"
 done
 say
-"$python" "$root/scripts/distros/results.py" "$distros" "$trees" "$@"
+for suite in "$@"; do
+  shift
+  set -- "$@" "$suite=$(files_of "$suite")"
+done
+"$python" "$root/scripts/tree_results.py" collect "$distros" "$@"

@@ -19,6 +19,7 @@ done
 [ $# -gt 0 ] || set -- $kinds
 need_packages git python3 python3-pip
 . "$root/scripts/trees.sh"
+. "$root/scripts/qemu.sh"
 
 packages=$build/packages
 artefacts=$packages/artefacts

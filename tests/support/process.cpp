@@ -41,6 +41,7 @@ double seconds_since(Clock::time_point start) {
 // The verdict of `forksafe diagnose` on each process of the tree that is stuck.
 std::vector<std::string> where_stuck(pid_t leader) {
   using namespace forksafe::cli;
+  if (emulated()) return {"QEMU shows no stacks"};
   std::vector<std::string> result;
   for (const Diagnosis& d : diagnose_processes(process_tree(leader))) {
     if (d.stuck) {
@@ -65,6 +66,8 @@ void end_session(pid_t leader) {
 }
 
 }  // namespace
+
+bool emulated() { return getenv("FORKSAFE_TEST_EMULATED") != nullptr; }
 
 int Outcome::forks() const {
   int count = 0;

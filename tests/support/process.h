@@ -8,6 +8,10 @@
 
 namespace forksafe_test {
 
+/// Whether QEMU runs the tests (scripts/architectures.sh sets FORKSAFE_TEST_EMULATED). It has no
+/// ptrace, so a program is taken for stuck when it has been quiet.
+bool emulated();
+
 struct Command {
   std::vector<std::string> arguments;
   std::map<std::string, std::string> environment;  ///< added to the environment of this process

@@ -5,8 +5,8 @@ the counts in README.md.
 
     report.py --build BUILD
 
-It reads BUILD/wild/results (meson test --suite wild) and, if they exist, the results of
-scripts/distros.sh. A case without a result is listed as "not run".
+It reads BUILD/wild/results (meson test --suite wild). A case without a result is listed as "not
+run".
 """
 import argparse
 import json
@@ -112,21 +112,6 @@ def suite_table(entries):
     return table(["suite", "what runs", "packages", "without", "with", "seconds"], rows)
 
 
-def system_table(build):
-    """Returns the results of scripts/distros.sh; an empty text if it has not run."""
-    file = build / "distros" / "results.json"
-    if not file.exists():
-        return ""
-    rows = []
-    for suite, result in json.loads(file.read_text()).items():
-        version = result["versions"]
-        rows.append([f"Debian {suite}", version["glibc"], version["libgomp"], version["OpenBLAS"],
-                     version["BLIS"], version["Python"], result["passed"],
-                     "; ".join(test["name"] for test in result["failed"]) or "none", len(result["skipped"])])
-    return table(["system", "glibc", "libgomp", "OpenBLAS", "BLIS", "Python", "tests passed",
-                  "failed", "skipped"], rows)
-
-
 def counts(entries):
     results = [result for _, result in entries if result]
     bad = sum(result["without"]["outcome"] in BAD for result in results)
@@ -157,7 +142,7 @@ def span(versions):
     return ordered[0] if len(ordered) == 1 else f"{ordered[0]} to {ordered[-1]}"
 
 
-def compatibility(groups, suites, build):
+def compatibility(groups, suites):
     text = [f"""<!-- Written by tests/wild/report.py from the results of the last runs: not to be edited by hand. -->
 # What works
 
@@ -187,15 +172,6 @@ Made by `sh scripts/test.sh --wild && python3 tests/wild/report.py --build build
 Each test must have the same result without the library and with it.
 
 {suite_table(suites)}
-"""]
-    systems = system_table(build)
-    if systems:
-        text += [f"""## Other systems
-
-The library is built once, on the first system. This project's own tests are compiled on each
-system, and test that library (`sh scripts/distros.sh`):
-
-{systems}
 """]
     return "\n".join(text)
 
@@ -250,7 +226,7 @@ def main():
 
     docs = ROOT / "docs"
     docs.mkdir(exist_ok=True)
-    (docs / "compatibility.md").write_text(compatibility(groups, suites, build))
+    (docs / "compatibility.md").write_text(compatibility(groups, suites))
     (docs / "compatibility.svg").write_text(picture(groups))
     readme = ROOT / "README.md"
     before, _, rest = readme.read_text().partition(BEGIN)

@@ -140,15 +140,6 @@ case $step in
     [ "$(grep -vx ld-linux-aarch64.so.1 /tmp/needed)" = libc.so.6 ]
     [ -f /usr/lib/x86_64-linux-gnu/forksafe/libforksafe.so ]
     ;;
-  fetch-qemu)
-    [ -x /qemu/usr/bin/qemu-aarch64 ] || {
-      apt-get -q update
-      cd /tmp
-      apt-get -q download qemu-user
-      dpkg-deb -x qemu-user_*.deb /qemu
-      rm qemu-user_*.deb
-    }
-    ;;
   cross-run)
     run() { timeout 60 /qemu/usr/bin/qemu-aarch64 "$@"; }
     [ "$(run /usr/bin/forksafe --version)" = "forksafe $version" ]

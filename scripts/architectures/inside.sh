@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+# architectures.sh runs this inside a tree: inside.sh ARCHITECTURE packages|configure|versions|test. In POSIX
+# sh.
+set -eu
+here=/forksafe
+architecture=$1
+step=$2
+shift 2
+
+# available NAME...: those packages that the release has for this architecture.
+available() {
+  for name in "$@"; do
+    candidate=$(apt-cache policy "$name:$architecture" | sed -n 's/^  Candidate: //p')
+    case $candidate in
+      '' | '(none)') echo "$name is not available for $architecture" >&2 ;;
+      *) printf '%s:%s\n' "$name" "$architecture" ;;
+    esac
+  done
+}
+
+# A Python of the architecture. Its packages can't be installed beside this machine's, so they are
+# unpacked.
+python=$here/python
+unpack_python() {
+  version=$(python3 -c 'import sys; print("python%d.%d" % sys.version_info[:2])')
+  rm -rf "$python"
+  mkdir -p /tmp/python
+  (cd /tmp/python && apt-get -q download "$version-minimal:$architecture" "lib$version-minimal:$architecture" \
+    "lib$version-stdlib:$architecture" "python3-numpy:$architecture" &&
+    for package in *.deb; do dpkg-deb -x "$package" "$python"; done)
+  rm -r /tmp/python
+  # What these packages depend on, and what is tested depends on.
+  # shellcheck disable=SC2046 # a list
+  apt-get -q install -y --no-install-recommends $(available libexpat1 zlib1g libffi8 libbz2-1.0 liblzma5 \
+    libssl3 libblas3 liblapack3)
+}
+
+version_of() {
+  dpkg-query -W -f '${Version}\n' "$1:$architecture" 2>/dev/null | sed 's/^[0-9]*://; s/[-+].*//'
+}
+
+case $step in
+  packages)
+    [ ! -f $here/packages ] || exit 0
+    dpkg --add-architecture "$architecture"
+    apt-get -q update
+    # shellcheck disable=SC2046 # a list
+    apt-get -q install -y --no-install-recommends "crossbuild-essential-$architecture" meson ninja-build \
+      pkg-config python3 binutils procps libcli11-dev nlohmann-json3-dev \
+      "catch2:$architecture" "libunwind-dev:$architecture" "libfmt-dev:$architecture" \
+      $(available libopenblas0-pthread libopenblas0-openmp libblis4-pthread libblis4-openmp libomp5)
+    [ "$architecture" != arm64 ] || unpack_python
+    : >$here/packages
+    ;;
+  configure)
+    [ -f $here/build/build.ninja ] || meson setup $here/build $here/source \
+      --cross-file "$here/source/scripts/architectures/$architecture.txt"
+    ;;
+  versions)
+    say() { printf '%s=%s\n' "$@"; }
+    say glibc "$(version_of libc6)"
+    say GCC "$(gcc -dumpfullversion)"
+    say libgomp "$(version_of libgomp1)"
+    say OpenBLAS "$(version_of libopenblas0-pthread)"
+    say BLIS "$(version_of libblis4-openmp)"
+    say LLVM-OpenMP "$(version_of libomp5)"
+    say Python "$(dpkg-query -W -f '${Version}\n' libpython3-stdlib 2>/dev/null | sed 's/-.*//')"
+    say numpy ''
+    ;;
+  test)
+    FORKSAFE_TEST_EMULATED=1
+    FORKSAFE_TEST_MOST_FORKS=20
+    FORKSAFE_TEST_PYTHON=$(echo "$python"/usr/bin/python3.*)
+    export FORKSAFE_TEST_EMULATED FORKSAFE_TEST_MOST_FORKS FORKSAFE_TEST_PYTHON
+    # A processor without SVE and SME: on QEMU's best one (QEMU 11.1) OpenBLAS 0.3.34 does not repeat its
+    # results, without any fork.
+    if [ "$architecture" = arm64 ]; then
+      QEMU_CPU=neoverse-n1
+      export QEMU_CPU
+    fi
+    status=0
+    meson test -C $here/build --print-errorlogs --timeout-multiplier 5 "$@" || status=$?
+    : >$here/ended
+    exit $status
+    ;;
+esac
