@@ -65,8 +65,8 @@ class ElfImage {
   bool writable(const void* address) const { return fits(address, 1, PF_W); }
 
   /// Whether its thread-local storage lies at the same distance from the thread pointer in every
-  /// thread (DF_STATIC_TLS).
-  bool static_tls() const { return static_tls_; }
+  /// thread.
+  bool static_tls() const;
 
   /// The name in DT_SONAME, or null.
   const char* soname() const { return soname_; }
@@ -98,14 +98,15 @@ class ElfImage {
     }
   }
 
-  /// Calls `visit(name, symbol)` for each defined symbol until it returns true. Walks the whole
-  /// table: use it for names of which only a part is known.
+  /// Calls `visit(name, symbol)` for each symbol that it exports until it returns true. Walks the
+  /// whole table: use it for names of which only a part is known.
   template <typename Visit>
   bool any_symbol(Visit visit) const {
     for (size_t i = 1; i < symbol_count_; ++i) {
       const ElfW(Sym)& s = symbols_[i];
+      // Some linkers also put symbols of sections into this table, which are local and nameless.
       if (s.st_shndx != SHN_UNDEF && s.st_name < strings_size_ &&
-          visit(strings_ + s.st_name, to_symbol(s))) {
+          ELF64_ST_BIND(s.st_info) != STB_LOCAL && visit(strings_ + s.st_name, to_symbol(s))) {
         return true;
       }
     }
@@ -122,8 +123,9 @@ class ElfImage {
   bool read_dynamic();
   bool fits(const void* begin, size_t bytes, unsigned flags) const;
   template <typename T>
-  bool table_fits(const T* begin, size_t bytes) const {
-    return reinterpret_cast<uintptr_t>(begin) % alignof(T) == 0 && fits(begin, bytes, PF_R);
+  bool table_fits(const T* begin, size_t count) const {
+    return reinterpret_cast<uintptr_t>(begin) % alignof(T) == 0 && count <= SIZE_MAX / sizeof(T) &&
+           fits(begin, count * sizeof(T), PF_R);
   }
   size_t count_symbols() const;
   bool matches(const ElfW(Sym) & symbol, size_t index, const char* name) const;
@@ -148,7 +150,7 @@ class ElfImage {
   size_t strings_size_ = 0;
   const uint16_t* versions_ = nullptr;
   const uint32_t* gnu_hash_ = nullptr;
-  const uint32_t* sysv_hash_ = nullptr;
+  const Elf_Symndx* sysv_hash_ = nullptr;  // of 64 bits on s390x, of 32 elsewhere
   Relocations relocations_ = {};
   Relocations plt_relocations_ = {};
 };

@@ -148,11 +148,13 @@ TEST_CASE("tables outside of the file are refused", "[elf_file]") {
   const File file;
   const std::string whole = read_file(fixture_path("symbols_gnu"));
   std::string altered = whole;
-  const uint64_t offsets[] = {whole.size(), whole.size() + 8, uint64_t{1} << 40, UINT64_MAX - 7,
-                              UINT64_MAX & ~uint64_t{4095}};
+  constexpr ElfW(Off) kMost = ~ElfW(Off){0};
+  const ElfW(Off)
+      offsets[] = {static_cast<ElfW(Off)>(whole.size()), static_cast<ElfW(Off)>(whole.size() + 8),
+                   kMost / 4 + 1, kMost - 7, kMost & ~ElfW(Off){4095}};
 
   SECTION("section headers") {
-    for (const uint64_t offset : offsets) {
+    for (const ElfW(Off) offset : offsets) {
       header_of(&altered)->e_shoff = offset;
       CHECK_FALSE(file.walks(altered));
     }
@@ -170,11 +172,11 @@ TEST_CASE("tables outside of the file are refused", "[elf_file]") {
     CHECK_FALSE(file.walks(altered));
   }
   SECTION("section headers of another size") {
-    header_of(&altered)->e_shentsize = 40;
+    header_of(&altered)->e_shentsize = sizeof(ElfW(Shdr)) - 8;
     CHECK_FALSE(file.walks(altered));
   }
   SECTION("symbols") {
-    for (const uint64_t offset : offsets) {
+    for (const ElfW(Off) offset : offsets) {
       section_of(&altered, SHT_SYMTAB)->sh_offset = offset;
       CHECK_FALSE(file.walks(altered));
     }
@@ -184,19 +186,19 @@ TEST_CASE("tables outside of the file are refused", "[elf_file]") {
     CHECK_FALSE(file.walks(altered));
   }
   SECTION("more symbols than the file has bytes") {
-    for (const uint64_t size : offsets) {
+    for (const ElfW(Off) size : offsets) {
       section_of(&altered, SHT_SYMTAB)->sh_size = size;
       CHECK_FALSE(file.walks(altered));
     }
   }
   SECTION("names") {
-    for (const uint64_t offset : offsets) {
+    for (const ElfW(Off) offset : offsets) {
       symtab_strings_of(&altered)->sh_offset = offset;
       CHECK_FALSE(file.walks(altered));
     }
   }
   SECTION("names of no or absurd size") {
-    for (const uint64_t size : {uint64_t{0}, uint64_t{1} << 40, UINT64_MAX}) {
+    for (const ElfW(Off) size : {ElfW(Off){0}, kMost / 4 + 1, kMost}) {
       symtab_strings_of(&altered)->sh_size = size;
       CHECK_FALSE(file.walks(altered));
     }

@@ -28,6 +28,25 @@ using forksafe::ElfImage;
 
 namespace {
 
+#if defined(__i386__)
+using Relocation = ElfW(Rel);
+constexpr ElfW(Sxword) kRelocations = DT_REL, kRelocationsSize = DT_RELSZ;
+#else
+using Relocation = ElfW(Rela);
+constexpr ElfW(Sxword) kRelocations = DT_RELA, kRelocationsSize = DT_RELASZ;
+#endif
+
+void set_symbol(Relocation* r, uint32_t symbol) {
+#if __SIZEOF_POINTER__ == 8
+  r->r_info = ELF64_R_INFO(uint64_t{symbol}, ELF64_R_TYPE(r->r_info));
+#else
+  r->r_info = ELF32_R_INFO(symbol, ELF32_R_TYPE(r->r_info));
+#endif
+}
+
+// Far from every object.
+constexpr uintptr_t kFar = UINTPTR_MAX / 4 + 1;
+
 // Calls `visit(info)` for each loaded object until it returns true.
 template <typename Visit>
 bool any_object(Visit visit) {
@@ -116,11 +135,11 @@ class Copy {
       }
     }
     ASAN_POISON_MEMORY_REGION(base_ + size_, mapped - size_);
-    // The dynamic linker has made the tables' addresses absolute.
+    // The dynamic linker has made the tables' addresses absolute, but not on every architecture.
     for (ElfW(Dyn)* d = dynamic(); d->d_tag != DT_NULL; ++d) {
-      if (image.span().contains(d->d_un.d_ptr) && is_address(d->d_tag)) {
-        d->d_un.d_ptr += reinterpret_cast<uintptr_t>(base_) - image.base();
-      }
+      if (!is_address(d->d_tag)) continue;
+      if (image.span().contains(d->d_un.d_ptr)) d->d_un.d_ptr -= image.base();
+      d->d_un.d_ptr += reinterpret_cast<uintptr_t>(base_);
     }
   }
   ~Copy() {
@@ -168,8 +187,8 @@ class Copy {
   static bool is_address(ElfW(Sxword) tag) {
     for (const ElfW(Sxword) known :
          {ElfW(Sxword){DT_SYMTAB}, ElfW(Sxword){DT_STRTAB}, ElfW(Sxword){DT_VERSYM},
-          ElfW(Sxword){DT_GNU_HASH}, ElfW(Sxword){DT_HASH}, ElfW(Sxword){DT_RELA},
-          ElfW(Sxword){DT_JMPREL}, ElfW(Sxword){DT_PLTGOT}}) {
+          ElfW(Sxword){DT_GNU_HASH}, ElfW(Sxword){DT_HASH}, kRelocations, ElfW(Sxword){DT_JMPREL},
+          ElfW(Sxword){DT_PLTGOT}}) {
       if (tag == known) return true;
     }
     return false;
@@ -380,7 +399,7 @@ TEST_CASE("an image with wrong program headers is refused", "[elf_image]") {
   }
   SECTION("the dynamic section is outside") {
     for (const uintptr_t vaddr : {copy.size(), copy.size() - sizeof(ElfW(Dyn)) + 8,
-                                  copy.size() + (uintptr_t{1} << 40), uintptr_t{0} - 4096}) {
+                                  copy.size() + kFar, uintptr_t{0} - 4096}) {
       CAPTURE(vaddr);
       copy.header(PT_DYNAMIC)->p_vaddr = vaddr;
       CHECK_FALSE(read_and_use(copy.info()));
@@ -412,8 +431,8 @@ TEST_CASE("an image whose tables are outside of it is refused or has nothing to 
   const Loaded loaded(fixture);
   Copy copy(loaded);
   const uintptr_t outside[] = {
-      copy.end(),        copy.end() - 8,     copy.end() - 1, copy.end() + 2 * copy.page(),
-      uintptr_t{0} - 64, uintptr_t{1} << 46, copy.size()};
+      copy.end(),        copy.end() - 8, copy.end() - 1, copy.end() + 2 * copy.page(),
+      uintptr_t{0} - 64, kFar,           copy.size()};
 
   SECTION("the names") {
     for (const uintptr_t address : outside) {
@@ -422,7 +441,7 @@ TEST_CASE("an image whose tables are outside of it is refused or has nothing to 
     }
   }
   SECTION("more names than the object has bytes") {
-    for (const size_t size : {copy.size() + 1, size_t{1} << 46, SIZE_MAX}) {
+    for (const size_t size : {copy.size() + 1, size_t{kFar}, SIZE_MAX}) {
       copy.entry(DT_STRSZ)->d_un.d_val = size;
       CHECK_FALSE(read_and_use(copy.info()));
     }
@@ -456,7 +475,7 @@ TEST_CASE("an image whose tables are outside of it is refused or has nothing to 
     CHECK_FALSE(read_and_use(copy.info()));
   }
   SECTION("the relocations") {
-    for (const auto tag : {DT_RELA, DT_JMPREL}) {
+    for (const auto tag : {kRelocations, ElfW(Sxword){DT_JMPREL}}) {
       const uintptr_t sound = copy.entry(tag)->d_un.d_ptr;
       for (const uintptr_t address : outside) {
         copy.entry(tag)->d_un.d_ptr = address;
@@ -466,9 +485,9 @@ TEST_CASE("an image whose tables are outside of it is refused or has nothing to 
     }
   }
   SECTION("more relocations than the object has bytes") {
-    for (const auto tag : {DT_RELASZ, DT_PLTRELSZ}) {
+    for (const auto tag : {kRelocationsSize, ElfW(Sxword){DT_PLTRELSZ}}) {
       const size_t sound = copy.entry(tag)->d_un.d_val;
-      for (const size_t size : {copy.size() + 24, size_t{1} << 46, SIZE_MAX}) {
+      for (const size_t size : {copy.size() + 24, size_t{kFar}, SIZE_MAX}) {
         copy.entry(tag)->d_un.d_val = size;
         CHECK_FALSE(read_and_use(copy.info()));
       }
@@ -544,8 +563,8 @@ TEST_CASE("absurd counts in a GNU hash table find nothing", "[elf_image]") {
 TEST_CASE("absurd counts in a System V hash table find nothing", "[elf_image]") {
   const Loaded loaded("symbols_sysv");
   Copy copy(loaded);
-  auto* table = copy.table<uint32_t>(DT_HASH);
-  const uint32_t buckets = table[0], chains = table[1];
+  auto* table = copy.table<Elf_Symndx>(DT_HASH);
+  const Elf_Symndx buckets = table[0], chains = table[1];
 
   SECTION("buckets") {
     for (const uint32_t count : {0U, 0x10000000U, UINT32_MAX}) {
@@ -562,12 +581,12 @@ TEST_CASE("absurd counts in a System V hash table find nothing", "[elf_image]") 
     }
   }
   SECTION("the buckets lead nowhere") {
-    for (uint32_t i = 0; i < buckets; ++i) table[2 + i] = UINT32_MAX - i;
+    for (Elf_Symndx i = 0; i < buckets; ++i) table[2 + i] = UINT32_MAX - i;
     read_and_use(copy.info());
     CHECK_FALSE(finds_answer(copy));
   }
   SECTION("the chains go round in circles") {
-    for (uint32_t i = 0; i < chains; ++i) table[2 + buckets + i] = i == 0 ? 0 : i;
+    for (Elf_Symndx i = 0; i < chains; ++i) table[2 + buckets + i] = i == 0 ? 0 : i;
     read_and_use(copy.info());  // ends
   }
 }
@@ -580,22 +599,20 @@ TEST_CASE("wrong relocations give no slot outside of the writable part", "[elf_i
     REQUIRE(image.read(copy.info()));
     return image;
   }();
-  const size_t count = copy.entry(DT_RELASZ)->d_un.d_val / sizeof(ElfW(Rela));
-  auto* relocations = copy.table<ElfW(Rela)>(DT_RELA);
+  const size_t count = copy.entry(kRelocationsSize)->d_un.d_val / sizeof(Relocation);
+  auto* relocations = copy.table<Relocation>(kRelocations);
   const auto writable_end = sound.writable().end - sound.base();
 
   SECTION("where they point") {
-    for (const uintptr_t offset : {uintptr_t{0}, copy.size(), writable_end, writable_end - 4,
-                                   uintptr_t{1} << 46, UINTPTR_MAX - 3}) {
+    for (const uintptr_t offset :
+         {uintptr_t{0}, copy.size(), writable_end, writable_end - 4, kFar, UINTPTR_MAX - 3}) {
       for (size_t i = 0; i < count; ++i) relocations[i].r_offset = offset;
       CHECK(read_and_use(copy.info()));  // throws when a slot is outside
     }
   }
   SECTION("which symbol they are for") {
-    for (const uint64_t symbol : {uint64_t{0}, uint64_t{100000}, uint64_t{UINT32_MAX}}) {
-      for (size_t i = 0; i < count; ++i) {
-        relocations[i].r_info = ELF64_R_INFO(symbol, ELF64_R_TYPE(relocations[i].r_info));
-      }
+    for (const uint32_t symbol : {0U, 100000U, UINT32_MAX}) {
+      for (size_t i = 0; i < count; ++i) set_symbol(&relocations[i], symbol);
       CHECK(read_and_use(copy.info()));
     }
   }
@@ -605,6 +622,23 @@ TEST_CASE("wrong relocations give no slot outside of the writable part", "[elf_i
     CHECK(read_and_use(copy.info()));
   }
 }
+
+#if !defined(__i386__)
+TEST_CASE("a word that holds more than the address of a symbol is no slot", "[elf_image]") {
+  const Loaded loaded("symbols_gnu");
+  Copy copy(loaded);
+  const auto imports = [&] {
+    ElfImage image;
+    REQUIRE(image.read(copy.info()));
+    return image.imports("fixture_nobody_defines_this");
+  };
+  CHECK(imports());
+  const size_t count = copy.entry(kRelocationsSize)->d_un.d_val / sizeof(Relocation);
+  auto* relocations = copy.table<Relocation>(kRelocations);
+  for (size_t i = 0; i < count; ++i) relocations[i].r_addend = 8;
+  CHECK_FALSE(imports());
+}
+#endif
 
 TEST_CASE("a table in a hole between two segments is refused", "[elf_image]") {
   // The dynamic linker maps nothing that can be read there.
@@ -618,7 +652,9 @@ TEST_CASE("a table in a hole between two segments is refused", "[elf_image]") {
   // The copy's guard page: part of the hole.
   const uintptr_t hole = reinterpret_cast<uintptr_t>(copy.base()) + far.p_vaddr - 16 * copy.page();
   const dl_phdr_info info = copy.info();
-  for (const auto tag : {DT_STRTAB, DT_SYMTAB, DT_GNU_HASH, DT_VERSYM, DT_RELA}) {
+  for (const ElfW(Sxword) tag :
+       {ElfW(Sxword){DT_STRTAB}, ElfW(Sxword){DT_SYMTAB}, ElfW(Sxword){DT_GNU_HASH},
+        ElfW(Sxword){DT_VERSYM}, kRelocations}) {
     CAPTURE(tag);
     const uintptr_t sound = copy.entry(tag)->d_un.d_ptr;
     copy.entry(tag)->d_un.d_ptr = hole;
