@@ -18,6 +18,7 @@
 // that name too, and may call itself libgomp.so.1. It exports __kmpc_fork_call as well, and is left
 // alone, because it handles fork itself.
 #include <pthread.h>
+#include <sys/auxv.h>
 
 #include <cstring>
 
@@ -294,17 +295,19 @@ unsigned char* own_storage() {
   return storage;
 }
 
-// Asks the linker where the block is in this thread. Must not run in a fork: it may allocate, and
-// before glibc 2.35 it may wait for dl_load_lock (elf/dl-tls.c, tls_get_addr_tail).
-bool find_block(Copy* copy, size_t tls_module) {
+// Calls the function by which compiled code asks for a thread-local variable, for the start of a
+// module's block in this thread (ELF Handling For Thread-Local Storage). Null if there is none.
+void* block_of_thread(size_t tls_module) {
   // The function is in ld.so. A reference by name would make ld.so a NEEDED of ours.
-  using TlsGetAddr = void* (*)(const size_t* module_and_offset);
-  static TlsGetAddr tls_get_addr = nullptr;
-  if (tls_get_addr == nullptr) {
-    tls_get_addr = reinterpret_cast<TlsGetAddr>(find_function("__tls_get_addr"));
-  }
-  if (tls_get_addr == nullptr) return false;
-    // On some architectures the function adds a distance of the ABI's (TLS_DTV_OFFSET, dl-tls.h).
+#if defined(__s390x__)
+  constexpr const char* kName = "__tls_get_offset";
+#else
+  constexpr const char* kName = "__tls_get_addr";
+#endif
+  static void* function = nullptr;
+  if (function == nullptr) function = find_function(kName);
+  if (function == nullptr) return nullptr;
+    // On some architectures it adds a distance of the ABI's (TLS_DTV_OFFSET, dl-tls.h).
 #if defined(__riscv)
   constexpr size_t kDistance = 0x800;
 #elif defined(__powerpc64__)
@@ -312,9 +315,30 @@ bool find_block(Copy* copy, size_t tls_module) {
 #else
   constexpr size_t kDistance = 0;
 #endif
-  const size_t start_of_block[2] = {tls_module, 0 - kDistance};
-  copy->tls_offset = static_cast<unsigned char*>(tls_get_addr(start_of_block)) - own_storage();
-  return true;
+  const size_t module_and_offset[2] = {tls_module, 0 - kDistance};
+#if defined(__s390x__)
+  // It takes the distance of the pair from %r12, where a caller has its GOT, and returns the
+  // distance from the thread pointer. It may save registers in the 160 bytes above %r15.
+  register uintptr_t distance asm("r2") = reinterpret_cast<uintptr_t>(module_and_offset);
+  register uintptr_t got asm("r12") = 0;
+  asm volatile("aghi %%r15,-160\n\tbasr %%r14,%[function]\n\taghi %%r15,160"
+               : "+r"(distance)
+               : "r"(got), [function] "a"(function)
+               : "r0", "r1", "r3", "r4", "r5", "r14", "f0", "f1", "f2", "f3", "f4", "f5", "f6",
+                 "f7", "cc", "memory");
+  return static_cast<char*>(__builtin_thread_pointer()) + distance;
+#else
+  return reinterpret_cast<void* (*)(const size_t*)>(function)(module_and_offset);
+#endif
+}
+
+// The block is at the same distance in every thread, wherever the architecture puts it (variant I
+// or II). Must not run in a fork: the linker may allocate, and before glibc 2.35 it may wait for
+// dl_load_lock (elf/dl-tls.c, tls_get_addr_tail).
+bool find_block(Copy* copy, size_t tls_module) {
+  const auto* block = static_cast<unsigned char*>(block_of_thread(tls_module));
+  if (block != nullptr) copy->tls_offset = block - own_storage();
+  return block != nullptr;
 }
 
 void seen_all() {
@@ -343,14 +367,16 @@ void seen_all() {
 // of the words.
 __attribute__((noinline)) bool points_into_stack(const unsigned char* block, size_t size) {
   const auto here = reinterpret_cast<uintptr_t>(__builtin_frame_address(0));
-  const uintptr_t storage = this_thread();
-  // glibc puts a thread's static TLS at the top of its stack. The first thread's lies elsewhere, at
-  // a lower address.
-  const uintptr_t end = here < storage ? storage : UINTPTR_MAX;
+  // glibc puts a thread's static TLS at the top of its stack. The first thread's lies elsewhere; at
+  // the top of its stack are the random bytes that the kernel gives to a program.
+  uintptr_t end = UINTPTR_MAX;
+  for (const uintptr_t top : {this_thread(), static_cast<uintptr_t>(getauxval(AT_RANDOM))}) {
+    if (top > here && top < end) end = top;
+  }
   // Farther away, this is not the thread's own stack but a coroutine's or a signal handler's, and
   // there is other memory in between.
   constexpr uintptr_t kLargestStack = 64 << 20;
-  if (here < storage && storage - here > kLargestStack) return false;
+  if (end - here > kLargestStack) return false;
   for (size_t i = 0; i + sizeof(uintptr_t) <= size; i += sizeof(uintptr_t)) {
     uintptr_t word;
     memcpy(&word, block + i, sizeof word);
