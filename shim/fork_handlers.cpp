@@ -38,6 +38,7 @@ uint64_t take_hold() {
 // ---- the head ----
 
 // In a program without BLAS and OpenMP there is nothing to do, so there is nothing to wait for.
+// What was adopted is read from lists that have an order of their own.
 void head_prepare() {
   if (!anything_adopted.load(std::memory_order_relaxed)) return;
   const KeepErrno keep;
@@ -98,10 +99,11 @@ char handle;  // what glibc takes for our object: we are never unloaded
 }  // namespace
 
 int register_head(RegisterAtfork register_atfork) {
-  // May fail before Linux 4.14; then the page is copied like any other. With larger pages other
-  // variables would be wiped too.
+  // May fail before Linux 4.14; then the page is copied like any other. So it is where a page is
+  // larger than we know: other variables would be wiped too.
   const KeepErrno keep;
-  if (sysconf(_SC_PAGESIZE) <= static_cast<long>(sizeof fork_page)) {
+  const auto begin = reinterpret_cast<uintptr_t>(&fork_page);
+  if (is_whole_pages(begin, sizeof fork_page, page_size())) {
     madvise(&fork_page, sizeof fork_page, MADV_WIPEONFORK);
   }
   return register_atfork(head_prepare, head_parent, head_child, &handle);

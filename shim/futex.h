@@ -19,6 +19,8 @@
 #include <cerrno>
 #include <cstdint>
 
+#include "pages.h"
+
 namespace forksafe {
 
 /// Keeps errno as the caller of a handler or a door left it. errno is written to only if it has
@@ -83,8 +85,8 @@ inline void set_signal_mask(uint64_t mask, uint64_t* old) {
 /// copies to the last. `address` lies in a page of variables, which stay readable and writable.
 inline void pass_memory_map(void* address) {
   const KeepErrno keep;
-  const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
-  const uintptr_t begin = reinterpret_cast<uintptr_t>(address) & ~(page - 1);
+  const size_t page = page_size();
+  const uintptr_t begin = page_of(reinterpret_cast<uintptr_t>(address), page);
   mprotect(reinterpret_cast<void*>(begin), page, PROT_READ | PROT_WRITE);
 }
 

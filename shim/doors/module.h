@@ -9,6 +9,7 @@
 #include "doors/gate.h"
 #include "elf/image.h"
 #include "lease.h"
+#include "pages.h"
 #include "state.h"
 
 namespace forksafe {
@@ -96,11 +97,11 @@ struct Gates {
   Gate brief;
 };
 
-/// All that is written to around every fork, in one page. The kernel wipes that page in a child
-/// (MADV_WIPEONFORK, Linux 4.14) and does not share it, so the parent's first write to it after a
-/// fork is no copy-on-write fault. Older kernels copy the page, and the child resets what it finds.
-/// Nothing else may lie in the page. docs/locks.md says who may hold what.
-struct alignas(4096) ForkPage {
+/// All that is written to around every fork, in a page of its own. The kernel wipes that page in a
+/// child (MADV_WIPEONFORK, Linux 4.14) and does not share it, so the parent's first write to it
+/// after a fork is no copy-on-write fault. Older kernels copy the page, and the child resets what
+/// it finds. Nothing else may lie in the page. docs/locks.md says who may hold what.
+struct alignas(kLargestPage) ForkPage {
   Gates gates[kMaxModules];
   /// The right to lend and shut gates before other libraries' prepare handlers run.
   Lease rest;

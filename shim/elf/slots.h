@@ -4,11 +4,11 @@
 #pragma once
 
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include "elf/image.h"
 #include "elf/loaded_objects.h"
 #include "futex.h"
+#include "pages.h"
 
 namespace forksafe {
 
@@ -20,12 +20,19 @@ inline void* function_behind(const ElfImage& image, const char* name, void* cons
   return image.find(name).address == bound ? bound : resolve(image, name);
 }
 
+/// The part of RELRO that glibc has closed (elf/dl-reloc.c, _dl_protect_relro): from the page in
+/// which it begins, and whole pages only. If it ends within a page, that page stays open.
+inline Range closed_part(const Range& relro, size_t page) {
+  return {page_of(relro.begin, page), page_of(relro.end, page)};
+}
+
 /// Puts functions of ours into slots of `image`. `wanted(name)` returns a number for the name of a
 /// slot, or -1 if the slot stays as it is. `replacement(number, behind)` returns the function that
 /// takes the place of `behind`, or null if the slot stays as it is. RELRO pages are opened and
 /// closed again. If they can't be opened, nothing is changed, and the result is false.
 template <typename Wanted, typename Replacement>
-bool redirect_slots(const ElfImage& image, Wanted wanted, Replacement replacement) {
+bool redirect_slots(const ElfImage& image, Wanted wanted, Replacement replacement,
+                    size_t page = page_size()) {
   const auto each = [&](auto visit) {
     image.each_slot([&](const char* name, void** slot) {
       const int number = wanted(name);
@@ -37,15 +44,12 @@ bool redirect_slots(const ElfImage& image, Wanted wanted, Replacement replacemen
     });
   };
 
-  // The pages of all slots that RELRO has closed. glibc closes whole pages only. If the range ends
-  // within a page, that page stays open.
+  // The pages of all slots that RELRO has closed.
   Range closed;
-  const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
-  const Range relro = {image.relro().begin & ~(page - 1), image.relro().end & ~(page - 1)};
+  const Range relro = closed_part(image.relro(), page);
   each([&](void** slot, void*) {
-    const auto address = reinterpret_cast<uintptr_t>(slot);
-    if (!relro.contains(address)) return;
-    const uintptr_t begin = address & ~(page - 1);
+    if (!relro.contains(slot)) return;
+    const uintptr_t begin = page_of(reinterpret_cast<uintptr_t>(slot), page);
     if (closed.end == 0 || begin < closed.begin) closed.begin = begin;
     if (begin + page > closed.end) closed.end = begin + page;
   });
@@ -67,13 +71,18 @@ bool redirect_slots(const ElfImage& image, Wanted wanted, Replacement replacemen
 /// and such a page is never made writable.
 inline bool redirect_symbol(const ElfImage& image, const Symbol& symbol, const void* function) {
   const KeepErrno keep;
-  auto* value = const_cast<ElfW(Addr)*>(&symbol.entry->st_value);
-  const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
-  void* const begin = reinterpret_cast<void*>(reinterpret_cast<uintptr_t>(value) & ~(page - 1));
+  auto* entry = const_cast<ElfW(Sym)*>(symbol.entry);
+  ElfW(Addr)* const value = &entry->st_value;
+  const size_t page = page_size();
+  void* const begin = reinterpret_cast<void*>(page_of(reinterpret_cast<uintptr_t>(value), page));
   const bool open = image.writable(value);
   if (image.executable(value) || (!open && mprotect(begin, page, PROT_READ | PROT_WRITE) != 0)) {
     return false;
   }
+#if defined(__powerpc64__)
+  // The linker lets an object call itself behind the instructions that find the callee's data.
+  entry->st_other = static_cast<unsigned char>(entry->st_other & ~STO_PPC64_LOCAL_MASK);
+#endif
   __atomic_store_n(value, reinterpret_cast<uintptr_t>(function) - image.base(), __ATOMIC_RELEASE);
   if (!open) mprotect(begin, page, PROT_READ);
   return true;

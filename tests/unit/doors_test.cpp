@@ -28,6 +28,7 @@
 #include "doors/brief_mutexes.h"
 #include "doors_fixture.h"
 #include "elf/loaded_objects.h"
+#include "elf/slots.h"
 #include "options.h"
 #include "support.h"
 
@@ -223,6 +224,49 @@ TEST_CASE_METHOD(Adoptions, "pages that RELRO has closed are closed again", "[do
   REQUIRE(protection_of(slot) == "r--p");
   REQUIRE(adopt(fixture) != nullptr);
   CHECK(protection_of(slot) == "r--p");
+}
+
+TEST_CASE("RELRO closes whole pages, whatever their size", "[doors]") {
+  using forksafe::closed_part;
+  const forksafe::Range relro = {0x2fd80, 0x52000};
+  CHECK(closed_part(relro, 4096).begin == 0x2f000);
+  CHECK(closed_part(relro, 4096).end == 0x52000);
+  CHECK(closed_part(relro, 16384).begin == 0x2c000);
+  CHECK(closed_part(relro, 16384).end == 0x50000);
+  CHECK(closed_part(relro, 65536).begin == 0x20000);
+  CHECK(closed_part(relro, 65536).end == 0x50000);
+  // It ends in the page in which it begins.
+  const forksafe::Range within = closed_part({0x13d98, 0x14000}, 65536);
+  CHECK_FALSE(within.contains(uintptr_t{0x13f00}));
+  CHECK(closed_part({}, 4096).end == 0);
+}
+
+TEST_CASE("a page that RELRO does not fill stays open", "[doors]") {
+  constexpr size_t kPage = 65536;
+  const auto address_of_slot = [](const Fixture& f) { return f.slot("pthread_mutex_lock"); };
+  // The image ends within a page of that size, but by chance RELRO may fill one.
+  std::vector<Fixture> tries;
+  do {
+    tries.emplace_back("doors_relro");
+  } while (forksafe::closed_part(tries.back().image.relro(), kPage)
+               .contains(address_of_slot(tries.back())) &&
+           tries.size() < 20);
+  const Fixture& fixture = tries.back();
+  void** slot = address_of_slot(fixture);
+  const forksafe::Range relro = forksafe::closed_part(fixture.image.relro(), forksafe::page_size());
+  if (forksafe::page_size() < kPage) {
+    // As a kernel with pages of that size has left it.
+    REQUIRE(protection_of(slot) == "r--p");
+    REQUIRE(mprotect(reinterpret_cast<void*>(relro.begin), relro.end - relro.begin,
+                     PROT_READ | PROT_WRITE) == 0);
+  }
+  static char other;
+  CHECK(forksafe::redirect_slots(
+      fixture.image,
+      [](const char* name) { return strcmp(name, "pthread_mutex_lock") == 0 ? 0 : -1; },
+      [](int, void*) -> void* { return &other; }, kPage));
+  CHECK(*slot == &other);
+  CHECK(protection_of(slot) == "rw-p");
 }
 
 TEST_CASE_METHOD(Adoptions, "pages that are writable stay so", "[doors]") {

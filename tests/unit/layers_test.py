@@ -13,7 +13,8 @@ SHIM = pathlib.Path(sys.argv[1])
 
 # From the lowest to the highest. A folder stands for all files in it.
 LAYERS = [
-    ["futex", "number", "state"],
+    ["number", "pages", "state"],
+    ["futex"],
     ["lease", "signals"],
     ["report"],
     ["options"],

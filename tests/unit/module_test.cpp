@@ -115,7 +115,12 @@ TEST_CASE("a set of doors has those that were not left out", "[module]") {
   CHECK(DoorSet().find("first") == -1);
 }
 
-TEST_CASE("what a fork writes to lies in one page", "[module]") {
-  CHECK(sizeof(forksafe::ForkPage) == 4096);
-  CHECK(reinterpret_cast<uintptr_t>(&forksafe::fork_page) % 4096 == 0);
+TEST_CASE("what a fork writes to has a page of its own, of any size", "[module]") {
+  const auto begin = reinterpret_cast<uintptr_t>(&forksafe::fork_page);
+  for (const size_t page : {size_t{4096}, size_t{16384}, size_t{65536}}) {
+    if (page > forksafe::kLargestPage) continue;
+    CAPTURE(page);
+    CHECK(forksafe::is_whole_pages(begin, sizeof(forksafe::ForkPage), page));
+  }
+  CHECK(forksafe::page_size() <= forksafe::kLargestPage);
 }
