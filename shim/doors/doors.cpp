@@ -44,13 +44,16 @@ Module* adopt(const ElfImage& image, const char* kind, DoorSet doors, void* copy
   Line line;
   const int slot = module_count.load();
   // An adoption runs in a constructor, where the dynamic linker's lock keeps others out.
-  module_count.store(slot + 1);
   Module* module = &modules[slot];
   module->slot = slot;
   module->image = image;
   module->copy = copy;
   module->rests_early = rests_early;
   memset(module->behind, 0, sizeof module->behind);
+  module_count.store(slot + 1);
+  // Who jumps through a slot has read it by a plain load, with which no store of ours can pair. It
+  // needs none: a thread gets at the module's functions by way of the linker, or of the constructor
+  // that runs now, and so after all that is written here.
   const bool installed = install(module, doors, image, [module](int index, void* behind) {
     module->behind[index] = behind;
     return true;

@@ -157,7 +157,8 @@ inline void note(Module* module, AddressSet* set, const void* object) {
   if (!set->insert(object)) module->overflowed.store(true);
 }
 
-/// For doors that a computation passes on its way in: see Module::adapt.
+/// For doors that a computation passes on its way in: see Module::adapt. It is set where no other
+/// thread can be inside the module, so no order is needed.
 inline void adapt_threads(Module* module) {
   if (const auto adapt = module->adapt.load(std::memory_order_relaxed)) adapt(module);
 }

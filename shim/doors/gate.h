@@ -5,6 +5,11 @@
 // A gate takes none of the runtime's own locks. So a fork writes to none of the runtime's pages, it
 // needs to know no order of locks, and threads that contend for the runtime can't starve it.
 //
+// A thread writes that it is inside, then reads whether the gate is closed; a fork writes that it
+// is closed, then reads whether somebody is inside. At least one of them must see the other. Only
+// sequential consistency, the default, promises that: acquire and release let both miss. So it is
+// with those who are about to sleep and those who wake them.
+//
 // A gate is closed in one of three ways (fork_handlers.cpp says when):
 // - shut: before other libraries' prepare handlers run, the fork waits for the threads inside.
 //   Newcomers wait for long.

@@ -22,7 +22,7 @@ void reset_object(void* address) {
 
 template <typename Step>
 void each_gate(Step step) {
-  const int count = module_count.load(std::memory_order_relaxed);
+  const int count = module_count.load();
   for (int i = 0; i < count; ++i) {
     step(&fork_page.gates[i].calls);
     step(&fork_page.gates[i].brief);
@@ -41,7 +41,7 @@ std::atomic<int> module_count{0};
 std::atomic<bool> anything_adopted{false};
 
 bool any_module_rests_early() {
-  const int count = module_count.load(std::memory_order_relaxed);
+  const int count = module_count.load();
   for (int i = 0; i < count; ++i) {
     if (modules[i].rests_early) return true;
   }

@@ -26,11 +26,17 @@ class AddressSet {
     // on all other bits of the address.
     size_t i = static_cast<size_t>((uint64_t{value >> 3} * 0x9e3779b97f4a7c15ULL) >> 54);
     for (size_t probes = 0; probes < kCapacity; ++probes, i = (i + 1) % kCapacity) {
-      uintptr_t seen = slots_[i].load(std::memory_order_relaxed);
-      if (seen == value) return true;
-      if (seen == 0 && slots_[i].compare_exchange_strong(seen, value)) {
+      uintptr_t seen = slots_[i].load(std::memory_order_acquire);
+      if (seen == 0) {
+        // Counted first: whoever sees a member must not see an empty set.
         size_.fetch_add(1, std::memory_order_relaxed);
-        return true;
+        if (slots_[i].compare_exchange_strong(seen, value)) {
+          // What the caller does next, such as locking a mutex, must not be seen before the member:
+          // a lock orders only what comes after it.
+          std::atomic_thread_fence(std::memory_order_seq_cst);
+          return true;
+        }
+        size_.fetch_sub(1, std::memory_order_relaxed);
       }
       if (seen == value) return true;
     }

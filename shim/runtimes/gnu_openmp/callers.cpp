@@ -72,7 +72,8 @@ __thread OwnNumber own_numbers[kMaxOpenMpCopies] __attribute__((tls_model("initi
 // Decides the number of an `auto` child, unless that was done or the program knows a number
 // already.
 void decide(Watched* copy, int now) {
-  if (options().child_threads != Options::kAuto || copy->seen.load(std::memory_order_relaxed)) {
+  // Who sees that it was decided must see the number.
+  if (options().child_threads != Options::kAuto || copy->seen.load(std::memory_order_acquire)) {
     return;
   }
   const int share = thread_share();
