@@ -61,12 +61,15 @@ inline int64_t monotonic_ns() {
 /// Waits while `*word == value`, at most until `deadline` (monotonic_ns); may return early.
 inline void futex_wait_until(Atomic<uint32_t>* word, uint32_t value, int64_t deadline) {
   const KeepErrno keep;
-  const int64_t left = deadline - monotonic_ns();
+  int64_t left = deadline - monotonic_ns();
   if (left <= 0) return;
-  timespec t;
-  t.tv_sec = left / 1000000000;
-  t.tv_nsec = left % 1000000000;
-  syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, &t, nullptr, 0);
+  constexpr int64_t kHourNs = int64_t{3600} * 1000000000;
+  if (left > kHourNs) left = kHourNs;  // seconds have 32 bits on some architectures
+  // What the system call takes. A timespec may have 64-bit seconds there (_TIME_BITS).
+  const struct {
+    long seconds, nanoseconds;
+  } time = {static_cast<long>(left / 1000000000), static_cast<long>(left % 1000000000)};
+  syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, &time, nullptr, 0);
 }
 
 /// Wakes every thread that waits on `word`.

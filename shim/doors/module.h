@@ -156,7 +156,9 @@ struct Module {
   /// computes with to this process's share (sharing/fork_tree.h), and returns it. Called at the
   /// doors that a computation passes on its way in. Null where the number stays as it is.
   std::atomic<int (*)(Module* module)> adapt{nullptr};  ///< any thread may set it to null
-  std::atomic<bool> adapting{false};  ///< a thread is in `adapt`, where that must be one at a time
+  /// 1: a thread is in `adapt`, where that must be one at a time. A whole word: GCC before 14
+  /// leaves the exchange of a byte to libatomic on RISC-V.
+  std::atomic<uint32_t> adapting{0};
 
   Gates& gates() const { return fork_page.gates[slot]; }
   uint8_t* calls_depth() const { return &thread_state.calls_depth[slot]; }

@@ -60,7 +60,7 @@ void see(const ElfImage& image, size_t, const ElfW(Phdr) *) {
 // one, the public functions can be called: they take a mutex themselves.
 int adapt(Module* module) {
   Copy* copy = static_cast<Copy*>(module->copy);
-  if (*module->brief_depth() != 0 || module->adapting.exchange(true)) return 0;
+  if (*module->brief_depth() != 0 || module->adapting.exchange(1) != 0) return 0;
   const int share = thread_share();
   const int wanted = share < copy->most_threads ? share : copy->most_threads;
   if (copy->get_num_threads() != copy->given_threads) {
@@ -69,7 +69,7 @@ int adapt(Module* module) {
     copy->given_threads = wanted;
     copy->set_num_threads(wanted);
   }
-  module->adapting.store(false);
+  module->adapting.store(0);
   return 0;
 }
 

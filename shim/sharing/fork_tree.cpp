@@ -26,6 +26,10 @@ struct Child {
   std::atomic<int64_t> cpu_ns;   // its CPU time at the last look
 };
 
+// Processes share these, so no lock of libatomic's may stand in for the instructions.
+static_assert(std::atomic<int64_t>::is_always_lock_free && std::atomic<int>::is_always_lock_free,
+              "atomics in shared memory");
+
 // The kernel's zeros are its initial state. A child that finds no free place is not counted: with
 // that many children each has one thread anyway.
 struct Tree {

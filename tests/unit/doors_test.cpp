@@ -68,8 +68,8 @@ struct CondDestroy : Open<int(pthread_cond_t*)> {
 struct MapMemory {
   static constexpr const char* kName = "mmap";
   static inline const void* caller = nullptr;
-  static void* call(const Passage<void*(void*, size_t, int, int, int, off_t)>& through,
-                    void* address, size_t length, int protection, int flags, int fd, off_t offset) {
+  static void* call(const Passage<void*(void*, size_t, int, int, int, long)>& through,
+                    void* address, size_t length, int protection, int flags, int fd, long offset) {
     caller = through.caller;
     return through(address, length, protection, flags, fd, offset);
   }

@@ -15,7 +15,7 @@ using forksafe::DoorSet;
 
 namespace {
 
-const void* address(size_t i) { return reinterpret_cast<const void*>(0x7f0000000000 + i * 40); }
+const void* address(size_t i) { return reinterpret_cast<const void*>(0x70000000 + i * 40); }
 
 std::multiset<const void*> members(const AddressSet& set) {
   std::multiset<const void*> result;

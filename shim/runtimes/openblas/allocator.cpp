@@ -71,9 +71,9 @@ int MutexDestroy::call(const Passage<int(pthread_mutex_t*)>& through, pthread_mu
   return openblas_of(through.module)->shut ? 0 : through(mutex);
 }
 
-void* MapMemory::call(const Passage<void*(void*, size_t, int, int, int, off_t)>& through,
+void* MapMemory::call(const Passage<void*(void*, size_t, int, int, int, long)>& through,
                       void* address, size_t length, int protection, int flags, int fd,
-                      off_t offset) {
+                      long offset) {
   const OpenBlas* blas = openblas_of(through.module);
   void* result = through(address, length, protection, flags, fd, offset);
   if (result == MAP_FAILED || fd != -1 || !is_buffer(blas, through.module, through.caller))

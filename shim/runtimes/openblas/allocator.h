@@ -4,7 +4,6 @@
 #pragma once
 
 #include <pthread.h>
-#include <sys/types.h>
 
 #include "runtimes/openblas/openblas.h"
 
@@ -40,8 +39,9 @@ struct MutexDestroy {
 
 struct MapMemory {
   static constexpr const char* kName = "mmap";
-  static void* call(const Passage<void*(void*, size_t, int, int, int, off_t)>& through,
-                    void* address, size_t length, int protection, int flags, int fd, off_t offset);
+  // The offset is a long in every ABI. off_t is longer on some, where we are built for large files.
+  static void* call(const Passage<void*(void*, size_t, int, int, int, long)>& through,
+                    void* address, size_t length, int protection, int flags, int fd, long offset);
 };
 
 struct MemoryAlloc {

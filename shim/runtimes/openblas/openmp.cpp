@@ -217,8 +217,8 @@ int adapt(Module* module) {
   OpenBlasOpenMp* blas = copy_of(module);
   const int threads = runtime_threads(module);
   const int now = __atomic_load_n(blas->cpu_number, __ATOMIC_RELAXED);
-  if (now == 0 || module->adapting.exchange(true)) return threads;  // 0: the copy is being loaded
-  if (blas->most_threads == 0) note_threads(blas);                  // loaded in this child
+  if (now == 0 || module->adapting.exchange(1) != 0) return threads;  // 0: the copy is being loaded
+  if (blas->most_threads == 0) note_threads(blas);                    // loaded in this child
   int wanted = threads;
   if (blas->given_threads != kUnknown && now != blas->given_threads) {
     blas->program_chose = true;  // by openblas_set_num_threads
@@ -234,7 +234,7 @@ int adapt(Module* module) {
       __atomic_store_n(blas->cpu_number, wanted, __ATOMIC_RELAXED);
     }
   }
-  module->adapting.store(false);
+  module->adapting.store(0);
   return wanted;
 }
 

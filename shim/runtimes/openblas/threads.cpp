@@ -236,7 +236,7 @@ void child() {
 // size that the parent's had, so any number up to that can be used at once.
 int adapt(Module* module) {
   OpenBlasThreads* blas = copy_of(module);
-  if (module->adapting.exchange(true)) return blas->given_threads;
+  if (module->adapting.exchange(1) != 0) return blas->given_threads;
   const int now = __atomic_load_n(blas->cpu_number, __ATOMIC_RELAXED);
   if (blas->most_threads == 0) blas->most_threads = blas->given_threads = now;
   if (now != blas->given_threads) {  // openblas_set_num_threads, or threadpoolctl by it
@@ -250,7 +250,7 @@ int adapt(Module* module) {
       __atomic_store_n(blas->cpu_number, wanted, __ATOMIC_RELAXED);
     }
   }
-  module->adapting.store(false);
+  module->adapting.store(0);
   return blas->given_threads;
 }
 
