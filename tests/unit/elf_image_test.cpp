@@ -15,6 +15,7 @@
 
 #include "elf/image.h"
 #include "elf/loaded_objects.h"
+#include "elf/slots.h"
 #include "support.h"
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -244,10 +245,11 @@ TEST_CASE("an object is found with all hash styles and without .symtab", "[elf_i
     CHECK_FALSE(image.imports("fixture_answer2"));
     CHECK_FALSE(image.imports(""));
   }
-  SECTION("a weak reference that nobody answers has a slot that holds nothing") {
+  SECTION("a weak reference that nobody answers has a slot with nothing behind it") {
     void** slot = slot_of(image, "fixture_nobody_defines_this");
     REQUIRE(slot != nullptr);
-    CHECK(*slot == nullptr);
+    // On arm64 the slot is bound lazily, and holds an address in the object's PLT.
+    CHECK(forksafe::function_behind(image, "fixture_nobody_defines_this", slot) == nullptr);
     CHECK(image.writable().contains(slot));
   }
   SECTION("it knows its name and what it needs") {
@@ -633,9 +635,13 @@ TEST_CASE("a word that holds more than the address of a symbol is no slot", "[el
     return image.imports("fixture_nobody_defines_this");
   };
   CHECK(imports());
-  const size_t count = copy.entry(kRelocationsSize)->d_un.d_val / sizeof(Relocation);
-  auto* relocations = copy.table<Relocation>(kRelocations);
-  for (size_t i = 0; i < count; ++i) relocations[i].r_addend = 8;
+  const auto add_to_each = [&](auto table, auto size) {
+    const size_t count = copy.entry(size)->d_un.d_val / sizeof(Relocation);
+    auto* relocations = copy.table<Relocation>(table);
+    for (size_t i = 0; i < count; ++i) relocations[i].r_addend = 8;
+  };
+  add_to_each(kRelocations, kRelocationsSize);
+  add_to_each(DT_JMPREL, DT_PLTRELSZ);
   CHECK_FALSE(imports());
 }
 #endif

@@ -64,7 +64,10 @@ TEST_CASE("the library exports its ways in and its state, without a version", "[
   const auto* versions = library.section_of_type(SHT_GNU_versym);
   std::set<std::string> exported;
   for (size_t i = 1; i < symbols.size(); ++i) {
-    if (symbols[i].st_shndx == SHN_UNDEF) continue;
+    // Some linkers also put symbols of sections into this table, which are local and nameless.
+    if (symbols[i].st_shndx == SHN_UNDEF || ELF64_ST_BIND(symbols[i].st_info) == STB_LOCAL) {
+      continue;
+    }
     exported.insert(library.name(table, symbols[i].st_name));
     if (versions != nullptr) {
       CHECK(library.entries<uint16_t>(versions)[i] == VER_NDX_GLOBAL);
