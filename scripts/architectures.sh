@@ -34,8 +34,8 @@ forget_all() { for entry in "$handlers"/forksafe-*; do forget_qemu "${entry##*/f
 # shellcheck disable=SC2034 # alone.sh's
 at_end=forget_all
 
-# choose ARCHITECTURE: sets the release of Debian that has what is tested, and QEMU's name. It is bookworm
-# where that has all of it.
+# choose ARCHITECTURE: sets the release of Debian, which is bookworm where that has all that is tested, and
+# QEMU's name of the architecture: none for i386, whose programs this machine runs by itself.
 choose() {
   suite=trixie
   case $1 in
@@ -44,6 +44,7 @@ choose() {
       emulator=aarch64
       ;;
     armhf) emulator=arm ;;
+    i386) emulator= ;;
     ppc64el) emulator=ppc64le ;;
     *) emulator=$1 ;;
   esac
@@ -97,13 +98,13 @@ for architecture in "$@"; do
     suites='--suite unit --suite scenario --no-suite model'
     fetch_wheels
   fi
-  register_qemu "$emulator" || fail "$handlers/register takes no entry for QEMU"
+  [ -z "$emulator" ] || register_qemu "$emulator" || fail "$handlers/register takes no entry for QEMU"
   files=$trees/layers/architecture-$architecture/changes/forksafe
   rm -f "$files/versions" "$files/ended" "$files/build/meson-logs/testlog.json"
   inside versions >"$files/versions"
   # shellcheck disable=SC2086 # a list
-  inside test $suites || worst=1
-  forget_qemu "$emulator"
+  inside test "$emulator" $suites || worst=1
+  forget_all
   "$python" "$root/scripts/tree_results.py" collect "$architectures" "$architecture=$files" || worst=1
 done
 exit $worst

@@ -59,19 +59,21 @@ case $step in
   versions)
     say() { printf '%s=%s\n' "$@"; }
     say glibc "$(version_of libc6)"
-    say GCC "$(gcc -dumpfullversion)"
     say libgomp "$(version_of libgomp1)"
     say OpenBLAS "$(version_of libopenblas0-pthread)"
     say BLIS "$(version_of libblis4-openmp)"
     say LLVM-OpenMP "$(version_of libomp5)"
-    say Python "$(dpkg-query -W -f '${Version}\n' libpython3-stdlib 2>/dev/null | sed 's/-.*//')"
-    say numpy ''
+    say Python "$([ ! -d "$python" ] || python3 -c 'import platform; print(platform.python_version())')"
     ;;
   test)
-    FORKSAFE_TEST_EMULATED=1
-    FORKSAFE_TEST_MOST_FORKS=20
+    if [ -n "$1" ]; then
+      FORKSAFE_TEST_EMULATED=1
+      FORKSAFE_TEST_MOST_FORKS=20
+      export FORKSAFE_TEST_EMULATED FORKSAFE_TEST_MOST_FORKS
+    fi
+    shift
     FORKSAFE_TEST_PYTHON=$(echo "$python"/usr/bin/python3.*)
-    export FORKSAFE_TEST_EMULATED FORKSAFE_TEST_MOST_FORKS FORKSAFE_TEST_PYTHON
+    export FORKSAFE_TEST_PYTHON
     # A processor without SVE and SME: on QEMU's best one (QEMU 11.1) OpenBLAS 0.3.34 does not repeat its
     # results, without any fork.
     if [ "$architecture" = arm64 ]; then
