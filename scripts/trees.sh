@@ -13,7 +13,8 @@ trees=$build/trees
 need_packages debootstrap util-linux
 mkdir -p "$trees/cache" "$trees/layers"
 exec 9>"$trees/lock"
-flock --nonblock 9 || fail "another run is using $trees"
+# Some seconds, because what a run has in the background ends a moment after it.
+flock --wait 3 9 || fail "another run is using $trees"
 
 # The mirror of Debian that this system uses.
 mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Label: Debian' \

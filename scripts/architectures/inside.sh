@@ -44,10 +44,11 @@ case $step in
     [ ! -f $here/packages ] || exit 0
     dpkg --add-architecture "$architecture"
     apt-get -q update
+    catch2=$(available catch2) # for all architectures from trixie on
     # shellcheck disable=SC2046 # a list
-    apt-get -q install -y --no-install-recommends "crossbuild-essential-$architecture" meson ninja-build \
+    apt-get -q install -y --no-install-recommends "crossbuild-essential-$architecture" "${catch2:-catch2}" meson ninja-build \
       pkg-config python3 binutils procps libcli11-dev nlohmann-json3-dev \
-      "catch2:$architecture" "libunwind-dev:$architecture" "libfmt-dev:$architecture" \
+      "libunwind-dev:$architecture" "libfmt-dev:$architecture" \
       $(available libopenblas0-pthread libopenblas0-openmp libblis4-pthread libblis4-openmp libomp5)
     [ "$architecture" != arm64 ] || unpack_python
     : >$here/packages

@@ -21,7 +21,7 @@ constexpr double kQuietWithout = 0.5;
 constexpr double kQuietWith = 40;
 
 // Under QEMU nothing tells a hang from a slow machine, and programs are slow.
-constexpr double kQuietEmulated = 10;
+constexpr double kQuietEmulated = 5;
 constexpr double kTotalEmulated = 600;
 
 struct Build {
