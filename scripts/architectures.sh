@@ -69,7 +69,7 @@ fetch_wheels() (
   fetch_test_wheels
 )
 
-# prepare: installs the compiler and the libraries. The tests are built when they run.
+# prepare: installs the compiler and the libraries, and builds.
 prepare() {
   log=$architectures/$architecture.log
   : >"$log"
@@ -82,7 +82,7 @@ prepare() {
     return 1
   }
   logged "$log" "$architecture: installing packages" inside packages &&
-    logged "$log" "$architecture: configuring" inside configure
+    logged "$log" "$architecture: building" inside build
 }
 
 copy_sources "$architectures/source"

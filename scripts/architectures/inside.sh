@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# architectures.sh runs this inside a tree: inside.sh ARCHITECTURE packages|configure|versions|test. In POSIX
+# architectures.sh runs this inside a tree: inside.sh ARCHITECTURE packages|build|versions|test. In POSIX
 # sh.
 set -eu
 here=/forksafe
@@ -53,9 +53,10 @@ case $step in
     [ "$architecture" != arm64 ] || unpack_python
     : >$here/packages
     ;;
-  configure)
+  build)
     [ -f $here/build/build.ninja ] || meson setup $here/build $here/source \
       --cross-file "$here/source/scripts/architectures/$architecture.txt"
+    meson compile -C $here/build unit scenario
     ;;
   versions)
     say() { printf '%s=%s\n' "$@"; }
@@ -82,7 +83,7 @@ case $step in
       export QEMU_CPU
     fi
     status=0
-    meson test -C $here/build --print-errorlogs --timeout-multiplier 5 "$@" || status=$?
+    meson test -C $here/build --no-rebuild --print-errorlogs --timeout-multiplier 5 "$@" || status=$?
     : >$here/ended
     exit $status
     ;;
