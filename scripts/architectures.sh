@@ -34,18 +34,19 @@ forget_all() { for entry in "$handlers"/forksafe-*; do forget_qemu "${entry##*/f
 # shellcheck disable=SC2034 # alone.sh's
 at_end=forget_all
 
-# choose ARCHITECTURE: sets the release of Debian, which is bookworm where that has all that is tested, and
-# QEMU's name of the architecture: none for i386, whose programs this machine runs by itself.
+# choose ARCHITECTURE: sets the release of Debian and QEMU's name of the architecture: none for i386, whose
+# programs this machine runs by itself.
 choose() {
-  suite=trixie
+  suite=bookworm
   case $1 in
-    arm64)
-      suite=bookworm
-      emulator=aarch64
-      ;;
+    arm64) emulator=aarch64 ;;
     armhf) emulator=arm ;;
     i386) emulator= ;;
     ppc64el) emulator=ppc64le ;;
+    riscv64)
+      suite=trixie # the first release that has it
+      emulator=riscv64
+      ;;
     *) emulator=$1 ;;
   esac
 }

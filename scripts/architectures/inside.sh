@@ -56,7 +56,7 @@ case $step in
   build)
     [ -f $here/build/build.ninja ] || meson setup $here/build $here/source \
       --cross-file "$here/source/scripts/architectures/$architecture.txt"
-    meson compile -C $here/build unit scenario
+    ninja -C $here/build unit scenario
     ;;
   versions)
     say() { printf '%s=%s\n' "$@"; }
