@@ -30,6 +30,9 @@ struct Child {
 static_assert(std::atomic<int64_t>::is_always_lock_free && std::atomic<int>::is_always_lock_free,
               "atomics in shared memory");
 
+// Any process of the tree can write here, also by mistake. So what is read is taken for a hint: it
+// bounds no loop and no index by itself, and a share is between 1 and the number of processors.
+//
 // The kernel's zeros are its initial state. A child that finds no free place is not counted: with
 // that many children each has one thread anyway.
 struct Tree {
@@ -71,7 +74,7 @@ int64_t cpu_ns(int pid) {
 template <typename Visit>
 void each_child(Visit visit) {
   const int used = tree->used.load();
-  for (int i = 0; i < used; ++i) {
+  for (int i = 0; i < used && i < Tree::kCapacity; ++i) {
     const int pid = tree->children[i].pid.load();
     if (pid > 0) visit(&tree->children[i], pid);
   }

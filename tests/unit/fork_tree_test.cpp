@@ -12,6 +12,9 @@
 #include <atomic>
 #include <catch2/catch.hpp>
 #include <chrono>
+#include <cstdio>
+#include <cstring>
+#include <fstream>
 #include <functional>
 #include <string>
 #include <vector>
@@ -192,5 +195,37 @@ TEST_CASE("threads of one child may ask at once", "[fork_tree]") {
           for (pthread_t& thread : threads) pthread_create(&thread, nullptr, ask, &wrong);
           for (const pthread_t thread : threads) pthread_join(thread, nullptr);
           return wrong ? "no share" : comes_to(of(1));
+        }) == "");
+}
+
+TEST_CASE("rubbish in the shared page does no harm", "[fork_tree]") {
+  // Any process of the tree can write to it: into one of its first words, or everywhere.
+  const int word = GENERATE(0, 1, 2, 3, 4, 5, 6, 7, -1);
+  const uint32_t value = GENERATE(0U, 0x7fffffffU, 0x80000000U, UINT32_MAX);
+  CAPTURE(word, value);
+  forksafe::start_fork_tree();
+  CHECK(run_in_child([word, value]() -> std::string {
+          forksafe::enter_fork_tree();
+          thread_share();
+          std::ifstream maps("/proc/self/maps");
+          bool found = false;
+          for (std::string line; std::getline(maps, line);) {
+            unsigned long begin, end;
+            if (line.find(" rw-s ") == std::string::npos) continue;
+            if (sscanf(line.c_str(), "%lx-%lx", &begin, &end) != 2 || end - begin <= 4096) continue;
+            auto* words = reinterpret_cast<uint32_t*>(begin);
+            const size_t count = (end - begin) / sizeof *words;
+            for (size_t i = 0; i < count; ++i) {
+              if (word < 0 || i == static_cast<size_t>(word)) words[i] = value;
+            }
+            found = true;
+          }
+          if (!found) return "there is no shared page";
+          for (int i = 0; i < 3; ++i) {
+            compute(forksafe::kLookMs * 0.0015);
+            const int share = thread_share();
+            if (share < 1 || share > of(1)) return "share: " + std::to_string(share);
+          }
+          return "";
         }) == "");
 }
