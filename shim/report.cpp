@@ -26,7 +26,10 @@ void write_line(int fd, const char* text) {
 }  // namespace
 
 Line& Line::add(const char* text) {
-  while (*text != '\0' && size_ + 1 < sizeof text_) text_[size_++] = *text++;
+  for (; *text != '\0' && size_ + 1 < sizeof text_; ++text) {
+    const auto c = static_cast<unsigned char>(*text);
+    text_[size_++] = c < ' ' || c == 0x7f ? '?' : *text;
+  }
   text_[size_] = '\0';
   return *this;
 }
@@ -49,8 +52,7 @@ Line& Line::add_foreign(const char* text) {
   constexpr size_t kLongest = 200;
   for (size_t i = 0; text[i] != '\0'; ++i) {
     if (i == kLongest) return add("...");
-    const auto c = static_cast<unsigned char>(text[i]);
-    const char shown[2] = {c < ' ' || c == 0x7f ? '?' : text[i], '\0'};
+    const char shown[2] = {text[i], '\0'};
     add(shown);
   }
   return *this;
@@ -58,7 +60,9 @@ Line& Line::add_foreign(const char* text) {
 
 Line& Line::end() {
   if (size_ + 1 == sizeof text_) --size_;
-  return add("\n");
+  text_[size_++] = '\n';
+  text_[size_] = '\0';
+  return *this;
 }
 
 void set_log(const char* target) { log = target; }
@@ -72,7 +76,8 @@ void report(const char* line) {
     write_line(STDERR_FILENO, line);
     return;
   }
-  constexpr int kFlags = O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY;
+  // O_NONBLOCK: a FIFO may have no reader, or be full. The line is lost then.
+  constexpr int kFlags = O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
   const long fd = syscall(SYS_openat, AT_FDCWD, log, kFlags, 0666);
   if (fd < 0) return;
   write_line(static_cast<int>(fd), line);

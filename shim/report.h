@@ -10,13 +10,14 @@
 
 namespace forksafe {
 
-/// A line of text in a fixed buffer. Text that does not fit is cut off.
+/// A line of text in a fixed buffer. Text that does not fit is cut off. A control character becomes
+/// a question mark, so a path with a newline can't forge a line of the log.
 class Line {
  public:
   Line& add(const char* text);
   Line& add(long number);
-  /// Adds text that somebody else wrote. A control character becomes a question mark. Text longer
-  /// than 200 characters is cut, so there is room for the rest of the line.
+  /// Adds text that somebody else wrote. More than 200 characters of it are cut, so there is room
+  /// for the rest of the line.
   Line& add_foreign(const char* text);
   /// Ends the line with a newline. In a full buffer it replaces the last character.
   Line& end();

@@ -2,6 +2,10 @@
 // Reading the options from an environment, and writing the lines of the log.
 #include "options.h"
 
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <climits>
 #include <cstdlib>
@@ -221,4 +225,38 @@ TEST_CASE("a log that can't be written does not disturb the program", "[options]
           forksafe::report("lost");
           return errno == 4711 ? "" : "errno was changed";
         }) == "");
+}
+
+TEST_CASE("nobody waits for the reader of a log that is a FIFO", "[options]") {
+  const TemporaryDirectory directory;
+  const std::string log = directory.file("log");
+  REQUIRE(mkfifo(log.c_str(), 0600) == 0);
+  const bool has_reader = GENERATE(false, true);
+  CAPTURE(has_reader);
+  CHECK(run_in_child(
+            [&]() -> std::string {
+              if (has_reader && open(log.c_str(), O_RDONLY | O_NONBLOCK) < 0) return "no reader";
+              setenv("FORKSAFE_LOG", log.c_str(), 1);
+              forksafe::init_options();
+              const std::string text(500, 'a');
+              for (int i = 0; i < 1000; ++i)
+                forksafe::report(text.c_str());  // more than a pipe holds
+              return "";
+            },
+            5000) == "");
+}
+
+TEST_CASE("a path with a newline can't forge a line of the log", "[options]") {
+  const TemporaryDirectory directory;
+  const std::string log = directory.file("log");
+  CHECK(run_in_child([&]() -> std::string {
+          setenv("FORKSAFE_LOG", log.c_str(), 1);
+          forksafe::init_options();
+          forksafe::Line line;
+          forksafe::report(line.add("adopted /a\nforksafe[1]: all is well\x1b[2J\x7f").text());
+          return "";
+        }) == "");
+  const std::string text = read_file(log);
+  CHECK(std::count(text.begin(), text.end(), '\n') == 1);
+  CHECK(text.find("]: adopted /a?forksafe[1]: all is well?[2J?\n") != std::string::npos);
 }
