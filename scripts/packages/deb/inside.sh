@@ -67,8 +67,9 @@ case $step in
   lintian)
     install lintian
     # The same files serve all releases, so they are as bookworm wants them. A lintian ends if it does
-    # not know a tag.
+    # not know a tag. pyproject.toml is for the wheel; Debian's packages are built without it.
     newer=out-of-date-standards-version
+    [ "$suite" = bookworm ] || newer=$newer,missing-prerequisite-for-pyproject-backend
     case $suite in
       bookworm | trixie) ;;
       *)
