@@ -43,11 +43,15 @@ case $step in
   packages)
     [ ! -f $here/packages ] || exit 0
     dpkg --add-architecture "$architecture"
+    # Trixie's Catch2 is a library, for amd64 alone. Bookworm's consists of headers.
+    if grep -q ' trixie ' /etc/apt/sources.list; then
+      sed 's/ trixie / bookworm /' /etc/apt/sources.list >/etc/apt/sources.list.d/bookworm.list
+      echo 'APT::Default-Release "trixie";' >/etc/apt/apt.conf.d/forksafe-release
+    fi
     apt-get -q update
-    catch2=$(available catch2) # for all architectures from trixie on
     # shellcheck disable=SC2046 # a list
-    apt-get -q install -y --no-install-recommends "crossbuild-essential-$architecture" "${catch2:-catch2}" meson ninja-build \
-      pkg-config python3 binutils procps libcli11-dev nlohmann-json3-dev \
+    apt-get -q install -y --no-install-recommends "crossbuild-essential-$architecture" catch2/bookworm \
+      meson ninja-build pkg-config python3 binutils procps libcli11-dev nlohmann-json3-dev \
       "libunwind-dev:$architecture" "libfmt-dev:$architecture" \
       $(available libopenblas0-pthread libopenblas0-openmp libblis4-pthread libblis4-openmp libomp5)
     [ "$architecture" != arm64 ] || unpack_python
