@@ -6,8 +6,10 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <link.h>
+#include <linux/futex.h>
 #include <pwd.h>
 #include <sched.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -147,6 +149,64 @@ bool read_status(pid_t pid, ProcessStatus* status) {
   return true;
 }
 
+ThreadState read_thread_state(pid_t pid, pid_t tid) {
+  ThreadState result;
+  std::string text;
+  read_file(fmt::format("/proc/{}/task/{}/status", pid, tid), &text);
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) {
+    sscanf(line.c_str(), "State: %c", &result.letter);
+    sscanf(line.c_str(), "voluntary_ctxt_switches: %ld", &result.switches);
+  }
+  return result;
+}
+
+FutexWait read_futex_wait(pid_t pid, pid_t tid) {
+  std::string line;
+  read_file(fmt::format("/proc/{}/task/{}/syscall", pid, tid), &line);
+  long number = -1;
+  unsigned long long address = 0, operation = 0, value = 0, timeout = 0;
+  // "running" for a thread that is not in the kernel.
+  if (sscanf(line.c_str(), "%ld %llx %llx %llx %llx", &number, &address, &operation, &value,
+             &timeout) != 5 ||
+      number != SYS_futex || timeout != 0) {
+    return FutexWait::kNone;
+  }
+  const auto command = operation & FUTEX_CMD_MASK;
+  if (command != FUTEX_WAIT && command != FUTEX_WAIT_BITSET && command != FUTEX_LOCK_PI) {
+    return FutexWait::kNone;
+  }
+  return (operation & FUTEX_PRIVATE_FLAG) != 0 ? FutexWait::kPrivate : FutexWait::kShared;
+}
+
+unsigned long long read_start_time(pid_t pid) {
+  std::string text;
+  if (!read_file(proc_path(pid, "stat"), &text)) return 0;
+  const size_t end_of_name = text.rfind(')');
+  char state = 'X';
+  unsigned long long started = 0;
+  if (end_of_name == std::string::npos ||
+      sscanf(text.c_str() + end_of_name + 1,
+             " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu",
+             &state, &started) != 2 ||
+      state == 'Z' || state == 'X') {
+    return 0;
+  }
+  return started;
+}
+
+std::vector<pid_t> thread_ids(pid_t pid) {
+  std::vector<pid_t> result;
+  DIR* folder = opendir(proc_path(pid, "task").c_str());
+  if (folder == nullptr) return result;
+  while (const dirent* entry = readdir(folder)) {
+    if (entry->d_name[0] != '.') result.push_back(atoi(entry->d_name));
+  }
+  closedir(folder);
+  std::sort(result.begin(), result.end());
+  return result;
+}
+
 std::vector<std::string> read_arguments(pid_t pid) {
   std::string text;
   return read_file(proc_path(pid, "cmdline"), &text) ? split_at_nul(text)
@@ -202,18 +262,6 @@ int Process::processors() const {
   CPU_ZERO(&set);
   if (sched_getaffinity(pid(), sizeof set, &set) != 0) return 0;
   return CPU_COUNT(&set);
-}
-
-std::vector<pid_t> Process::threads() const {
-  std::vector<pid_t> result;
-  DIR* folder = opendir(proc_path(pid(), "task").c_str());
-  if (folder == nullptr) return result;
-  while (const dirent* entry = readdir(folder)) {
-    if (entry->d_name[0] != '.') result.push_back(atoi(entry->d_name));
-  }
-  closedir(folder);
-  std::sort(result.begin(), result.end());
-  return result;
 }
 
 bool Process::read_memory(uintptr_t address, void* buffer, size_t size) const {

@@ -36,6 +36,26 @@ struct ProcessStatus {
 /// False when there is no such process.
 bool read_status(pid_t pid, ProcessStatus* status);
 
+/// How a thread is scheduled.
+struct ThreadState {
+  char letter = '?';   ///< State in status: 'S' sleeps, 'R' runs
+  long switches = -1;  ///< how often it has gone to sleep so far
+};
+
+ThreadState read_thread_state(pid_t pid, pid_t tid);
+
+/// Whether a thread waits in futex(2) without a timeout, and whether threads of its process alone
+/// can end that (FUTEX_PRIVATE_FLAG). kNone also if that can't be read.
+enum class FutexWait { kNone, kShared, kPrivate };
+FutexWait read_futex_wait(pid_t pid, pid_t tid);
+
+/// When a process was started, in ticks since the start of the system. 0 if there is no such
+/// process, or it has ended.
+unsigned long long read_start_time(pid_t pid);
+
+/// The threads of a process, in the order of their ids; empty if there is no such process.
+std::vector<pid_t> thread_ids(pid_t pid);
+
 /// A process that can be read.
 class Process {
  public:
@@ -56,7 +76,7 @@ class Process {
   std::string environment(const std::string& name) const;
   /// How many processors the process may run on.
   int processors() const;
-  std::vector<pid_t> threads() const;
+  std::vector<pid_t> threads() const { return thread_ids(pid()); }
   /// Copies memory of the process. False if that is not permitted, or the memory is not mapped.
   bool read_memory(uintptr_t address, void* buffer, size_t size) const;
   /// The path of the process's root folder. Its paths are relative to that, as it may be in a

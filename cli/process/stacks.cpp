@@ -2,10 +2,12 @@
 #include "process/stacks.h"
 
 #include <cxxabi.h>
+#include <elf.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <libunwind-ptrace.h>
 #include <sys/ptrace.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -35,15 +37,25 @@ constexpr size_t kMaxFrames = 128;
 // detached, so they stay seized until they stop at a later look, or this program ends.
 std::set<pid_t> left_seized;
 
+// Whether trace() traces the process.
+bool is_traced_by_trace(const Process& process) {
+  return process.status().tracer == getpid() && left_seized.count(process.pid()) == 0;
+}
+
 // Stops a thread by PTRACE_SEIZE and PTRACE_INTERRUPT, which send it no signal.
 //
 // If this program already traces the thread (trace.h), the thread stays stopped and its stop is
 // left for trace() to wait for: only trace() continues that thread. Such a thread must not be
 // seized. PTRACE_SEIZE takes a lock (cred_guard_mutex, Linux, kernel/ptrace.c) that exec holds
 // while it waits for all other threads to end, and trace() may have stopped one of those.
+//
+// If the thread ends meanwhile, that is taken from the kernel here. The end of a child of this
+// program is left for whoever waits for the child.
 class StoppedThread {
  public:
-  StoppedThread(pid_t tid, bool is_ours) : tid_(tid) {
+  StoppedThread(const Process& process, pid_t tid) : tid_(tid) {
+    const bool is_ours = is_traced_by_trace(process);
+    const bool is_child = tid == process.pid() && process.status().parent == getpid();
     siginfo_t info;
     if (is_ours) {
       stopped_ = ptrace(PTRACE_GETSIGINFO, tid, nullptr, &info) == 0;
@@ -57,7 +69,7 @@ class StoppedThread {
       return;
     }
     // A thread in an uninterruptible sleep (vfork, a dead network disk) does not stop.
-    const int kinds = WSTOPPED | WEXITED | WNOHANG | __WALL | (seized_ ? 0 : WNOWAIT);
+    const int kinds = WSTOPPED | WEXITED | WNOHANG | __WALL | (seized_ && !is_child ? 0 : WNOWAIT);
     for (int waited_us = 0; waited_us < kStopPatienceMs * 1000;) {
       info = {};
       if (waitid(P_PID, static_cast<id_t>(tid), &info, kinds) != 0) return;
@@ -95,10 +107,17 @@ class StoppedThread {
   int error_ = 0;
 };
 
-// Whether trace() traces the process.
-bool is_ours(const Process& process) {
-  return process.status().tracer == getpid() && left_seized.count(process.pid()) == 0;
-}
+#if defined(__x86_64__)
+constexpr std::array<unw_regnum_t, 6> kKept = {UNW_X86_64_RBX, UNW_X86_64_RBP, UNW_X86_64_R12,
+                                               UNW_X86_64_R13, UNW_X86_64_R14, UNW_X86_64_R15};
+#elif defined(__aarch64__)
+constexpr std::array<unw_regnum_t, 11> kKept = {UNW_AARCH64_X19, UNW_AARCH64_X20, UNW_AARCH64_X21,
+                                                UNW_AARCH64_X22, UNW_AARCH64_X23, UNW_AARCH64_X24,
+                                                UNW_AARCH64_X25, UNW_AARCH64_X26, UNW_AARCH64_X27,
+                                                UNW_AARCH64_X28, UNW_AARCH64_X29};
+#else
+constexpr std::array<unw_regnum_t, 0> kKept = {};
+#endif
 
 // Accessors for libunwind that use the objects that are mapped already. libunwind's own read
 // /proc/PID/maps and map a file whenever the walk enters another object, which takes seconds with
@@ -154,6 +173,11 @@ class Unwinder {
       frame.address = ip;
       frame.stack = sp;
       frame.object = objects_.at(ip);
+      for (size_t i = 0; i < std::size(kKept); ++i) {
+        unw_word_t value = 0;
+        unw_get_reg(&cursor, kKept[i], &value);
+        frame.kept[i] = value;
+      }
       // A return address may be just after the last instruction of the function.
       const bool exact = frames.empty() || unw_is_signal_frame(&cursor) > 0;
       if (frame.object != nullptr) frame.function = frame.object->function_at(exact ? ip : ip - 1);
@@ -273,6 +297,14 @@ std::string demangled(const std::string& name) {
   return result;
 }
 
+std::string general_registers(pid_t stopped_tid) {
+  std::string bytes(1024, '\0');
+  iovec part = {bytes.data(), bytes.size()};
+  if (ptrace(PTRACE_GETREGSET, stopped_tid, NT_PRSTATUS, &part) != 0) return "";
+  bytes.resize(part.iov_len);
+  return bytes;
+}
+
 // Gives names to functions that were entered by a tail call: see Frame::function.
 void name_hidden(const Process& process, std::vector<Frame>* frames) {
   for (size_t i = 0; i + 1 < frames->size(); ++i) {
@@ -294,13 +326,12 @@ void name_hidden(const Process& process, std::vector<Frame>* frames) {
 std::vector<ThreadStack> read_stacks(const Process& process, const Objects& objects) {
   std::vector<ThreadStack> result;
   Unwinder unwinder(process, objects);
-  const bool ours = is_ours(process);
   for (const pid_t tid : process.threads()) {
     ThreadStack stack;
     stack.tid = tid;
     std::ifstream comm(fmt::format("/proc/{}/task/{}/comm", process.pid(), tid));
     std::getline(comm, stack.name);
-    const StoppedThread thread(tid, ours);
+    const StoppedThread thread(process, tid);
     if (thread.error() == EPERM) {
       // The kernel also answers this for a thread that is just ending.
       ProcessStatus status;
@@ -319,17 +350,15 @@ std::vector<ThreadStack> read_stacks(const Process& process, const Objects& obje
 }
 
 void sample_stack(const Process& process, const Objects& objects, pid_t tid, size_t max_frames,
-                  const std::function<bool(const std::vector<Frame>&)>& take) {
+                  unsigned pause_us, const std::function<bool(const Sample&)>& take) {
   Unwinder unwinder(process, objects);
-  const bool ours = is_ours(process);
-  for (bool go_on = true; go_on;) {
-    std::vector<Frame> frames;
-    {
-      const StoppedThread thread(tid, ours);
-      if (!thread.stopped()) return;
-      frames = unwinder.walk(tid, max_frames);
-    }
-    go_on = take(frames);
+  for (bool go_on = true; go_on; usleep(pause_us)) {
+    Sample sample;
+    const StoppedThread thread(process, tid);
+    if (!thread.stopped()) return;
+    sample.frames = unwinder.walk(tid, max_frames);
+    sample.registers = general_registers(tid);
+    go_on = take(sample);
   }
 }
 

@@ -5,6 +5,7 @@
 // no signal from this; a signal that arrives in the meantime is delivered to it afterwards.
 #pragma once
 
+#include <array>
 #include <functional>
 #include <string>
 #include <vector>
@@ -21,6 +22,9 @@ struct Frame {
   /// Empty if no symbol covers the address. If another object called this function, it is the name
   /// that the caller used: a function with that name has jumped to one without a name.
   std::string function;
+  /// The registers that a called function leaves as they were, in the order of the architecture's
+  /// ABI; zeros where forksafe does not know them.
+  std::array<uintptr_t, 11> kept = {};
 };
 
 struct ThreadStack {
@@ -33,9 +37,15 @@ struct ThreadStack {
 /// A thread that does not stop within 200 ms has no frames.
 std::vector<ThreadStack> read_stacks(const Process& process, const Objects& objects);
 
-/// Stops one thread again and again and gives its innermost frames to `take`, until `take` returns
-/// false. The thread runs between the samples.
+/// What a stopped thread is doing.
+struct Sample {
+  std::vector<Frame> frames;  ///< the innermost ones
+  std::string registers;      ///< the bytes of all general registers; empty if unknown
+};
+
+/// Stops one thread again and again and gives a sample to `take`, until `take` returns false. The
+/// thread is stopped while `take` runs, and runs for `pause_us` after that.
 void sample_stack(const Process& process, const Objects& objects, pid_t tid, size_t max_frames,
-                  const std::function<bool(const std::vector<Frame>&)>& take);
+                  unsigned pause_us, const std::function<bool(const Sample&)>& take);
 
 }  // namespace forksafe::cli

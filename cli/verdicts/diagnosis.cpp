@@ -13,6 +13,7 @@
 #include "base/error.h"
 #include "base/words.h"
 #include "process/limits.h"
+#include "verdicts/lost_team.h"
 
 namespace forksafe::cli {
 namespace {
@@ -120,14 +121,8 @@ struct Sleep {
 };
 
 Sleep read_sleep(pid_t pid, pid_t tid) {
-  Sleep result;
-  std::ifstream status(fmt::format("/proc/{}/task/{}/status", pid, tid));
-  for (std::string line; std::getline(status, line);) {
-    char state = 0;
-    if (sscanf(line.c_str(), "State: %c", &state) == 1) result.asleep = state == 'S';
-    sscanf(line.c_str(), "voluntary_ctxt_switches: %ld", &result.switches);
-  }
-  return result;
+  const ThreadState state = read_thread_state(pid, tid);
+  return {state.switches, state.letter == 'S'};
 }
 
 // A thread spins if kSpinSamples samples, taken within kSpinPatience, all lie within kSpinBytes of
@@ -183,7 +178,8 @@ bool spins(const Look& look, const Wait& wait) {
   uint64_t run_time = 0;
   int samples = 0;  // with kSpinRunNs between them
   bool stays = true;
-  sample_stack(look.process, look.objects, wait.tid, 8, [&](const std::vector<Frame>& frames) {
+  const auto take = [&](const Sample& sample) {
+    const std::vector<Frame>& frames = sample.frames;
     const auto* const innermost = frames.data();
     const auto frame = std::find_if(frames.begin(), frames.end(), [&](const Frame& f) {
       return f.object == nullptr || !(is_c_library(*f.object) || (&f == innermost && is_in_plt(f)));
@@ -199,9 +195,9 @@ bool spins(const Look& look, const Wait& wait) {
       ++samples;
       run_time = now;
     }
-    usleep(kSpinPauseUs);
     return stays && samples < kSpinSamples && std::chrono::steady_clock::now() < deadline;
-  });
+  };
+  sample_stack(look.process, look.objects, wait.tid, 8, kSpinPauseUs, take);
   return stays && samples > 0;
 }
 
@@ -412,8 +408,9 @@ std::string where(const Wait& wait) {
   return result + fmt::format(", called by {},", wait.entry);
 }
 
-// How many workers of that runtime the parent has: the team mates that the child waits for.
-int count_in_parent(const Look& child, const Object* object) {
+// How many workers of that runtime the parent has: the team mates that the child waits for. None if
+// the parent has ended, or may not be read.
+std::optional<int> count_in_parent(const Look& child, const Object* object) {
   try {
     const Look parent(child.process.status().parent);
     for (const ThreadRuntime& r : parent.runtimes) {
@@ -422,10 +419,16 @@ int count_in_parent(const Look& child, const Object* object) {
         return r.workers.value_or(0);
       }
     }
+    return 0;
   } catch (const Error&) {
-    // The parent has ended, or may not be read: leave the number out.
+    return std::nullopt;
   }
-  return 0;
+}
+
+std::string mates_in_parent(int mates) {
+  if (mates == 0) return kLostTeam;
+  return mates == 1 ? "1 team mate that exists only in its parent"
+                    : fmt::format("{} {}", mates, kLostTeam);
 }
 
 bool is_llvm_or_intel(const Wait& wait) {
@@ -451,17 +454,20 @@ std::string origin_of(const Process& process) {
                     : "This is a forked child; its parent has ended. ";
 }
 
+// The thread, as the subject of a sentence.
+std::string subject(const Look& look, pid_t tid) {
+  return tid == look.process.pid() ? "It" : fmt::format("Its thread {}", tid);
+}
+
 std::string describe(const Look& look, const Wait& wait, const Rule& rule) {
   const pid_t pid = look.process.pid();
   std::string waits_for = rule.waits_for;
   if (waits_for == kLostTeam) {
     const Object* openmp = wait.runtime->is_openmp() ? wait.runtime->object : wait.runtime->openmp;
-    const int mates = count_in_parent(look, openmp);
-    if (mates == 1) waits_for = "1 team mate that exists only in its parent";
-    if (mates > 1) waits_for = fmt::format("{} {}", mates, waits_for);
+    waits_for = mates_in_parent(count_in_parent(look, openmp).value_or(0));
   }
   if (waits_for == kRefused) waits_for = describe_refused(look, wait);
-  std::string who = wait.tid == pid ? "It" : fmt::format("Its thread {}", wait.tid);
+  std::string who = subject(look, wait.tid);
   if (wait.in_fork) who += wait.tid == pid ? " hangs in its own fork():" : " hangs in fork():";
   std::string text = origin_of(look.process);
   if (wait.in_fork) {
@@ -547,9 +553,9 @@ std::string cure_under_forksafe(const ThreadRuntime& runtime) {
          "cases this is a defect of forksafe: please report it with this output";
 }
 
-std::string cure_for(const Look& look, const Wait& wait, const Rule& rule) {
+std::string cure_for(const Look& look, const Wait& wait, const char* waits_for) {
   if (is_llvm_or_intel(wait)) return cure_of_llvm_or_intel(look, *wait.runtime);
-  if (rule.waits_for == kRefused) return cure_for_refused(look);
+  if (waits_for == kRefused) return cure_for_refused(look);
   if (wait.runtime->kind == Kind::kGnuOpenMp && wait.runtime->linked_in) {
     return fmt::format(
         "forksafe has none for an OpenMP that is linked into {}: link it to libgomp.so instead "
@@ -574,20 +580,24 @@ std::string cure_for(const Look& look, const Wait& wait, const Rule& rule) {
 
 // ---- waits in objects that no rule knows
 
-std::string place_of(const LostWait& wait) {
-  const std::string object = wait.object->name();
-  return wait.function.empty() ? object : fmt::format("{} ({})", wait.function, object);
+std::string place_of(const Object& object, const std::string& function) {
+  return function.empty() ? object.name() : fmt::format("{} ({})", function, object.name());
 }
+
+std::string place_of(const LostWait& wait) { return place_of(*wait.object, wait.function); }
 
 std::string describe(const Look& look, const LostWait& wait) {
   std::string text = origin_of(look.process);
-  text += wait.tid == look.process.pid() ? "It" : fmt::format("Its thread {}", wait.tid);
+  text += subject(look, wait.tid);
   if (wait.is_hidden)
     text += " hangs in fork(), in a handler that waits for ";
   else if (wait.in_fork)
     text += fmt::format(" hangs in fork(): the handler {} waits for ", place_of(wait));
   else
     text += fmt::format(" waits in {} for ", place_of(wait));
+  if (!look.process.status().forked) {
+    return text + "a lock or a thread, and no thread of this process is left that could end that.";
+  }
   if (wait.in_fork || wait.in_parent == 0) {
     return text + "a lock or a thread that exists only in its parent.";
   }
@@ -596,6 +606,13 @@ std::string describe(const Look& look, const LostWait& wait) {
                      ? "a thread of that library, which exists only in its parent."
                      : fmt::format("{} threads of that library, which exist only in its parent.",
                                    wait.in_parent));
+}
+
+// " of libx.so (before_fork)", if the stack tells.
+std::string of_whom(const LostWait& wait) {
+  if (wait.is_hidden) return "";
+  return fmt::format(" of {}{}", wait.object->name(),
+                     wait.function.empty() ? "" : fmt::format(" ({})", wait.function));
 }
 
 std::string cure_for(const LostWait& wait) {
@@ -642,9 +659,10 @@ struct FirstLook {
   std::vector<Wait> waits;        // of threads that are not workers
   std::map<pid_t, Sleep> sleeps;  // of all threads that one of the rules asks for
   bool any_waits_for_thread = false;
+  bool is_in_region_alone = false;
   std::string error;
 
-  bool may_be_stuck() const { return !waits.empty() || any_waits_for_thread; }
+  bool may_be_stuck() const { return !waits.empty() || any_waits_for_thread || is_in_region_alone; }
 };
 
 // Whether the stack does not tell what the thread does: a new thread that has not had a processor
@@ -664,13 +682,18 @@ FirstLook look_at(pid_t pid) {
       if (!wait.is_worker) first.waits.push_back(wait);
       first.sleeps[wait.tid] = {};
     }
-    for (const ThreadStack& stack : first.look->stacks) {
+    const std::vector<ThreadStack>& stacks = first.look->stacks;
+    const bool forked = first.look->process.status().forked;
+    const bool may_be_lost = forked || std::any_of(stacks.begin(), stacks.end(), is_in_fork);
+    for (const ThreadStack& stack : stacks) {
       if (may_be_any_worker(stack)) first.sleeps[stack.tid] = {};
-      if (first.look->process.status().forked && waits_for_thread(pid, stack)) {
+      if (may_be_lost && waits_for_thread(pid, stack)) {
         first.sleeps[stack.tid] = {};
         first.any_waits_for_thread = true;
       }
     }
+    first.is_in_region_alone =
+        find_lone_region(first.look->process, first.look->stacks, first.look->runtimes).has_value();
   } catch (const Error& e) {
     first.error = e.what();
   }
@@ -701,13 +724,34 @@ void apply_rules(const FirstLook& first, Diagnosis* result) {
       result->stuck = true;
       result->code = rule.code;
       result->what = describe(look, wait, rule);
-      result->cure = cure_for(look, wait, rule);
+      result->cure = cure_for(look, wait, rule.waits_for);
       result->place = place_of(wait);
       result->library = wait.runtime->object->path();
       result->tid = wait.tid;
       return;
     }
   }
+}
+
+void find_lost_team(Diagnosis* result) {
+  const Look& look = *result->look;
+  const auto team = find_lone_region(look.process, look.stacks, look.runtimes);
+  if (!team || !spins_alone(look.process, look.objects, *team, look.runtimes)) return;
+  const std::optional<int> mates = count_in_parent(look, team->runtime->object);
+  if (mates == 0) return;  // the parent has no team either
+  Wait wait;
+  wait.tid = team->tid;
+  wait.runtime = wait.called = team->runtime;
+  result->stuck = true;
+  result->code = "openmp-spin";
+  result->place = place_of(*team->object, team->function);
+  result->what = fmt::format("{}{} spins in {}, alone below {}. It likely waits for {}.",
+                             origin_of(look.process), subject(look, team->tid), result->place,
+                             place_of(*team->runtime->object, team->region),
+                             mates_in_parent(mates.value_or(0)));
+  result->cure = cure_for(look, wait, kLostTeam);
+  result->library = team->object->path();
+  result->tid = team->tid;
 }
 
 // For waits in objects that no rule knows.
@@ -718,7 +762,14 @@ void find_lost_threads(const FirstLook& first, Diagnosis* result) {
     if (sleep.asleep) asleep.push_back(tid);
   }
   const auto wait = find_lost_wait(look.process, look.objects, look.stacks, asleep);
-  if (!wait) return;
+  if (!wait) {
+    // It may be woken yet, but the user should know where it is.
+    if (const auto handler = find_handler_wait(look.process, look.stacks, asleep)) {
+      result->what += fmt::format(" {} is inside fork(), in a handler{}.",
+                                  subject(look, handler->tid), of_whom(*handler));
+    }
+    return;
+  }
   result->stuck = true;
   result->code = wait->is_python ? "python-lock" : "lost-threads";
   result->what = describe(look, *wait);
@@ -766,6 +817,7 @@ std::vector<Diagnosis> diagnose_processes(const std::vector<pid_t>& pids) {
       try {
         result.look = std::make_unique<Look>(pids[i]);
         apply_rules(first, &result);
+        if (!result.stuck && first.is_in_region_alone) find_lost_team(&result);
         if (!result.stuck) find_lost_threads(first, &result);
       } catch (const Error& e) {
         result.error = e.what();

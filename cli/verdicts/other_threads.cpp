@@ -2,8 +2,6 @@
 #include "verdicts/other_threads.h"
 
 #include <fmt/format.h>
-#include <linux/futex.h>
-#include <sys/syscall.h>
 
 #include <algorithm>
 #include <csignal>
@@ -72,38 +70,25 @@ int count_in_parent(const Process& child, const Object& object) {
   }
 }
 
-// Whether the process handles a signal that may be meant to end a wait. Handlers of a crash are
-// not, nor are glibc's for 32 and 33 (nptl, SIGCANCEL and SIGSETXID). Every Python handles SIGINT.
-bool handles_signals(const Process& process, const Objects& objects) {
-  constexpr int kOthers[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, 32, 33};
-  const bool any_python = std::any_of(objects.begin(), objects.end(),
-                                      [](const auto& object) { return is_python(*object); });
-  unsigned long long caught = 0;
-  std::ifstream status(fmt::format("/proc/{}/status", process.pid()));
-  for (std::string line; std::getline(status, line);) {
-    if (sscanf(line.c_str(), "SigCgt: %llx", &caught) == 1) break;
-  }
-  for (const int signal : kOthers) caught &= ~(1ULL << (signal - 1));
-  if (any_python) caught &= ~(1ULL << (SIGINT - 1));
-  return caught != 0;
-}
-
 bool is_fork(const Frame& frame) {
   return frame.object != nullptr && is_c_library(*frame.object) &&
          frame.function.find("fork") != std::string::npos;
 }
 
-// `at`: the innermost frame that is not a go-between's.
-LostWait describe_wait(const ThreadStack& stack, size_t at) {
+// None if the stack has no object that could be named.
+std::optional<LostWait> describe_wait(const ThreadStack& stack) {
+  const auto end = stack.frames.end();
+  const auto innermost = std::find_if(stack.frames.begin(), end, [](const Frame& f) {
+    return f.object == nullptr || !is_go_between(*f.object);
+  });
+  if (innermost == end || innermost->object == nullptr) return std::nullopt;
   LostWait wait;
   wait.tid = stack.tid;
-  wait.object = stack.frames[at].object;
+  wait.object = innermost->object;
   wait.is_python = is_python(*wait.object);
-  wait.function = stack.frames[at].function;
+  wait.function = innermost->function;
   // Rust's mangled names tell a user less than the object. C++'s are demangled.
   if (wait.function.rfind("_R", 0) == 0) wait.function.clear();
-  const auto end = stack.frames.end();
-  const auto innermost = stack.frames.begin() + static_cast<ptrdiff_t>(at);
   // A handler that ends in a jump to the C library's function has left no frame.
   wait.in_fork = wait.is_hidden = std::any_of(stack.frames.begin(), innermost, is_fork);
   auto frame =
@@ -146,23 +131,24 @@ std::string describe(const OtherThreads& threads) {
   return fmt::format("{} thread{} of {}", threads.count, plural, threads.object->name());
 }
 
+bool handles_signals(const Process& process, const Objects& objects) {
+  // glibc's for 32 and 33: nptl, SIGCANCEL and SIGSETXID.
+  constexpr int kOthers[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, 32, 33};
+  const bool any_python = std::any_of(objects.begin(), objects.end(),
+                                      [](const auto& object) { return is_python(*object); });
+  unsigned long long caught = 0;
+  std::ifstream status(fmt::format("/proc/{}/status", process.pid()));
+  for (std::string line; std::getline(status, line);) {
+    if (sscanf(line.c_str(), "SigCgt: %llx", &caught) == 1) break;
+  }
+  for (const int signal : kOthers) caught &= ~(1ULL << (signal - 1));
+  if (any_python) caught &= ~(1ULL << (SIGINT - 1));
+  return caught != 0;
+}
+
 bool waits_for_thread(pid_t pid, const ThreadStack& stack) {
-  std::ifstream file(fmt::format("/proc/{}/task/{}/syscall", pid, stack.tid));
-  std::string line;
-  std::getline(file, line);
-  long number = -1;
-  unsigned long long address = 0, operation = 0, value = 0, timeout = 0;
-  // "running" for a thread that is not in the kernel.
-  if (sscanf(line.c_str(), "%ld %llx %llx %llx %llx", &number, &address, &operation, &value,
-             &timeout) != 5 ||
-      number != SYS_futex || timeout != 0) {
-    return false;
-  }
-  const auto command = operation & FUTEX_CMD_MASK;
-  if (command != FUTEX_WAIT && command != FUTEX_WAIT_BITSET && command != FUTEX_LOCK_PI) {
-    return false;
-  }
-  if ((operation & FUTEX_PRIVATE_FLAG) != 0) return true;
+  const FutexWait wait = read_futex_wait(pid, stack.tid);
+  if (wait != FutexWait::kShared) return wait == FutexWait::kPrivate;
   // The kernel wakes who joins a thread by a futex that is not private (clone(2),
   // CLONE_CHILD_CLEARTID). Other futexes like that may be in memory shared with other processes.
   return std::any_of(stack.frames.begin(), stack.frames.end(), [](const Frame& frame) {
@@ -174,7 +160,6 @@ bool waits_for_thread(pid_t pid, const ThreadStack& stack) {
 std::optional<LostWait> find_lost_wait(const Process& process, const Objects& objects,
                                        const std::vector<ThreadStack>& stacks,
                                        const std::vector<pid_t>& asleep) {
-  if (!process.status().forked) return std::nullopt;
   const auto waits = [&](const ThreadStack& stack) {
     return std::find(asleep.begin(), asleep.end(), stack.tid) != asleep.end() &&
            waits_for_thread(process.pid(), stack);
@@ -185,20 +170,36 @@ std::optional<LostWait> find_lost_wait(const Process& process, const Objects& ob
   const bool nobody_wakes = all_wait && !handles_signals(process, objects);
   for (const ThreadStack& stack : stacks) {
     if (!waits(stack)) continue;
-    const auto frame = std::find_if(stack.frames.begin(), stack.frames.end(), [](const Frame& f) {
-      return f.object == nullptr || !is_go_between(*f.object);
-    });
-    if (frame == stack.frames.end() || frame->object == nullptr) continue;
-    LostWait wait = describe_wait(stack, static_cast<size_t>(frame - stack.frames.begin()));
-    if (wait.is_python || count_started(stacks, process.pid(), *wait.object) == 0) {
-      wait.in_parent = count_in_parent(process, *wait.object);
+    std::optional<LostWait> wait = describe_wait(stack);
+    if (!wait) continue;
+    if (!process.status().forked) {
+      if (wait->in_fork && nobody_wakes) return wait;
+      continue;
     }
-    const bool lost_pool = wait.in_parent > 0 && !wait.is_python &&
-                           wait.object != objects.program() && wait.tid == process.pid();
+    if (wait->is_python || count_started(stacks, process.pid(), *wait->object) == 0) {
+      wait->in_parent = count_in_parent(process, *wait->object);
+    }
+    const bool lost_pool = wait->in_parent > 0 && !wait->is_python &&
+                           wait->object != objects.program() && wait->tid == process.pid();
     // Python may wait for SIGINT, whose handler it always has.
-    if (lost_pool || (nobody_wakes && (!wait.is_python || wait.in_parent > 0))) return wait;
+    if (lost_pool || (nobody_wakes && (!wait->is_python || wait->in_parent > 0))) return wait;
   }
   return std::nullopt;
+}
+
+std::optional<LostWait> find_handler_wait(const Process& process,
+                                          const std::vector<ThreadStack>& stacks,
+                                          const std::vector<pid_t>& asleep) {
+  for (const ThreadStack& stack : stacks) {
+    if (std::find(asleep.begin(), asleep.end(), stack.tid) == asleep.end()) continue;
+    std::optional<LostWait> wait = describe_wait(stack);
+    if (wait && wait->in_fork && waits_for_thread(process.pid(), stack)) return wait;
+  }
+  return std::nullopt;
+}
+
+bool is_in_fork(const ThreadStack& stack) {
+  return std::any_of(stack.frames.begin(), stack.frames.end(), is_fork);
 }
 
 }  // namespace forksafe::cli

@@ -36,7 +36,11 @@ std::string describe(const OtherThreads& threads);
 /// (futex(2)) or in pthread_join. False also if that can't be read.
 bool waits_for_thread(pid_t pid, const ThreadStack& stack);
 
-/// A thread of a forked child that nobody can wake.
+/// Whether the process handles a signal that may be meant to end a wait. Handlers of a crash and
+/// glibc's own are not, nor is that of SIGINT in Python, which always has one.
+bool handles_signals(const Process& process, const Objects& objects);
+
+/// A thread that nobody can wake: one of a forked child, or one that hangs in fork().
 struct LostWait {
   pid_t tid = 0;
   const Object* object = nullptr;  ///< in which it waits
@@ -47,10 +51,18 @@ struct LostWait {
   int in_parent = 0;               ///< how many threads of the object the parent has; 0: unknown
 };
 
-/// Finds such a thread. `sleeps` tells of a thread whether it has slept since an earlier look, in
-/// which it waited too.
+/// Finds such a thread. `asleep` has the threads that have slept since an earlier look, in which
+/// they waited too.
 std::optional<LostWait> find_lost_wait(const Process& process, const Objects& objects,
                                        const std::vector<ThreadStack>& stacks,
                                        const std::vector<pid_t>& asleep);
+
+/// Finds a thread that waits in a fork handler, whoever may wake it.
+std::optional<LostWait> find_handler_wait(const Process& process,
+                                          const std::vector<ThreadStack>& stacks,
+                                          const std::vector<pid_t>& asleep);
+
+/// Whether the thread is inside fork(2).
+bool is_in_fork(const ThreadStack& stack);
 
 }  // namespace forksafe::cli

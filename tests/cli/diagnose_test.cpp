@@ -15,6 +15,7 @@
 #include <sstream>
 
 #include "background.h"
+#include "verdicts/diagnosis.h"
 
 using namespace forksafe_test;
 namespace fs = std::filesystem;
@@ -87,7 +88,8 @@ Verdict check_stuck(const Command& command, const Expected& expected) {
   }
   CHECK(verdict.at("text").compare(
             0, 26, ("This is a forked child of " + words(background.pid())).substr(0, 26)) == 0);
-  CHECK(contains(verdict.at("text"), "child of " + words(background.pid()) + ". It waits in "));
+  const std::string verb = expected.code == "openmp-spin" ? "spins" : "waits";
+  CHECK(contains(verdict.at("text"), "child of " + words(background.pid()) + ". It " + verb));
   CHECK(verdict.process["pid"] == child);
   CHECK(verdict.process["parent"] == background.pid());
   CHECK(verdict.process["forked"] == true);
@@ -748,6 +750,59 @@ TEST_CASE("a child waits for threads of a library that forksafe does not know",
   check_lost({"crew-handler", "1"}, {"It hangs in fork(), in a handler that" + holder});
   check_not_stuck(crew_specimen({"crew-of-its-own"}), 3);
   check_not_stuck(crew_specimen({"signalled"}), 3);
+}
+
+TEST_CASE("a thread that waits in a fork handler is named with the library", "[diagnose handler]") {
+  check_lost({"crew-before-fork", "0"},
+             {"It hangs in fork(): the handler ",
+              "(libcrew.so) waits for a lock or a thread, and no thread of this process is left"});
+  // Another thread may end this wait.
+  Background background(crew_specimen({"crew-before-fork", "1"}));
+  const pid_t pid = background.ready();
+  Verdict verdict = diagnose(pid);
+  const std::string part = " It is inside fork(), in a handler of libcrew.so (";
+  for (int i = 0; i < 100 && !contains(verdict.at("text"), part); ++i) verdict = diagnose(pid);
+  INFO(verdict.process.dump(1));
+  CHECK(verdict.status == 0);
+  CHECK(verdict.process["stuck"] == false);
+  CHECK(verdict.at("text").rfind(kNotStuck + part, 0) == 0);
+}
+
+TEST_CASE("a child spins in a region for a team mate", "[diagnose spin]") {
+  for (const char* situation : {"spin", "spin-yield"}) {
+    INFO(situation);
+    const Verdict verdict = check_stuck(omp_specimen(situation), {"openmp-spin", "", ""});
+    CHECK(contains(verdict.at("text"), "(omp_specimen), alone below GOMP_parallel (libgomp.so.1."));
+    CHECK(contains(verdict.at("text"),
+                   " It likely waits for 1 team mate that exists only in its parent."));
+  }
+}
+
+// 10 children, 30 looks at each.
+TEST_CASE("300 looks at children that are well find none stuck", "[diagnose false alarms]") {
+  std::vector<std::unique_ptr<Background>> trees;
+  std::vector<pid_t> children;
+  for (const Command& command :
+       {crew_specimen({"child-works"}), crew_specimen({"child-reads"}),
+        crew_specimen({"child-locks", "0"}), crew_specimen({"child-locks", "1"}),
+        crew_specimen({"crew-of-its-own"}), crew_specimen({"signalled"}),
+        omp_specimen("work-in-region"), omp_specimen("uneven"), omp_specimen("flag"),
+        omp_specimen("regions-1")}) {
+    trees.push_back(std::make_unique<Background>(command));
+    children.push_back(trees.back()->ready());
+  }
+  usleep(100000);
+  int looks = 0;
+  for (int round = 0; round < 30; ++round) {
+    for (const forksafe::cli::Diagnosis& d : forksafe::cli::diagnose_processes(children)) {
+      INFO("round " << round << " " << d.error << d.what);
+      REQUIRE(d.look != nullptr);
+      REQUIRE_FALSE(d.stuck);
+      ++looks;
+    }
+  }
+  CHECK(looks == 300);
+  for (const auto& tree : trees) CHECK_FALSE(tree->has_ended());
 }
 
 Command python_child(const std::string& in_child) {

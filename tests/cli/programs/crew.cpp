@@ -29,7 +29,7 @@ void* worker(void*) {
 }
 
 pthread_mutex_t handlers_mutex = PTHREAD_MUTEX_INITIALIZER;
-void lock_in_child() {
+void lock_and_unlock() {
   pthread_mutex_lock(&handlers_mutex);
   pthread_mutex_unlock(&handlers_mutex);
 }
@@ -63,7 +63,13 @@ void crew_wait(sem_t* semaphore) { sem_wait(semaphore); }
 
 /// This thread takes a mutex that a fork handler takes in the child.
 void crew_lock_handler(bool by_jump) {
-  pthread_atfork(nullptr, nullptr, by_jump ? jump_in_child : lock_in_child);
+  pthread_atfork(nullptr, nullptr, by_jump ? jump_in_child : lock_and_unlock);
+  pthread_mutex_lock(&handlers_mutex);
+}
+
+/// The same, for a handler that runs before the fork.
+void crew_lock_before_fork() {
+  pthread_atfork(lock_and_unlock, nullptr, nullptr);
   pthread_mutex_lock(&handlers_mutex);
 }
 }

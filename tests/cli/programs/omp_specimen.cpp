@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // omp_specimen SITUATION: like specimen.cpp, but compiled with OpenMP.
 #include <omp.h>
+#include <sched.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -113,6 +115,24 @@ void named_critical() {
   with_child(fork, [] { named_section([] {}); });
 }
 
+// The child passes the start of the region, as the team mate was there at the fork, and waits for
+// the mate in the body. Eigen's products do that.
+template <bool Yields>
+void spin() {
+  region(2);
+  usleep(200 * 1000);
+  with_child(fork, [] {
+    static std::atomic<int> arrived{0};
+#pragma omp parallel num_threads(2)
+    {
+      ++arrived;
+      while (arrived < 2) {
+        if (Yields) sched_yield();
+      }
+    }
+  });
+}
+
 // Not stuck: enters empty regions, or critical sections that are free, again and again.
 template <int Threads>
 void regions() {
@@ -130,6 +150,39 @@ void sections() {
   });
 }
 
+// Not stuck: computes in a region of one thread, in a loop of few instructions.
+void work_in_region() {
+  region(2);
+  with_child(fork, [] {
+    volatile long sum = 0;
+#pragma omp parallel num_threads(1)
+    for (;;) sum = sum + 1;
+  });
+}
+
+// Not stuck: waits at the end of a region for its mate, which computes. The parent has no team.
+void uneven() {
+  with_child(fork, [] {
+#pragma omp parallel num_threads(2)
+    if (omp_get_thread_num() == 1) {
+      volatile long sum = 0;
+      for (;;) sum = sum + 1;
+    }
+  });
+}
+
+// Not stuck: waits in a region of one thread for another process.
+void flag() {
+  auto* const raised = static_cast<std::atomic<bool>*>(
+      mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+  region(2);
+  with_child(fork, [raised] {
+#pragma omp parallel num_threads(1)
+    while (!*raised) {
+    }
+  });
+}
+
 constexpr struct {
   const char* name;
   void (*enter)();
@@ -144,6 +197,11 @@ constexpr struct {
     {"regions-1", regions<1>},
     {"regions-2", regions<2>},
     {"sections", sections},
+    {"spin", spin<false>},
+    {"spin-yield", spin<true>},
+    {"work-in-region", work_in_region},
+    {"uneven", uneven},
+    {"flag", flag},
 };
 
 }  // namespace

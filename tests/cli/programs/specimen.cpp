@@ -549,6 +549,64 @@ void crew_handler() {
   stay_beside(child);
 }
 
+// crew-before-fork SLEEPS: this process hangs in fork(), in a handler of libcrew. The holder of its
+// lock waits for ever, or sleeps.
+void crew_before_fork() {
+  static sem_t never;
+  sem_init(&never, 0, 0);
+  std::atomic<bool> locked{false};
+  std::thread([&] {
+    crew<void()>("crew_lock_before_fork")();
+    locked = true;
+    if (argument(0, 0) == 0) crew<void(sem_t*)>("crew_wait")(&never);
+    stay();
+  }).detach();
+  while (!locked) usleep(1000);
+  say("ready " + std::to_string(getpid()));
+  fork();
+  fail("it came out of fork()");
+}
+
+// ---- children that are not stuck. Their parent has threads that they lack.
+
+// child-works: computes in one thread.
+void child_works() {
+  make_crew();
+  with_child(fork, [] {
+    volatile double sum = 0;
+    for_ever([&] { sum = sum + 1; });
+  });
+}
+
+// child-reads: waits for a pipe.
+void child_reads() {
+  make_crew();
+  with_child(fork, [] {
+    int ends[2];
+    char byte;
+    if (pipe(ends) != 0 || read(ends[0], &byte, 1) != 1) fail("pipe");
+  });
+}
+
+// child-locks SLEEPS: waits for a lock that another thread of the child holds, which computes or
+// sleeps.
+void child_locks() {
+  make_crew();
+  with_child(fork, [] {
+    static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+    static std::atomic<bool> locked{false};
+    std::thread([] {
+      pthread_mutex_lock(&mutex);
+      locked = true;
+      for_ever([] {
+        if (argument(0, 0) != 0) usleep(100 * 1000 * 1000);
+      });
+    }).detach();
+    while (!locked) usleep(1000);
+    pthread_mutex_lock(&mutex);
+  });
+}
+
 // signalled: a child waits in libcrew for its handler of SIGTERM.
 void signalled() {
   static sem_t semaphore;
@@ -610,6 +668,10 @@ int main(int argc, char** argv) {
       {"crew-beside", lost_crew_beside},
       {"crew-of-its-own", own_crew},
       {"crew-handler", crew_handler},
+      {"crew-before-fork", crew_before_fork},
+      {"child-works", child_works},
+      {"child-reads", child_reads},
+      {"child-locks", child_locks},
       {"signalled", signalled},
       {"traced", traced},
   };

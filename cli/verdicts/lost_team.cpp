@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "verdicts/lost_team.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <fstream>
+#include <map>
+
+#include "verdicts/other_threads.h"
+
+namespace forksafe::cli {
+namespace {
+
+// A second in all; longer if the thread does not get a processor.
+constexpr int kSamples = 60;  // with CPU time between them
+constexpr unsigned kPauseUs = 17 * 1000;
+constexpr auto kPatience = std::chrono::seconds(5);
+constexpr size_t kMostPlaces = 64;    // a loop that waits has few instructions
+constexpr size_t kMostStack = 65536;  // of the region's body
+constexpr size_t kMostFrames = 64;
+
+bool starts_region(const Frame& frame) {
+  return frame.function.rfind("GOMP_parallel", 0) == 0 ||
+         frame.function.rfind("__kmpc_fork_call", 0) == 0;
+}
+
+const ThreadRuntime* runtime_of(const std::vector<ThreadRuntime>& runtimes, const Frame& frame) {
+  const auto found = std::find_if(runtimes.begin(), runtimes.end(), [&](const ThreadRuntime& r) {
+    return r.object == frame.object && has_function(r, frame.function);
+  });
+  return found != runtimes.end() ? &*found : nullptr;
+}
+
+// The frame of the body that spins, and that of the region around it.
+struct Place {
+  const Frame* body = nullptr;
+  const Frame* region = nullptr;
+};
+
+// None if the thread is in a runtime, outside of a region, or in a function of the C library other
+// than sched_yield.
+std::optional<Place> find_place(const std::vector<Frame>& frames,
+                                const std::vector<ThreadRuntime>& runtimes) {
+  Place place;
+  for (const Frame& frame : frames) {
+    if (frame.object == nullptr) return std::nullopt;
+    if (place.body == nullptr && is_c_library(*frame.object)) {
+      if (frame.function.find("sched_yield") == std::string::npos) return std::nullopt;
+      continue;
+    }
+    if (place.body == nullptr) {
+      if (runtime_of(runtimes, frame) != nullptr) return std::nullopt;
+      place.body = &frame;
+    }
+    if (starts_region(frame) && runtime_of(runtimes, frame) != nullptr) {
+      place.region = &frame;
+      return place;
+    }
+  }
+  return std::nullopt;
+}
+
+uint64_t read_run_time(pid_t pid, pid_t tid) {
+  uint64_t result = 0;
+  std::ifstream(fmt::format("/proc/{}/task/{}/schedstat", pid, tid)) >> result;
+  return result;
+}
+
+// The memory that other processes may write to.
+std::vector<Range> shared_memory(pid_t pid) {
+  std::vector<Range> result;
+  std::ifstream maps(fmt::format("/proc/{}/maps", pid));
+  for (std::string line; std::getline(maps, line);) {
+    Range range;
+    char rights[5] = "";
+    if (sscanf(line.c_str(), "%lx-%lx %4s", &range.begin, &range.end, rights) == 3 &&
+        rights[1] == 'w' && rights[3] == 's') {
+      result.push_back(range);
+    }
+  }
+  return result;
+}
+
+// What a loop that only waits leaves as it is: at one place it has the same registers and the same
+// stack each time.
+std::string unchanging_state(const Process& process, const Sample& sample, const Place& place) {
+  std::string state = sample.registers;
+  if (place.body != sample.frames.data()) {  // in sched_yield, whose own registers change
+    state.assign(reinterpret_cast<const char*>(place.body->kept.data()), sizeof place.body->kept);
+  }
+  const size_t size = place.region->stack - place.body->stack;
+  if (place.region->stack < place.body->stack || size > kMostStack) return "";
+  std::string stack(size, '\0');
+  if (!process.read_memory(place.body->stack, stack.data(), size)) return "";
+  return state + stack;
+}
+
+bool has_word_in(const std::string& state, const std::vector<Range>& ranges) {
+  for (size_t i = 0; i + sizeof(uintptr_t) <= state.size(); i += sizeof(uintptr_t)) {
+    uintptr_t word = 0;
+    memcpy(&word, state.data() + i, sizeof word);
+    for (const Range& range : ranges) {
+      if (range.contains(word)) return true;
+    }
+  }
+  return false;
+}
+
+}  // namespace
+
+std::optional<LostTeam> find_lone_region(const Process& process,
+                                         const std::vector<ThreadStack>& stacks,
+                                         const std::vector<ThreadRuntime>& runtimes) {
+  if (!process.status().forked) return std::nullopt;
+  const ThreadStack* alone = nullptr;
+  for (const ThreadStack& stack : stacks) {
+    if (read_thread_state(process.pid(), stack.tid).letter == 'S' &&
+        waits_for_thread(process.pid(), stack)) {
+      continue;
+    }
+    if (alone != nullptr) return std::nullopt;
+    alone = &stack;
+  }
+  if (alone == nullptr) return std::nullopt;
+  const std::optional<Place> place = find_place(alone->frames, runtimes);
+  if (!place) return std::nullopt;
+  const ThreadRuntime* runtime = runtime_of(runtimes, *place->region);
+  if (runtime->workers.value_or(0) > 0) return std::nullopt;
+  return LostTeam{alone->tid, runtime, place->region->function, place->body->object,
+                  place->body->function};
+}
+
+bool spins_alone(const Process& process, const Objects& objects, const LostTeam& team,
+                 const std::vector<ThreadRuntime>& runtimes) {
+  if (handles_signals(process, objects)) return false;
+  const std::vector<Range> shared = shared_memory(process.pid());
+  std::map<std::pair<uintptr_t, bool>, std::string> states;  // by the place in the body
+  const auto deadline = std::chrono::steady_clock::now() + kPatience;
+  uint64_t run_time = 0;
+  int samples = 0;
+  bool stays = false;
+  const auto take = [&](const Sample& sample) {
+    const std::optional<Place> place = find_place(sample.frames, runtimes);
+    stays = place.has_value();
+    if (!stays) return false;
+    const std::string state = unchanging_state(process, sample, *place);
+    const bool innermost = place->body == sample.frames.data();
+    const auto [known, is_new] = states.try_emplace({place->body->address, innermost}, state);
+    stays = !state.empty() && known->second == state && states.size() <= kMostPlaces &&
+            !has_word_in(state, shared);
+    const uint64_t now = read_run_time(process.pid(), team.tid);
+    if (now > run_time) ++samples;
+    run_time = now;
+    return stays && samples < kSamples && std::chrono::steady_clock::now() < deadline;
+  };
+  sample_stack(process, objects, team.tid, kMostFrames, kPauseUs, take);
+  return stays && samples == kSamples;
+}
+
+}  // namespace forksafe::cli
