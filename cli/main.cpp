@@ -132,26 +132,36 @@ size_t own_words(const CLI::App& app, const Words& words) {
   return i;
 }
 
+double read_seconds(const Form& form, const std::string& option, const std::string& text) {
+  char* end = nullptr;
+  const double seconds = strtod(text.c_str(), &end);
+  if (end == text.c_str() || *end != '\0' || !std::isfinite(seconds) || seconds <= 0) {
+    throw Error(form.prefix() + option + " " + shell_quote(text) +
+                ": not a number of seconds above 0");
+  }
+  return seconds;
+}
+
 int wrapper(const Words& words) {
   RunOptions options;
-  std::string child_threads, wait_ms, pool, log;
+  std::string child_threads, wait_ms, pool, log, watch;
   bool version = false, library = false;
   Form form("", "forksafe: fork() that is safe with BLAS and OpenMP thread pools",
             "Usage: forksafe [OPTION...] [--] COMMAND [ARG...]\n"
-            "       forksafe list|check|diagnose [OPTION...] PID\n"
-            "       forksafe list|check [OPTION...] -- COMMAND [ARG...]\n",
+            "       forksafe list|check|diagnose [OPTION...] PID\n",
             "Subcommands, each with --help:\n"
-            "  list      list the BLAS and OpenMP runtimes that a process has loaded\n"
-            "  check     tell whether fork is safe in a process as it runs now\n"
+            "  list      list the BLAS and OpenMP runtimes of a process or of a command\n"
+            "  check     tell whether fork is safe in a process or in a command\n"
             "  diagnose  tell what a stuck process waits for\n"
             "Examples:\n"
-            "  forksafe python app.py\n"
-            "  forksafe --child-threads 1 gunicorn app:app");
+            "  forksafe python app.py");
   form.add_value("--child-threads", "N", &child_threads,
                  "threads in children: a number, 'inherit' or 'auto'");
   form.add_value("--wait-ms", "MS", &wait_ms, "longest time that a fork waits for calls in flight");
   form.add_value("--pool", "keep|drop", &pool, "keep OpenBLAS's threads at a fork, or end them");
   form.add_value("--log", "stderr|PATH", &log, "write a log of what the library finds and does");
+  form.add_value("--watch", "SECONDS", &watch, "tell which process is stuck for so long");
+  form.add_flag("--watch-abort", &options.watch_abort, "end such a process with SIGABRT");
   form.add_flag("--off", &options.off, "preload the library, but switch it off");
   form.add_flag("--dry-run", &options.dry_run, "only print the settings and the command");
   form.add_flag("--force", &options.force, "run COMMAND even if a check fails");
@@ -177,6 +187,8 @@ int wrapper(const Words& words) {
   if (form.given("--wait-ms")) options.wait_ms = wait_ms;
   if (form.given("--pool")) options.pool = pool;
   if (form.given("--log")) options.log = log;
+  if (form.given("--watch")) options.watch = read_seconds(form, "--watch", watch);
+  if (options.watch_abort && !options.watch) form.misuse("--watch-abort needs --watch");
   return run(options);
 }
 
@@ -224,16 +236,6 @@ struct Subcommand : Form {
   }
 };
 
-double read_seconds(const Form& form, const std::string& text) {
-  char* end = nullptr;
-  const double seconds = strtod(text.c_str(), &end);
-  if (end == text.c_str() || *end != '\0' || !std::isfinite(seconds) || seconds <= 0) {
-    throw Error(form.prefix() + "--timeout " + shell_quote(text) +
-                ": not a number of seconds above 0");
-  }
-  return seconds;
-}
-
 int list_command(const Words& words) {
   Subcommand form("list", "List the BLAS and OpenMP runtimes that a process has loaded.",
                   "Usage: forksafe list [--json] PID\n"
@@ -261,7 +263,7 @@ int check_command(const Words& words) {
   options.pid = form.pid;
   options.command = form.command;
   options.prove = !no_proof;
-  if (form.given("--timeout")) options.timeout_seconds = read_seconds(form, timeout);
+  if (form.given("--timeout")) options.timeout_seconds = read_seconds(form, "--timeout", timeout);
   return check(options);
 }
 

@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "base/library.h"
 #include "base/words.h"
+#include "commands/watch.h"
 #include "options.h"
 #include "process/objects.h"
 #include "process/target.h"
@@ -185,6 +186,9 @@ int run(const RunOptions& options) {
     return 0;
   }
   const std::vector<std::string> environment = changed_environment(changes);
+  if (options.watch) {
+    return run_watched(options.command, environment, {*options.watch, options.watch_abort});
+  }
   execvpe(options.command[0].c_str(), as_argv(options.command).data(), as_argv(environment).data());
   const int error = errno;
   throw Error(options.command[0] + ": " + strerror(error), exec_status(error));

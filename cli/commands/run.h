@@ -14,6 +14,8 @@ struct RunOptions {
   bool off = false;
   bool dry_run = false;
   bool force = false;
+  std::optional<double> watch;       ///< tell who has been stuck for so many seconds
+  bool watch_abort = false;          ///< and end them
   std::vector<std::string> command;  ///< not empty
 };
 
@@ -30,7 +32,8 @@ std::vector<std::string> changed_environment(const std::vector<std::string>& cha
 int print_library();
 
 /// Checks the library and the command, then executes the command in this process. Returns only
-/// after a dry run, with 0. Throws Error: status 2 if a check failed, 126 or 127 as a shell does.
+/// after a dry run, with 0, or with `watch`, with the status of the command. Throws Error: status 2
+/// if a check failed, 126 or 127 as a shell does.
 int run(const RunOptions& options);
 
 }  // namespace forksafe::cli

@@ -56,7 +56,7 @@ _forksafe_value() {
 
 _forksafe() {
   local cur=${COMP_WORDS[COMP_CWORD]} word form= target= i=1
-  local options='--child-threads --wait-ms --pool --log --off --dry-run --force --print-library -h --help --version'
+  local options='--child-threads --wait-ms --pool --log --watch --watch-abort --off --dry-run --force --print-library -h --help --version'
   COMPREPLY=()
   if ((COMP_CWORD > 1)); then
     case ${COMP_WORDS[1]} in
@@ -74,7 +74,7 @@ _forksafe() {
         [[ $form == diagnose ]] || _forksafe_command $((i + 1))
         return
         ;;
-      --child-threads | --wait-ms | --pool | --log | --timeout)
+      --child-threads | --wait-ms | --pool | --log | --watch | --timeout)
         if [[ ${COMP_WORDS[i + 1]-} == = ]]; then
           ((++i))
           ((i == COMP_CWORD)) && cur=

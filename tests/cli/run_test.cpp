@@ -187,9 +187,10 @@ TEST_CASE("the help fits one screen and begins its examples with the common case
   CHECK(lines.size() <= 24);
   for (const std::string& line : lines) CHECK(line.size() <= 80);
   CHECK(contains(outcome.output, "Examples:\n  forksafe python app.py\n"));
-  for (const char* part : {"\n  list ", "\n  check ", "\n  diagnose ", "--child-threads N",
-                           "--wait-ms MS", "--pool keep|drop", "--log stderr|PATH", "--off",
-                           "--dry-run", "--force", "-h, --help", "--version"}) {
+  for (const char* part :
+       {"\n  list ", "\n  check ", "\n  diagnose ", "--child-threads N", "--wait-ms MS",
+        "--pool keep|drop", "--log stderr|PATH", "--watch SECONDS", "--watch-abort", "--off",
+        "--dry-run", "--force", "-h, --help", "--version"}) {
     INFO(part);
     CHECK(contains(outcome.output, part));
   }
@@ -239,6 +240,9 @@ TEST_CASE("bad usage is one line and status 2", "[usage]") {
        "check --timeout soon: not a number of seconds above 0"},
       {{"check", "--timeout", "0", "5"}, "check --timeout 0: not a number of seconds above 0"},
       {{"check", "--timeout", "nan", "5"}, "check --timeout nan: not a number of seconds above 0"},
+      {{"--watch", "0", "true"}, "--watch 0: not a number of seconds above 0"},
+      {{"--watch", "soon", "true"}, "--watch soon: not a number of seconds above 0"},
+      {{"--watch-abort", "true"}, "--watch-abort needs --watch"},
       {{"diagnose", "foo"}, "diagnose foo: not a process id\n"},
       {{"diagnose", "--", "true"}, "diagnose takes a process id, not a command"},
       {{"diagnose"}, "diagnose needs a process id"},
@@ -412,14 +416,23 @@ TEST_CASE("list, check and diagnose are subcommands only as the first word", "[u
   }
 }
 
+/// forksafe with `words`, which runs them in its own process or watches them.
+Outcome run_either(bool watch, std::vector<std::string> words) {
+  if (watch) words.insert(words.begin(), {"--watch", "60"});
+  return run_forksafe(words);
+}
+
 TEST_CASE("the exit status or the signal is the command's own", "[untouched]") {
-  for (const int status : {0, 1, 2, 77, 126, 127, 255}) {
-    CHECK(ended(run_forksafe({"sh", "-c", "exit " + std::to_string(status)}), status));
-  }
-  for (const int number : {SIGTERM, SIGKILL, SIGINT, SIGSEGV}) {
-    const Outcome outcome = run_forksafe({"sh", "-c", "kill -" + std::to_string(number) + " $$"});
-    CHECK(outcome.end == Outcome::End::kKilled);
-    CHECK(outcome.status == number);
+  for (const bool watch : {false, true}) {
+    for (const int status : {0, 1, 2, 77, 126, 127, 255}) {
+      CHECK(ended(run_either(watch, {"sh", "-c", "exit " + std::to_string(status)}), status));
+    }
+    for (const int number : {SIGTERM, SIGKILL, SIGINT, SIGSEGV}) {
+      const Outcome outcome =
+          run_either(watch, {"sh", "-c", "kill -" + std::to_string(number) + " $$"});
+      CHECK(outcome.end == Outcome::End::kKilled);
+      CHECK(outcome.status == number);
+    }
   }
 }
 
@@ -457,6 +470,7 @@ TEST_CASE("signals, files and limits are inherited as they were", "[untouched]")
   };
   const std::string without = show("env");
   const std::string with = show("$FORKSAFE_COMMAND");
+  const std::string watched = show("$FORKSAFE_COMMAND --watch 60");
   sigprocmask(SIG_SETMASK, &before, nullptr);
   INFO(without);
   CHECK(contains(without, "SigBlk:\t0000001000000800"));
@@ -464,6 +478,7 @@ TEST_CASE("signals, files and limits are inherited as they were", "[untouched]")
   CHECK(contains(without, "0027\n"));
   CHECK(contains(without, "\n5\n8\n"));
   CHECK(with == without);
+  CHECK(watched == without);
 }
 
 // ---- terminal
@@ -471,16 +486,18 @@ TEST_CASE("signals, files and limits are inherited as they were", "[untouched]")
 TEST_CASE("the command keeps the terminal", "[terminal]") {
   const std::string look = " sh -c 'test -t 0 && test -t 1 && test -t 2 && echo all; stty -a'";
   const OnTerminal without = run_on_terminal("exec" + look);
-  const OnTerminal with = run_on_terminal("exec $F" + look);
   CHECK(contains(without.output, "all"));
-  CHECK(with.status == 0);
-  CHECK(with.output == without.output);
+  for (const std::string wrapper : {"exec $F", "exec $F --watch 60"}) {
+    const OnTerminal with = run_on_terminal(wrapper + look);
+    CHECK(with.status == 0);
+    CHECK(with.output == without.output);
+  }
 }
 
 TEST_CASE("Ctrl-C ends a command in a pipe", "[terminal]") {
   // The whole group gets the signal. The outer bash survives and prints how our command ended.
   const auto check_status = [](const std::string& script, const std::string& expected) {
-    for (const std::string wrapper : {"env", "$F"}) {
+    for (const std::string wrapper : {"env", "$F", "$F --watch 60"}) {
       const OnTerminal outcome =
           run_on_terminal("trap : INT; " + wrapper + " bash -c '" + script +
                           "' | cat >/dev/null; echo status ${PIPESTATUS[0]}");
@@ -491,6 +508,22 @@ TEST_CASE("Ctrl-C ends a command in a pipe", "[terminal]") {
   };
   check_status("echo ready >/dev/tty; exec sleep 20", "130");
   check_status("trap \"exit 3\" INT; echo ready >/dev/tty; while :; do sleep 0.05; done", "3");
+  // One Ctrl-C is one signal.
+  check_status(
+      "trap \"((++n))\" INT; echo ready >/dev/tty; until ((n)); do sleep 0.05; done; "
+      "sleep 0.5; exit $((10 + n))",
+      "11");
+}
+
+TEST_CASE("a shell stops and continues the command", "[terminal]") {
+  for (const std::string wrapper : {"env", "$F", "$F --watch 60"}) {
+    const OnTerminal outcome = run_on_terminal(
+        "set -m; " + wrapper +
+        " bash -c 'kill -TSTP $$; echo on; exit 3'; echo stopped $?; fg >/dev/null; echo end $?");
+    INFO(wrapper << outcome.output);
+    CHECK(contains(outcome.output, "stopped 148\r\n"));
+    CHECK(contains(outcome.output, "on\r\nend 3\r\n"));
+  }
 }
 
 // ---- scripts

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "commands/watch.h"
+
+#include <fmt/format.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <map>
+
+#include "base/error.h"
+#include "base/terminal.h"
+#include "process/as_child.h"
+#include "process/process.h"
+#include "process/stacks.h"
+#include "verdicts/diagnosis.h"
+
+namespace forksafe::cli {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// A state of a thread that may last for ever.
+struct Still {
+  ThreadState state;
+  Clock::time_point since;
+  double next_look = 0;  // in seconds after `since`
+};
+
+struct Watched {
+  unsigned long long started = 0;  // tells the process from a later one with the same id
+  bool is_told = false;
+  std::map<pid_t, Still> threads;
+};
+
+bool may_last(pid_t pid, pid_t tid, const ThreadState& state) {
+  return state.letter == 'R' ||
+         (state.letter == 'S' && read_futex_wait(pid, tid) != FutexWait::kNone);
+}
+
+class Watch {
+ public:
+  explicit Watch(const WatchOptions& options) : options_(options) {}
+
+  void look(pid_t program) {
+    const auto now = Clock::now();
+    std::map<pid_t, Watched> still_there;
+    std::vector<pid_t> due;
+    for (const pid_t pid : process_tree(program)) {
+      const unsigned long long started = read_start_time(pid);
+      if (started == 0) continue;
+      Watched watched = std::move(watched_[pid]);
+      if (watched.started != started) watched = {started, false, {}};
+      if (!watched.is_told && note_threads(pid, now, &watched.threads)) due.push_back(pid);
+      still_there[pid] = std::move(watched);
+    }
+    watched_ = std::move(still_there);
+    if (due.empty()) return;
+    for (const Diagnosis& d : diagnose_processes(due)) {
+      Watched& watched = watched_[d.pid];
+      for (auto& [tid, still] : watched.threads) {
+        const double age = seconds_between(still.since, now);
+        if (age >= still.next_look) still.next_look = 2 * age;
+      }
+      if (!d.stuck || read_start_time(d.pid) != watched.started) continue;
+      watched.is_told = true;
+      tell(d, seconds_between(watched.threads[d.tid].since, now));
+      if (options_.abort) kill(d.pid, SIGABRT);
+    }
+  }
+
+ private:
+  static double seconds_between(Clock::time_point from, Clock::time_point to) {
+    return std::chrono::duration<double>(to - from).count();
+  }
+
+  // True if one of the threads has been in its state for long enough.
+  bool note_threads(pid_t pid, Clock::time_point now, std::map<pid_t, Still>* threads) const {
+    std::map<pid_t, Still> still_there;
+    bool is_due = false;
+    for (const pid_t tid : thread_ids(pid)) {
+      const ThreadState state = read_thread_state(pid, tid);
+      if (!may_last(pid, tid, state)) continue;
+      const auto before = threads->find(tid);
+      Still still = {state, now, options_.seconds};
+      if (before != threads->end() && before->second.state.letter == state.letter &&
+          before->second.state.switches == state.switches) {
+        still = before->second;
+      }
+      is_due = is_due || seconds_between(still.since, now) >= still.next_look;
+      still_there[tid] = still;
+    }
+    *threads = std::move(still_there);
+    return is_due;
+  }
+
+  void tell(const Diagnosis& d, double age) const {
+    std::string text = fmt::format("forksafe: {} has been stuck for {:.3g} s.\n",
+                                   d.look->process.name(), std::max(age, options_.seconds));
+    text += wrapped(d.what, "  ");
+    if (!d.cure.empty()) text += fmt::format("  Cure: {}\n", d.cure);
+    text += options_.abort ? "  It gets SIGABRT.\n"
+                           : fmt::format("  Its stacks:  forksafe diagnose {}\n", d.pid);
+    // One write, so that other lines do not come between.
+    if (write(STDERR_FILENO, text.data(), text.size()) < 0) return;
+  }
+
+  WatchOptions options_;
+  std::map<pid_t, Watched> watched_;
+};
+
+// Looks at the child as a full look does.
+void check_permission(pid_t child) {
+  try {
+    const Process process(child);
+    read_stacks(process, Objects(process));
+  } catch (const Error& e) {
+    throw Error(fmt::format("--watch: {}", e.what()));
+  }
+}
+
+}  // namespace
+
+int run_watched(const std::vector<std::string>& command,
+                const std::vector<std::string>& environment, const WatchOptions& options) {
+  Watch watch(options);
+  // Often enough to see a wait soon after `seconds`, and rarely enough to cost nothing.
+  const double pause = std::clamp(options.seconds / 4, 0.1, 5.0);
+  return run_as_child(command, environment, pause, check_permission,
+                      [&](pid_t program) { watch.look(program); });
+}
+
+}  // namespace forksafe::cli

@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+// forksafe --watch: it tells who is stuck, and stands in for the command that it runs.
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <catch2/catch.hpp>
+#include <chrono>
+
+#include "background.h"
+
+using namespace forksafe_test;
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+Command watched(Command command, const std::vector<std::string>& options = {"--watch", "0.5"}) {
+  command.arguments.insert(command.arguments.begin(), options.begin(), options.end());
+  command.arguments.insert(command.arguments.begin(), forksafe_command());
+  return command;
+}
+
+Command crew_specimen(const std::string& situation) {
+  return specimen(Blas{CREW, "", "", "", false}, {situation});
+}
+
+Command bash(const std::string& script) {
+  Command command;
+  command.arguments = {installed("bash"), "-c", script};
+  return command;
+}
+
+/// Waits until `holds`, for at most 30 seconds.
+template <typename Condition>
+bool comes(Condition holds) {
+  const auto deadline = Clock::now() + std::chrono::seconds(30);
+  while (!holds() && Clock::now() < deadline) usleep(20000);
+  return holds();
+}
+
+int count(const std::string& text, const std::string& part) {
+  int result = 0;
+  for (size_t at = 0; (at = text.find(part, at)) != std::string::npos; ++at) ++result;
+  return result;
+}
+
+/// The state of a process in /proc; 0 if there is none.
+char state_of(pid_t pid) {
+  const std::string stat = read_file("/proc/" + std::to_string(pid) + "/stat");
+  const size_t end_of_name = stat.rfind(')');
+  return end_of_name != std::string::npos ? stat[end_of_name + 2] : '\0';
+}
+
+constexpr const char* kStuck = " (specimen) has been stuck for ";
+
+}  // namespace
+
+TEST_CASE("a child that is stuck is told once", "[watch stuck]") {
+  Background background(watched(crew_specimen("crew")));
+  const pid_t child = background.ready();
+  const std::string line = "forksafe: " + std::to_string(child) + kStuck;
+  CHECK(comes([&] { return contains(background.errors(), "forksafe diagnose"); }));
+  sleep(2);  // several looks
+  const std::string errors = background.errors();
+  INFO(errors);
+  CHECK(count(errors, "forksafe: ") == 1);
+  CHECK(errors.rfind(line, 0) == 0);
+  CHECK(contains(errors, "crew_work (libcrew.so) for"));
+  CHECK(contains(errors, "\n  Cure: forksafe has none for libcrew.so: "));
+  CHECK(contains(errors, "\n  Its stacks:  forksafe diagnose " + std::to_string(child) + "\n"));
+  CHECK(count(background.output(), "\n") == 1);
+  CHECK_FALSE(background.has_ended());
+
+  // The signal reaches the command, which is the child's parent.
+  kill(background.pid(), SIGTERM);
+  const int status = background.wait(30);
+  CHECK(WIFSIGNALED(status));
+  CHECK(WTERMSIG(status) == SIGTERM);
+}
+
+TEST_CASE("each child that is stuck is told, asleep or not", "[watch stuck]") {
+  Command spinning = omp_specimen("bare-team");
+  spinning.environment["OMP_WAIT_POLICY"] = "active";
+  Command both = bash("\"$0\" bare-team & \"$@\" & wait");
+  both.arguments.push_back(spinning.arguments[0]);
+  const Command crew = crew_specimen("crew");
+  both.arguments.insert(both.arguments.end(), crew.arguments.begin(), crew.arguments.end());
+  both.environment = spinning.environment;
+  Background background(watched(both));
+  CHECK(comes([&] { return count(background.errors(), " has been stuck for ") == 2; }));
+  sleep(2);
+  INFO(background.errors());
+  CHECK(count(background.errors(), kStuck) == 1);
+  CHECK(count(background.errors(), " (omp_specimen) has been stuck for ") == 1);
+  CHECK(contains(background.errors(), "for 2 team mates that exist only in its parent."));
+}
+
+TEST_CASE("nobody is told stuck who is well", "[watch healthy]") {
+  std::vector<std::unique_ptr<Background>> trees;
+  for (const char* situation : {"child-works", "child-reads", "child-locks", "crew-of-its-own"}) {
+    trees.push_back(std::make_unique<Background>(watched(crew_specimen(situation))));
+  }
+  for (const char* situation : {"work-in-region", "uneven", "regions-2"}) {
+    trees.push_back(std::make_unique<Background>(watched(omp_specimen(situation))));
+  }
+  for (const auto& tree : trees) tree->ready();
+  sleep(6);
+  for (const auto& tree : trees) {
+    INFO(tree->output());
+    CHECK(tree->errors().empty());
+    CHECK_FALSE(tree->has_ended());
+  }
+}
+
+TEST_CASE("--watch-abort ends who is stuck, with SIGABRT", "[watch abort]") {
+  Background background(watched(crew_specimen("crew"), {"--watch", "0.5", "--watch-abort"}));
+  const pid_t child = background.ready();
+  const int status = background.wait(30);
+  INFO(background.output() << background.errors());
+  CHECK(contains(background.errors(), "forksafe: " + std::to_string(child) + kStuck));
+  CHECK(contains(background.errors(), "\n  It gets SIGABRT.\n"));
+  // The parent goes on, and sees how its child has ended. There may be a core.
+  CHECK(contains(background.output(), "the child ended with "));
+  const int of_child = std::stoi(background.output().substr(background.output().rfind(' ')));
+  CHECK(WTERMSIG(of_child) == SIGABRT);
+  CHECK(WIFEXITED(status));
+  CHECK(WEXITSTATUS(status) == 3);
+}
+
+TEST_CASE("a signal that is sent to forksafe reaches the command once", "[watch signals]") {
+  const std::vector<std::pair<int, std::string>> signals = {
+      {SIGHUP, "HUP"},   {SIGINT, "INT"},   {SIGQUIT, "QUIT"}, {SIGTERM, "TERM"}, {SIGUSR1, "USR1"},
+      {SIGUSR2, "USR2"}, {SIGALRM, "ALRM"}, {SIGABRT, "ABRT"}, {SIGPIPE, "PIPE"}};
+  std::string script;
+  for (const auto& [number, name] : signals)
+    script += "trap 'echo got " + name + "' " + name + "; ";
+  // What it sends to its own group it gets once, too.
+  script += "trap 'echo got WINCH' WINCH; kill -WINCH 0; ";
+  script += "echo ready $$; until [ -n \"$done\" ]; do sleep 0.05; done";
+  Background background(watched(bash(script), {"--watch", "60"}));
+  const pid_t command = background.ready();
+  CHECK(command != background.pid());
+  for (const auto& [number, name] : signals) {
+    const std::string line = "got " + name + "\n";
+    kill(background.pid(), number);
+    INFO(line);
+    CHECK(comes([&] { return contains(background.output(), line); }));
+  }
+  usleep(300000);
+  for (const auto& [number, name] : signals) {
+    CHECK(count(background.output(), "got " + name + "\n") == 1);
+  }
+  CHECK(count(background.output(), "got WINCH\n") == 1);
+
+  // Stopped and continued, from either side.
+  kill(command, SIGSTOP);
+  CHECK(comes([&] { return state_of(background.pid()) == 'T'; }));
+  kill(background.pid(), SIGCONT);
+  CHECK(comes([&] { return state_of(command) == 'S' && state_of(background.pid()) == 'S'; }));
+
+  // Who kills forksafe kills the command.
+  kill(background.pid(), SIGKILL);
+  CHECK(comes([&] { return state_of(command) == '\0' || state_of(command) == 'Z'; }));
+  CHECK(WTERMSIG(background.wait(30)) == SIGKILL);
+}
+
+TEST_CASE("an alarm that was set before reaches the command", "[watch signals]") {
+  Command command;
+  command.arguments = {installed("python3"),
+                       "-c",
+                       "import os, signal, sys\n"
+                       "signal.alarm(1)\n"
+                       "os.execvp(sys.argv[1], sys.argv[1:])\n",
+                       forksafe_command(),
+                       "--watch",
+                       "60",
+                       "sleep",
+                       "60"};
+  Background background(command);
+  const int status = background.wait(30);
+  CHECK(WIFSIGNALED(status));
+  CHECK(WTERMSIG(status) == SIGALRM);
+}
+
+TEST_CASE("a pipe that the command closes is closed", "[watch files]") {
+  const TemporaryDirectory folder;
+  const std::string end = folder.file("end");
+  const Outcome outcome =
+      run_shell("$FORKSAFE_COMMAND --watch 60 sh -c 'echo out; exec >&-; until test -e " + end +
+                "; do sleep 0.05; done' | { cat; touch " + end + "; }");
+  INFO(outcome.describe());
+  CHECK(outcome.succeeded());
+  CHECK(outcome.output == "out\n");
+}
+
+TEST_CASE("a command that can't be run ends as without --watch", "[watch files]") {
+  const TemporaryDirectory folder;
+  write_file(folder.file("no-rights"), "", 0644);
+  for (const std::string& name : {folder.file("missing"), folder.file("no-rights")}) {
+    const Outcome without = run_forksafe({"--force", name});
+    const Outcome with = run_forksafe({"--force", "--watch", "60", name});
+    INFO(with.describe());
+    CHECK(without.status >= 126);
+    CHECK(with.status == without.status);
+    CHECK(with.output == without.output);
+  }
+}
