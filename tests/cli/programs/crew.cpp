@@ -48,6 +48,12 @@ void crew_start(int workers) {
   }
 }
 
+/// In a child: forgets the workers of the parent, for which pthread_cond_broadcast may wait.
+void crew_forget() {
+  work_is_there = PTHREAD_COND_INITIALIZER;
+  work_is_done = PTHREAD_COND_INITIALIZER;
+}
+
 /// Lets the workers do as many parts of work, which take so long each, and waits for their end.
 void crew_work(int parts, useconds_t microseconds) {
   pthread_mutex_lock(&mutex);

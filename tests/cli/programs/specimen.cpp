@@ -520,6 +520,7 @@ void lost_crew_beside() {
 void own_crew() {
   make_crew();
   with_child(fork, [] {
+    crew<void()>("crew_forget")();
     crew<void(int)>("crew_start")(2);
     crew<void(int, useconds_t)>("crew_work")(1, 100 * 1000 * 1000);
   });
