@@ -62,8 +62,15 @@ class Arguments {
   std::map<std::string, std::string> values_;
 };
 
-// A BLAS, called through its Fortran interface. Integers are passed as 64-bit words. An interface
-// with 32-bit integers reads the lower half, which is right on little-endian machines.
+// Integers are passed as 64-bit words. An interface with 32-bit integers reads the lower half,
+// which is right on little-endian machines. On others, only such interfaces are tested.
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+using Integer = int32_t;
+#else
+using Integer = int64_t;
+#endif
+
+// A BLAS, called through its Fortran interface.
 class Blas {
  public:
   Blas(const std::string& path, const std::string& prefix, const std::string& suffix, int flags)
@@ -97,7 +104,6 @@ class Blas {
   std::string suffix_;
 };
 
-using Integer = int64_t;
 using Matrix = std::vector<double>;
 
 Matrix make_matrix(Integer n) {
