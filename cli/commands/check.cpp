@@ -211,7 +211,7 @@ int report(const CheckOptions& options, const Subject& subject) {
   bool safe = true;
   bool safe_guarded = true;
   bool guarded = true;
-  std::string incurable;  // the object that has GNU OpenMP linked in
+  const ThreadRuntime* incurable = nullptr;
   bool fork_care_off = false;
   for (const ThreadRuntime& runtime : look.runtimes) {
     all.push_back(answer(runtime, look, prove_it));
@@ -221,9 +221,7 @@ int report(const CheckOptions& options, const Subject& subject) {
     safe_guarded = safe_guarded && a.idle_guarded.safe() && a.in_flight_guarded.safe();
     guarded = guarded && (by_itself || runtime.guarded);
     fork_care_off = fork_care_off || !runtime.fork_care_off.empty();
-    if (!by_itself && runtime.kind == Kind::kGnuOpenMp && runtime.linked_in) {
-      incurable = runtime.object->name();
-    }
+    if (!by_itself && runtime.left_alone) incurable = &runtime;
   }
   const bool safe_now = safe || (guarded && safe_guarded);
   const std::string unknown = unknown_threads(look);
@@ -240,18 +238,18 @@ int report(const CheckOptions& options, const Subject& subject) {
     verdict = "fork is safe here";
   } else if (safe_now) {
     verdict = "fork is safe here, under forksafe";
-  } else if (!incurable.empty()) {
+  } else if (incurable != nullptr) {
     verdict = fmt::format(
-        "fork is not safe here, and forksafe can't cure it: GNU OpenMP is linked into {}: link "
-        "it to libgomp.so instead",
-        incurable);
+        "fork is not safe here, and forksafe can't cure it: {} is linked into {}: link it to {} "
+        "instead",
+        incurable->name(), incurable->object->name(), shared_library(*incurable));
   } else {
     verdict = guarded ? "fork is not safe here, even under forksafe" : "fork is not safe here";
   }
   std::string cure;
   const std::optional<std::string> setting =
       fork_care_off ? fork_care_setting(look.process) : std::optional<std::string>("");
-  if (!safe_now && !guarded && incurable.empty() && setting) {
+  if (!safe_now && !guarded && incurable == nullptr && setting) {
     cure = *setting + "forksafe " + shell_line(look.process.arguments());
   }
 

@@ -34,8 +34,8 @@ class Report {
     }
     if (runtimes.empty() && others.empty()) return;
     if (!text_.empty()) text_ += '\n';
-    text_ += fmt::format("process {}\n{}{}{}", process.name(),
-                         runtimes.empty() ? "" : runtime_table(runtimes),
+    text_ += fmt::format("process {}\n{}{}{}{}", process.name(),
+                         runtimes.empty() ? "" : runtime_table(runtimes), linked_in_note(runtimes),
                          other_threads_note(others), fork_care_note(process, runtimes));
   }
 

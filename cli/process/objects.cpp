@@ -11,6 +11,7 @@
 #include <cstring>
 
 #include "elf/file.h"
+#include "process/debug_file.h"
 
 namespace forksafe::cli {
 namespace {
@@ -42,7 +43,7 @@ class File {
 }  // namespace
 
 std::unique_ptr<Object> Object::open(const std::string& file, const std::string& path,
-                                     uintptr_t first_byte) {
+                                     uintptr_t first_byte, const std::string& root) {
   const File f(file);
   struct stat info = {};
   ElfW(Ehdr) header = {};
@@ -55,6 +56,7 @@ std::unique_ptr<Object> Object::open(const std::string& file, const std::string&
   std::unique_ptr<Object> object(new Object);
   object->file_ = file;
   object->path_ = path;
+  object->root_ = root;
   object->headers_.resize(header.e_phnum);
   if (!f.read(header.e_phoff, object->headers_.data(), header.e_phnum)) return nullptr;
 
@@ -111,13 +113,17 @@ std::string Object::name() const { return path_.substr(path_.rfind('/') + 1); }
 void Object::read_symbols() const {
   if (symbols_read_) return;
   symbols_read_ = true;
-  has_symbol_table_ = each_file_symbol(
-      file_.c_str(),
-      [](const char* name, uintptr_t value, size_t size, void* context) {
-        static_cast<std::vector<NamedRange>*>(context)->push_back({{value, value + size}, name});
-      },
-      &symbols_);
-  if (!has_symbol_table_) {
+  const auto read = [this](const std::string& file) {
+    return each_file_symbol(
+        file.c_str(),
+        [](const char* name, uintptr_t value, size_t size, void* context) {
+          static_cast<std::vector<NamedRange>*>(context)->push_back({{value, value + size}, name});
+        },
+        &symbols_);
+  };
+  has_symbol_table_ = read(file_);
+  const std::string debug_file = has_symbol_table_ ? "" : find_debug_file(root_, path_, file_);
+  if (!has_symbol_table_ && (debug_file.empty() || !read(debug_file))) {
     image_.any_symbol([this](const char* name, const Symbol& s) {
       const uintptr_t value = reinterpret_cast<uintptr_t>(s.address) - image_.base();
       symbols_.push_back({{value, value + s.size}, name});
@@ -134,6 +140,10 @@ bool Object::has_symbol_table() const {
   return has_symbol_table_;
 }
 
+bool Object::has_thread_local(const char* name) const {
+  return find_file_thread_local(file_.c_str(), name).size != 0;
+}
+
 std::optional<uintptr_t> Object::address_of(const std::string& name) const {
   const Symbol symbol = image_.find(name.c_str());
   if (symbol.address != nullptr) {
@@ -144,6 +154,12 @@ std::optional<uintptr_t> Object::address_of(const std::string& name) const {
     if (s.name == name) return base_ + s.range.begin;
   }
   return std::nullopt;
+}
+
+NamedBy Object::named_by(const std::string& name) const {
+  if (defines(name.c_str())) return NamedBy::kDynamicSymbols;
+  if (!address_of(name)) return NamedBy::kNothing;
+  return has_symbol_table_ ? NamedBy::kSymbolTable : NamedBy::kDebugFile;
 }
 
 std::string Object::function_at(uintptr_t address) const {
@@ -245,7 +261,7 @@ Objects::Objects(const Process& process) {
     if (m.deleted || stat(file.c_str(), &info) != 0 || info.st_ino != m.inode) {
       file = fmt::format("/proc/{}/map_files/{:x}-{:x}", process.pid(), m.begin, m.end);
     }
-    auto object = Object::open(file, m.path, m.begin);
+    auto object = Object::open(file, m.path, m.begin, root);
     if (object == nullptr) continue;
     if (m.path == process.program()) program_ = object.get();
     objects_.push_back(std::move(object));

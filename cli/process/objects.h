@@ -19,13 +19,16 @@ struct NamedRange {
   std::string name;
 };
 
+/// Where a name stands.
+enum class NamedBy { kNothing, kDynamicSymbols, kSymbolTable, kDebugFile };
+
 class Object {
  public:
   /// Maps the file at `file` for reading, laid out as the dynamic linker does it. `path` is its
-  /// path in the process; `first_byte` is where the process has its first byte. Null if the file is
-  /// no ELF object that can be read.
+  /// path in the process, whose root folder is `root`; `first_byte` is where the process has its
+  /// first byte. Null if the file is no ELF object that can be read.
   static std::unique_ptr<Object> open(const std::string& file, const std::string& path,
-                                      uintptr_t first_byte);
+                                      uintptr_t first_byte, const std::string& root = "");
   ~Object();
   Object(const Object&) = delete;
   Object& operator=(const Object&) = delete;
@@ -40,12 +43,16 @@ class Object {
   const Range& span() const { return span_; }
   bool defines(const char* name) const { return image_.find(name).address != nullptr; }
 
-  /// The address, in the process, of a variable or function named in .dynsym or .symtab.
+  /// The address, in the process, of a variable or function named in .dynsym or .symtab, or in the
+  /// .symtab of a separate debug file.
   std::optional<uintptr_t> address_of(const std::string& name) const;
+  NamedBy named_by(const std::string& name) const;
   /// The name of the function at an address of the process; empty if no symbol covers it.
   std::string function_at(uintptr_t address) const;
   /// The name of the variable that begins at an address of the process, or empty.
   std::string variable_at(uintptr_t address) const;
+  /// Whether the file's .symtab names this thread-local variable.
+  bool has_thread_local(const char* name) const;
   /// Whether the file has a full symbol table (.symtab). A stripped file has none.
   bool has_symbol_table() const;
   /// The first text that starts with `prefix` in the read-only or initialised data.
@@ -66,13 +73,15 @@ class Object {
 
   std::string file_;
   std::string path_;
+  std::string root_;
   void* mapping_ = nullptr;
   size_t mapping_size_ = 0;
   std::vector<ElfW(Phdr)> headers_;
   ElfImage image_;
   uintptr_t base_ = 0;
   Range span_;
-  // The symbols of .symtab (of .dynsym in a stripped file), read at first use, sorted by address.
+  // The symbols of .symtab, read at first use, sorted by address. Those of a stripped file are in
+  // its debug file, otherwise in .dynsym.
   mutable bool symbols_read_ = false;
   mutable bool has_symbol_table_ = false;
   mutable std::vector<NamedRange> symbols_;

@@ -13,7 +13,7 @@
 #include "base/error.h"
 #include "base/words.h"
 #include "process/limits.h"
-#include "verdicts/lost_team.h"
+#include "verdicts/lone_spin.h"
 
 namespace forksafe::cli {
 namespace {
@@ -556,11 +556,11 @@ std::string cure_under_forksafe(const ThreadRuntime& runtime) {
 std::string cure_for(const Look& look, const Wait& wait, const char* waits_for) {
   if (is_llvm_or_intel(wait)) return cure_of_llvm_or_intel(look, *wait.runtime);
   if (waits_for == kRefused) return cure_for_refused(look);
-  if (wait.runtime->kind == Kind::kGnuOpenMp && wait.runtime->linked_in) {
+  if (wait.runtime->left_alone) {
     return fmt::format(
-        "forksafe has none for an OpenMP that is linked into {}: link it to libgomp.so instead "
-        "of libgomp.a, and run it under forksafe",
-        wait.runtime->object->name());
+        "forksafe has none for {} that is linked into {}: link it to {} instead, and run it under "
+        "forksafe",
+        wait.runtime->name(), wait.runtime->object->name(), shared_library(*wait.runtime));
   }
   if (is_programs_lock(wait)) {
     return "forksafe has none for a lock of the program's own, which stays held in the child, as "
@@ -586,6 +586,15 @@ std::string place_of(const Object& object, const std::string& function) {
 
 std::string place_of(const LostWait& wait) { return place_of(*wait.object, wait.function); }
 
+// "2 threads of that library, which exist only in its parent."
+std::string threads_in_parent(const Look& look, const LostWait& wait) {
+  const char* whose = wait.object == look.objects.program() ? "the program" : "that library";
+  if (wait.in_parent == 1) {
+    return fmt::format("a thread of {}, which exists only in its parent.", whose);
+  }
+  return fmt::format("{} threads of {}, which exist only in its parent.", wait.in_parent, whose);
+}
+
 std::string describe(const Look& look, const LostWait& wait) {
   std::string text = origin_of(look.process);
   text += subject(look, wait.tid);
@@ -602,10 +611,7 @@ std::string describe(const Look& look, const LostWait& wait) {
     return text + "a lock or a thread that exists only in its parent.";
   }
   if (wait.is_python) return text + "a lock of Python, whose holder exists only in its parent.";
-  return text + (wait.in_parent == 1
-                     ? "a thread of that library, which exists only in its parent."
-                     : fmt::format("{} threads of that library, which exist only in its parent.",
-                                   wait.in_parent));
+  return text + threads_in_parent(look, wait);
 }
 
 // " of libx.so (before_fork)", if the stack tells.
@@ -659,10 +665,10 @@ struct FirstLook {
   std::vector<Wait> waits;        // of threads that are not workers
   std::map<pid_t, Sleep> sleeps;  // of all threads that one of the rules asks for
   bool any_waits_for_thread = false;
-  bool is_in_region_alone = false;
+  bool may_spin_alone = false;
   std::string error;
 
-  bool may_be_stuck() const { return !waits.empty() || any_waits_for_thread || is_in_region_alone; }
+  bool may_be_stuck() const { return !waits.empty() || any_waits_for_thread || may_spin_alone; }
 };
 
 // Whether the stack does not tell what the thread does: a new thread that has not had a processor
@@ -692,8 +698,8 @@ FirstLook look_at(pid_t pid) {
         first.any_waits_for_thread = true;
       }
     }
-    first.is_in_region_alone =
-        find_lone_region(first.look->process, first.look->stacks, first.look->runtimes).has_value();
+    first.may_spin_alone =
+        find_lone_thread(first.look->process, stacks, first.look->runtimes).has_value();
   } catch (const Error& e) {
     first.error = e.what();
   }
@@ -733,25 +739,48 @@ void apply_rules(const FirstLook& first, Diagnosis* result) {
   }
 }
 
-void find_lost_team(Diagnosis* result) {
+// The long names of templates tell less than their beginning.
+std::string without_parameters(const std::string& function) {
+  constexpr size_t kLong = 60;
+  const size_t end = function.find('<', 1);
+  return function.size() > kLong && end != std::string::npos ? function.substr(0, end) : function;
+}
+
+void find_lone_spin(Diagnosis* result) {
   const Look& look = *result->look;
-  const auto team = find_lone_region(look.process, look.stacks, look.runtimes);
-  if (!team || !spins_alone(look.process, look.objects, *team, look.runtimes)) return;
-  const std::optional<int> mates = count_in_parent(look, team->runtime->object);
-  if (mates == 0) return;  // the parent has no team either
-  Wait wait;
-  wait.tid = team->tid;
-  wait.runtime = wait.called = team->runtime;
+  const auto spin = find_lone_thread(look.process, look.stacks, look.runtimes);
+  if (!spin) return;
+  // If the parent lacks these threads too, they are not what the child waits for.
+  std::optional<int> lost;
+  if (spin->runtime != nullptr) {
+    lost = count_in_parent(look, spin->runtime->object);
+  } else {
+    lost = count_lost_threads(look.process, look.stacks, *spin->object);
+  }
+  if (lost == 0 || !spins_alone(look.process, look.objects, *spin, look.runtimes)) return;
+  const std::string function = without_parameters(spin->function);
   result->stuck = true;
-  result->code = "openmp-spin";
-  result->place = place_of(*team->object, team->function);
-  result->what = fmt::format("{}{} spins in {}, alone below {}. It likely waits for {}.",
-                             origin_of(look.process), subject(look, team->tid), result->place,
-                             place_of(*team->runtime->object, team->region),
-                             mates_in_parent(mates.value_or(0)));
-  result->cure = cure_for(look, wait, kLostTeam);
-  result->library = team->object->path();
-  result->tid = team->tid;
+  result->place = place_of(*spin->object, function);
+  result->library = spin->object->path();
+  result->tid = spin->tid;
+  result->what = fmt::format("{}{} spins in {}", origin_of(look.process), subject(look, spin->tid),
+                             result->place);
+  if (spin->runtime != nullptr) {
+    Wait wait;
+    wait.runtime = wait.called = spin->runtime;
+    result->code = "openmp-spin";
+    result->what += fmt::format(", alone below {}. It likely waits for {}.",
+                                place_of(*spin->runtime->object, spin->region),
+                                mates_in_parent(lost.value_or(0)));
+    result->cure = cure_for(look, wait, kLostTeam);
+  } else {
+    LostWait wait;
+    wait.object = spin->object;
+    wait.in_parent = lost.value_or(0);
+    result->code = "lost-threads";
+    result->what += fmt::format(". It likely waits for {}", threads_in_parent(look, wait));
+    result->cure = cure_for(wait);
+  }
 }
 
 // For waits in objects that no rule knows.
@@ -817,7 +846,7 @@ std::vector<Diagnosis> diagnose_processes(const std::vector<pid_t>& pids) {
       try {
         result.look = std::make_unique<Look>(pids[i]);
         apply_rules(first, &result);
-        if (!result.stuck && first.is_in_region_alone) find_lost_team(&result);
+        if (!result.stuck && first.may_spin_alone) find_lone_spin(&result);
         if (!result.stuck) find_lost_threads(first, &result);
       } catch (const Error& e) {
         result.error = e.what();

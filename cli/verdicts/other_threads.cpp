@@ -157,6 +157,11 @@ bool waits_for_thread(pid_t pid, const ThreadStack& stack) {
   });
 }
 
+int count_lost_threads(const Process& child, const std::vector<ThreadStack>& stacks,
+                       const Object& object) {
+  return count_started(stacks, child.pid(), object) == 0 ? count_in_parent(child, object) : 0;
+}
+
 std::optional<LostWait> find_lost_wait(const Process& process, const Objects& objects,
                                        const std::vector<ThreadStack>& stacks,
                                        const std::vector<pid_t>& asleep) {

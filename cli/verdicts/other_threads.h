@@ -40,6 +40,11 @@ bool waits_for_thread(pid_t pid, const ThreadStack& stack);
 /// glibc's own are not, nor is that of SIGINT in Python, which always has one.
 bool handles_signals(const Process& process, const Objects& objects);
 
+/// How many threads of an object only the parent of a child has: 0 if the child has some too, or if
+/// the parent can't be read.
+int count_lost_threads(const Process& child, const std::vector<ThreadStack>& stacks,
+                       const Object& object);
+
 /// A thread that nobody can wake: one of a forked child, or one that hangs in fork().
 struct LostWait {
   pid_t tid = 0;

@@ -51,6 +51,14 @@ std::string threading_layer_of(const ThreadRuntime& r) {
 
 Colour colour_of(const Fork& fork) { return fork.safe ? Colour::kGreen : Colour::kRed; }
 
+const char* told_by(NamedBy named_by) {
+  switch (named_by) {
+    case NamedBy::kSymbolTable: return "symbol table tells";
+    case NamedBy::kDebugFile: return "debug file tells";
+    default: return "dynamic symbols tell";
+  }
+}
+
 std::string guard_word(const ThreadRuntime& r) {
   if (r.one_thread) return "one thread";
   if (r.guarded) return "yes";
@@ -62,9 +70,10 @@ std::string guard_word(const ThreadRuntime& r) {
 std::string describe(const ThreadRuntime& r) {
   std::string text = r.name();
   if (!r.version.empty()) text += " " + r.version;
-  if (r.is_openmp()) {
-    return r.linked_in ? fmt::format("{}, linked into {}", text, r.object->name()) : text;
+  if (r.left_alone || (r.is_openmp() && r.linked_in)) {
+    return fmt::format("{}, linked into {}", text, r.object->name());
   }
+  if (r.is_openmp()) return text;
   switch (r.threading) {
     case Threading::kNone: return text + " without threads";
     case Threading::kOwn: return text + " on its own threads";
@@ -90,6 +99,19 @@ std::string runtime_table(const std::vector<ThreadRuntime>& runtimes) {
   return table(
       {"RUNTIME", "THREADS", "WORKERS", "LINKED", "FORK IDLE", "FORK IN FLIGHT", "GUARDED", "PATH"},
       rows);
+}
+
+std::string linked_in_note(const std::vector<ThreadRuntime>& runtimes) {
+  std::string text;
+  for (const ThreadRuntime& r : runtimes) {
+    if (!r.linked_in) continue;
+    text += fmt::format("{} is linked into {}, as its {}.", r.name(), r.object->name(),
+                        told_by(r.named_by));
+    text += r.left_alone ? fmt::format(" forksafe leaves it alone: link it to {} instead.\n",
+                                       shared_library(r))
+                         : "\n";
+  }
+  return text;
 }
 
 std::string fork_care_note(const Process& process, const std::vector<ThreadRuntime>& runtimes) {
@@ -150,6 +172,8 @@ Json runtime_json(const std::vector<ThreadRuntime>& runtimes) {
     entry["num_threads_from"] = or_null(r.threads_from);
     entry["workers"] = or_null(r.workers);
     entry["linked"] = r.linked;
+    static const char* const kNames[] = {nullptr, "dynamic symbols", "symbol table", "debug file"};
+    entry["named_by"] = kNames[static_cast<int>(r.named_by)];
     entry["needed_by"] = r.needed_by;
     entry["fork_idle"] = {{"safe", r.idle.safe}, {"text", r.idle.text}};
     entry["fork_in_flight"] = {{"safe", r.in_flight.safe}, {"text", r.in_flight.text}};

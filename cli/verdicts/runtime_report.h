@@ -16,6 +16,9 @@ std::string describe(const ThreadRuntime& runtime);
 
 std::string runtime_table(const std::vector<ThreadRuntime>& runtimes);
 
+/// A line for each runtime that is linked in: how it was recognised, and what to do.
+std::string linked_in_note(const std::vector<ThreadRuntime>& runtimes);
+
 /// Lines that name the threads of no runtime that forksafe knows. Empty if there are none.
 std::string other_threads_note(const std::vector<OtherThreads>& others);
 

@@ -20,12 +20,22 @@ bool starts_with(const std::string& text, const char* prefix) {
 
 // ---- which runtime an object is ----
 
-bool is_openblas(const Object& object) {
+bool exports_openblas(const Object& object) {
   if (object.defines("openblas_get_config")) return true;
   // scipy_openblas_get_config64_ and the like
   return object.image().any_symbol([](const char* name, const Symbol&) {
     return strstr(name, "openblas_get_config") != nullptr;
   });
+}
+
+// Functions of every build with threads. Where OpenBLAS is linked in, they may be named in .symtab
+// alone, which takes milliseconds to read.
+constexpr const char* kOpenBlasMark = "blas_memory_alloc";
+
+bool is_openblas(const Object& object) {
+  if (exports_openblas(object)) return true;
+  return (object.image().imports("pthread_create") || object.image().imports("GOMP_parallel")) &&
+         object.address_of(kOpenBlasMark) && object.address_of("exec_blas");
 }
 
 // Debian's libblas.so.3 of BLIS hides BLIS's own names: see shim/runtimes/blis.cpp.
@@ -42,15 +52,30 @@ bool is_mkl(const Object& object) {
 }
 
 // The largest thread-local storage of libgomp in any version (GCC 4.9 to 16). It has no initial
-// values. The library resets all thread-local storage of the object, so it leaves an object with
-// more of it alone, and every program.
+// values. An object with more of it has other variables there.
 constexpr size_t kMostGompTls = 256;
 
 bool is_linked_in(Kind kind, const Object& object, const Objects& objects) {
   if (&object == objects.program()) return true;
+  if (kind == Kind::kOpenBlas) return !exports_openblas(object);
   return kind == Kind::kGnuOpenMp &&
          (!object.defines("GOMP_parallel") || object.tls_image_size() != 0 ||
           object.tls_size() > kMostGompTls);
+}
+
+// The name by which the recognisers below find a copy that is linked in.
+NamedBy named_by(Kind kind, const Object& object) {
+  if (kind == Kind::kGnuOpenMp) return object.named_by("GOMP_parallel");
+  if (kind == Kind::kOpenBlas && !exports_openblas(object)) return object.named_by(kOpenBlasMark);
+  return NamedBy::kDynamicSymbols;
+}
+
+// Whether the library can't take care of a copy that is linked in: see gnu_openmp.cpp and
+// openblas/internals.cpp in shim/runtimes.
+bool is_left_alone(Kind kind, const Object& object) {
+  if (kind == Kind::kOpenBlas) return !exports_openblas(object);
+  return kind == Kind::kGnuOpenMp &&
+         !(object.defines("GOMP_parallel") && object.has_thread_local("gomp_tls_data"));
 }
 
 // LLVM's and Intel's OpenMP, which define GOMP_parallel too.
@@ -75,6 +100,9 @@ constexpr Recogniser kRecognisers[] = {
 };
 
 Threading threading_of(const Object& object) {
+  // Only builds on their own threads have this (driver/others/blas_server.c). The program around a
+  // copy that is linked in may use OpenMP by itself.
+  if (object.address_of("exec_blas_async")) return Threading::kOwn;
   if (object.image().imports("GOMP_parallel") || object.image().imports("__kmpc_fork_call")) {
     return Threading::kOpenMp;
   }
@@ -300,9 +328,11 @@ std::string find_fork_care_off(const Process& process, const Objects& objects) {
 
 const Fork kSafe = {true, "safe", "parent and children compute on"};
 const Fork kChildHangs = {false, "child hangs", "a child that computes hangs"};
-const Fork kLinkedInHangs = {
-    false, "child hangs",
-    "a child that computes hangs: forksafe leaves a copy that is linked in alone"};
+// What forksafe changes for a copy that is linked in.
+Fork left_alone(const Fork& fork) {
+  if (fork.safe) return fork;
+  return {false, fork.word, fork.text + ": forksafe leaves a copy that is linked in alone"};
+}
 const Fork kMayHang = {false, "may hang", "a child that computes hangs at times"};
 
 // This is what was measured: the cases are in tests/scenarios.
@@ -313,7 +343,7 @@ void find_usual_behaviour(ThreadRuntime* r) {
   switch (r->kind) {
     case Kind::kGnuOpenMp:
       if (!one_thread) r->idle = r->in_flight = kChildHangs;
-      if (!one_thread && r->linked_in) r->idle_guarded = r->in_flight_guarded = kLinkedInHangs;
+      if (r->left_alone) r->idle_guarded = r->in_flight_guarded = left_alone(r->idle);
       return;
     case Kind::kLlvmOpenMp:
     case Kind::kIntelOpenMp: return;  // they have fork handlers of their own
@@ -331,7 +361,9 @@ void find_usual_behaviour(ThreadRuntime* r) {
     case Kind::kOpenBlas: break;
   }
   if (r->threading == Threading::kNone) return;
-  const bool known = r->object->address_of("blas_cpu_number").has_value();
+  // The library does not read debug files.
+  const NamedBy named_by = r->object->named_by("blas_cpu_number");
+  const bool known = named_by == NamedBy::kDynamicSymbols || named_by == NamedBy::kSymbolTable;
   const int version = openblas_number(r->version);
   if (r->threading == Threading::kOpenMp) {
     if (gnu && !one_thread) r->idle = kChildHangs;
@@ -359,7 +391,10 @@ void find_usual_behaviour(ThreadRuntime* r) {
                               "many others could be inside calls"};
     }
   }
-  if (!known) {
+  if (r->left_alone) {
+    r->idle_guarded = left_alone(r->idle);
+    r->in_flight_guarded = left_alone(r->in_flight);
+  } else if (!known) {
     r->idle_guarded = {r->idle.safe, "left alone", "left as it is: no symbol names its internals"};
     r->in_flight_guarded = {r->in_flight.safe, "left alone", r->idle_guarded.text};
   }
@@ -387,6 +422,10 @@ bool ThreadRuntime::is_openmp() const {
   return kind == Kind::kGnuOpenMp || kind == Kind::kLlvmOpenMp || kind == Kind::kIntelOpenMp;
 }
 
+const char* shared_library(const ThreadRuntime& runtime) {
+  return runtime.kind == Kind::kOpenBlas ? "libopenblas.so" : "libgomp.so";
+}
+
 // The functions of a statically linked copy may be named in .symtab alone, which takes milliseconds
 // to read. An object with such a copy has thread-local storage, imports pthread_create and does not
 // import GOMP_parallel. The tables of all other objects are not read.
@@ -412,7 +451,7 @@ bool has_function(const ThreadRuntime& runtime, const std::string& function) {
                        [&](const char* prefix) { return starts_with(function, prefix); });
   };
   if (runtime.kind == Kind::kGnuOpenMp) return any_of({"GOMP_", "gomp_", "omp_"});
-  return any_of({"blas_", "exec_blas", "goto_", "inner_", "openblas_"});
+  return any_of({"blas_", "exec_blas", "gemm_driver", "goto_", "inner_", "openblas_"});
 }
 
 bool is_worker_of(const ThreadRuntime& runtime, const ThreadStack& stack) {
@@ -464,6 +503,8 @@ std::vector<ThreadRuntime> find_thread_runtimes(const Process& process, const Ob
       runtime.object = object.get();
       runtime.kind = recogniser.kind;
       runtime.linked_in = is_linked_in(runtime.kind, *object, objects);
+      runtime.named_by = named_by(runtime.kind, *object);
+      runtime.left_alone = runtime.linked_in && is_left_alone(runtime.kind, *object);
       if (runtime.is_openmp()) openmps.push_back(object.get());
       result.push_back(runtime);
       // A program may have several runtimes linked in.
@@ -518,11 +559,11 @@ std::vector<ThreadRuntime> find_thread_runtimes(const Process& process, const Ob
     // The library looks for GNU OpenMP and BLIS at each fork. MKL only hangs in its OpenMP.
     // OpenBLAS is adopted when it is loaded: see the modules below.
     r.guarded =
-        guarded && ((r.kind == Kind::kGnuOpenMp && !r.linked_in) || r.kind == Kind::kBlis ||
+        guarded && ((r.kind == Kind::kGnuOpenMp && !r.left_alone) || r.kind == Kind::kBlis ||
                     (r.kind == Kind::kMkl && r.openmp != nullptr && is_gnu_openmp(*r.openmp)));
     for (const State::Module& module : state.modules) {
       if (!guarded || module.base != r.object->base()) continue;
-      if (r.kind == Kind::kGnuOpenMp && r.linked_in) continue;
+      if (r.left_alone) continue;
       r.guarded = r.fork_care_off.empty();
       r.one_thread = module.one_thread != 0;
       r.degraded_forks = static_cast<int>(module.degraded_forks);

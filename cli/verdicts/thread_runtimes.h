@@ -31,6 +31,8 @@ struct ThreadRuntime {
   /// Whether the runtime is statically linked into a program or a larger library. Then only the
   /// names of functions tell which part of the object is the runtime.
   bool linked_in = false;
+  NamedBy named_by = NamedBy::kDynamicSymbols;  ///< how it was recognised
+  bool left_alone = false;  ///< linked in so that the library does not take care of it
   Kind kind = Kind::kOpenBlas;
   Threading threading = Threading::kOwn;
   /// The OpenMP runtime that it computes with. Null if it needs none, or if none was found.
@@ -67,6 +69,9 @@ struct ThreadRuntime {
   const char* name() const;  ///< "OpenBLAS", "GNU OpenMP"
   bool is_openmp() const;    ///< an OpenMP runtime, not a BLAS
 };
+
+/// The library that a program can be linked to instead of having the runtime linked in.
+const char* shared_library(const ThreadRuntime& runtime);
 
 /// Whether libforksafe.so is loaded in a process, and switched on.
 struct Guard {

@@ -19,9 +19,9 @@ struct MappedFile {
   bool fits(size_t offset, size_t bytes) const { return offset <= size && bytes <= size - offset; }
 };
 
-bool walk(const MappedFile& file,
-          void (*visit)(const char* name, uintptr_t value, size_t size, void* context),
-          void* context) {
+// Calls `visit(name, symbol)` for each defined symbol of .symtab.
+template <typename Visit>
+bool walk(const MappedFile& file, Visit visit) {
   if (!file.fits(0, sizeof(ElfW(Ehdr)))) return false;
   const auto* header = reinterpret_cast<const ElfW(Ehdr)*>(file.data);
   if (memcmp(header->e_ident, ELFMAG, SELFMAG) != 0 || header->e_shentsize != sizeof(ElfW(Shdr)) ||
@@ -43,21 +43,16 @@ bool walk(const MappedFile& file,
     const auto* symbols = reinterpret_cast<const ElfW(Sym)*>(file.data + table.sh_offset);
     for (size_t k = 1; k < table.sh_size / sizeof *symbols; ++k) {
       const ElfW(Sym)& s = symbols[k];
-      const unsigned type = ELF64_ST_TYPE(s.st_info);
       if (s.st_shndx == SHN_UNDEF || s.st_name >= strings.sh_size) continue;
-      if (type != STT_OBJECT && type != STT_FUNC) continue;
-      visit(file.data + strings.sh_offset + s.st_name, s.st_value, s.st_size, context);
+      visit(file.data + strings.sh_offset + s.st_name, s);
     }
     return true;
   }
   return false;
 }
 
-}  // namespace
-
-bool each_file_symbol(const char* path,
-                      void (*visit)(const char* name, uintptr_t value, size_t size, void* context),
-                      void* context) {
+template <typename Visit>
+bool walk_file(const char* path, Visit visit) {
   const KeepErrno keep;
   const int fd = open(*path != '\0' ? path : "/proc/self/exe", O_RDONLY | O_CLOEXEC);
   if (fd < 0) return false;
@@ -70,12 +65,33 @@ bool each_file_symbol(const char* path,
     void* data = mmap(nullptr, file.size, PROT_READ, MAP_PRIVATE, fd, 0);
     if (data != MAP_FAILED) {
       file.data = static_cast<const char*>(data);
-      walked = walk(file, visit, context);
+      walked = walk(file, visit);
       munmap(data, file.size);
     }
   }
   close(fd);
   return walked;
+}
+
+}  // namespace
+
+bool each_file_symbol(const char* path,
+                      void (*visit)(const char* name, uintptr_t value, size_t size, void* context),
+                      void* context) {
+  return walk_file(path, [&](const char* name, const ElfW(Sym) & s) {
+    const unsigned type = ELF64_ST_TYPE(s.st_info);
+    if (type == STT_OBJECT || type == STT_FUNC) visit(name, s.st_value, s.st_size, context);
+  });
+}
+
+ThreadLocal find_file_thread_local(const char* path, const char* name) {
+  ThreadLocal result;
+  walk_file(path, [&](const char* found, const ElfW(Sym) & s) {
+    if (ELF64_ST_TYPE(s.st_info) == STT_TLS && strcmp(found, name) == 0) {
+      result = {s.st_value, s.st_size};
+    }
+  });
+  return result;
 }
 
 }  // namespace forksafe

@@ -14,4 +14,13 @@ bool each_file_symbol(const char* path,
                       void (*visit)(const char* name, uintptr_t value, size_t size, void* context),
                       void* context);
 
+/// A thread-local variable.
+struct ThreadLocal {
+  size_t offset = 0;  ///< in the thread-local storage of its object
+  size_t size = 0;    ///< 0 if there is no such variable
+};
+
+/// The thread-local variable `name` in the .symtab of the file at `path`.
+ThreadLocal find_file_thread_local(const char* path, const char* name);
+
 }  // namespace forksafe

@@ -182,6 +182,14 @@ Command static_omp_specimen(const std::string& situation, bool exported) {
   return command;
 }
 
+Command static_blas_specimen() {
+#ifdef BLAS_INSIDE
+  return specimen(Blas{BLAS_INSIDE, "", "", "", false}, {"workers"});
+#else
+  skip("no static OpenBLAS");
+#endif
+}
+
 void check_refused(const Answer& answer, const std::string& part) {
   INFO(answer.describe());
   INFO("in it: " << part);

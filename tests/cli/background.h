@@ -69,6 +69,10 @@ Command region_specimen(const std::string& runtime, const std::string& value);
 /// is no libgomp.a.
 Command static_omp_specimen(const std::string& situation, bool exported);
 
+/// specimen with a library that has OpenBLAS linked in, hidden, and a child that computes. Skips
+/// the test if there is no libopenblas.a.
+Command static_blas_specimen();
+
 /// Fails unless forksafe ended with status 2, printed nothing on standard output, and printed one
 /// line on standard error that contains `part`.
 void check_refused(const Answer& answer, const std::string& part);

@@ -290,14 +290,56 @@ TEST_CASE("GNU OpenMP that is linked into the program: a child waits for its tea
     CHECK(verdict.at("code") == "gnu-openmp-team");
     CHECK(contains(verdict.at("text"), " (GNU OpenMP in " + name + ")"));
     CHECK(contains(verdict.at("text"), "for 2 team mates that exist only in its parent."));
-    CHECK(verdict.at("cure") == "forksafe has none for an OpenMP that is linked into " + name +
-                                    ": link it to libgomp.so instead of libgomp.a, and run it "
-                                    "under forksafe");
+    CHECK(verdict.at("cure") ==
+          (exported ? "run the parent under forksafe:  forksafe " + command.arguments[0] + " team"
+                    : "forksafe has none for GNU OpenMP that is linked into " + name +
+                          ": link it to libgomp.so instead, and run it under forksafe"));
     // The parent waits in waitpid, which the program itself calls.
     CHECK(diagnose(background.pid()).process["stuck"] == false);
   }
   check_not_stuck(static_omp_specimen("sections", false), 5);
   check_not_stuck(static_omp_specimen("regions-1", false), 5);
+}
+
+TEST_CASE("GNU OpenMP that nothing names: a child waits for threads of the program",
+          "[diagnose linked in]") {
+  const TemporaryDirectory folder;
+  Command command = static_omp_specimen("team", false);
+  const std::string stripped = folder.file("stripped");
+  REQUIRE(run_words({installed("strip"), "-o", stripped, command.arguments[0]}).succeeded());
+  command.arguments[0] = stripped;
+  Background background(command);
+  const Verdict verdict = diagnose_when_stuck(background.ready());
+  INFO(verdict.process.dump(1));
+  CHECK(verdict.at("code") == "lost-threads");
+  CHECK(contains(verdict.at("text"), "It waits in stripped for "));
+  CHECK(contains(verdict.at("text"), " exist only in its parent."));
+}
+
+TEST_CASE("OpenBLAS that is linked in: a child waits for its pool, whether it is named or not",
+          "[diagnose linked in]") {
+  const TemporaryDirectory folder;
+  Command command = static_blas_specimen();
+  {
+    Background background(command);
+    const Verdict verdict = diagnose_when_stuck(background.ready());
+    INFO(verdict.process.dump(1));
+    CHECK(verdict.at("code") == "openblas-workers");
+    CHECK(contains(verdict.at("place"), " (OpenBLAS in libblas_inside.so)"));
+    CHECK(contains(verdict.at("text"), kWorkers));
+    CHECK(verdict.at("cure") ==
+          "forksafe has none for OpenBLAS that is linked into libblas_inside.so: link it to "
+          "libopenblas.so instead, and run it under forksafe");
+  }
+  const std::string stripped = folder.file("libblas_inside.so");
+  REQUIRE(run_words({installed("strip"), "-o", stripped, command.arguments[1]}).succeeded());
+  command.arguments[1] = stripped;
+  Background background(command);
+  const Verdict verdict = diagnose_when_stuck(background.ready());
+  INFO(verdict.process.dump(1));
+  CHECK(verdict.at("code") == "lost-threads");
+  CHECK(contains(verdict.at("text"), "a thread of that library, which exists only in its parent."));
+  CHECK(contains(verdict.at("cure"), "forksafe has none for libblas_inside.so: "));
 }
 
 // The cure is a variable of the environment, so this is never called a defect of forksafe.

@@ -308,7 +308,9 @@ TEST_CASE("list shows whether a runtime came at start, by dlopen or by a preload
 TEST_CASE("list shows GNU OpenMP that is linked into a program", "[list linked in]") {
   for (const bool exported : {false, true}) {
     for (const bool guard : {false, true}) {
-      Command command = static_omp_specimen("team", exported);
+      // The library cures what is exported: that child would end.
+      const bool cured = exported && guard;
+      Command command = static_omp_specimen(cured ? "regions-2" : "team", exported);
       if (guard) command = with_library(command);
       const std::string program = static_omp_specimen("team", exported).arguments[0];
       Background background(command);
@@ -319,14 +321,81 @@ TEST_CASE("list shows GNU OpenMP that is linked into a program", "[list linked i
       CHECK(runtimes[0]["prefix"] == "libgomp");
       CHECK(runtimes[0]["filepath"] == program);
       CHECK(runtimes[0]["linked"] == "static");
-      CHECK(runtimes[0]["workers"] == 2);
-      CHECK(runtimes[0]["guarded"] == false);
+      CHECK(runtimes[0]["workers"] == (cured ? 1 : 2));
+      CHECK(runtimes[0]["guarded"] == cured);
+      CHECK(runtimes[0]["named_by"] == (exported ? "dynamic symbols" : "symbol table"));
       CHECK(runtimes[0]["fork_idle"]["safe"] == false);
       const Answer text = ask({"list", std::to_string(background.pid())});
       const std::string name = program.substr(program.rfind('/') + 1);
       CHECK(contains(text.output, "\nGNU OpenMP, linked into " + name + "  "));
+      CHECK(contains(text.output,
+                     "\nGNU OpenMP is linked into " + name +
+                         (exported ? ", as its dynamic symbols tell.\n"
+                                   : ", as its symbol table tells. forksafe leaves it alone: link "
+                                     "it to libgomp.so instead.\n")));
     }
   }
+}
+
+TEST_CASE("list shows a runtime that only a debug file names", "[list linked in]") {
+  const TemporaryDirectory folder;
+  const std::string program = folder.file("omp_static");
+  const auto run_tool = [](const std::vector<std::string>& words) {
+    const Outcome outcome = run_words(words);
+    INFO(outcome.describe());
+    REQUIRE(outcome.succeeded());
+  };
+  Command command = static_omp_specimen("team", false);
+  const std::string objcopy = installed("objcopy");
+  run_tool({objcopy, "--only-keep-debug", command.arguments[0], program + ".debug"});
+  run_tool({objcopy, "--strip-all", "--add-gnu-debuglink=" + program + ".debug",
+            command.arguments[0], program});
+  command.arguments[0] = program;
+  const auto look = [&] {
+    Background background(command);
+    background.ready();
+    return list(background.pid());
+  };
+  Json runtimes = look();
+  INFO(runtimes.dump(1));
+  REQUIRE(runtimes.size() == 1);
+  CHECK(runtimes[0]["prefix"] == "libgomp");
+  CHECK(runtimes[0]["named_by"] == "debug file");
+  CHECK(runtimes[0]["workers"] == 2);
+
+  // The debug file of another program.
+  run_tool({objcopy, "--only-keep-debug", OMP_SPECIMEN, program + ".debug"});
+  runtimes = look();
+  INFO(runtimes.dump(1));
+  REQUIRE(runtimes.size() == 1);
+  CHECK(runtimes[0]["user_api"].is_null());  // threads of its own
+  CHECK(runtimes[0]["workers"] == 2);
+}
+
+TEST_CASE("list and check show OpenBLAS that is linked in", "[list linked in]") {
+  const Command command = static_blas_specimen();
+  Background background(command);
+  background.ready();
+  const Json runtimes = list(background.pid());
+  INFO(runtimes.dump(1));
+  REQUIRE(runtimes.size() == 1);
+  CHECK(runtimes[0]["prefix"] == "libopenblas");
+  CHECK(runtimes[0]["linked"] == "static");
+  CHECK(runtimes[0]["named_by"] == "symbol table");
+  CHECK(runtimes[0]["threading_layer"] == "pthreads");
+  CHECK(runtimes[0]["workers"] == 1);
+  CHECK(runtimes[0]["fork_in_flight"]["safe"] == false);
+  const Answer text = ask({"list", std::to_string(background.pid())});
+  INFO(text.describe());
+  CHECK(contains(text.output,
+                 "\nOpenBLAS is linked into libblas_inside.so, as its symbol table tells. forksafe "
+                 "leaves it alone: link it to libopenblas.so instead.\n"));
+  const Answer check = ask({"check", std::to_string(background.pid())});
+  INFO(check.describe());
+  CHECK(check.status == 1);
+  CHECK(contains(check.output,
+                 "forksafe can't cure it: OpenBLAS is linked into libblas_inside.so: link it to "
+                 "libopenblas.so instead.\n"));
 }
 
 // ---- guarded

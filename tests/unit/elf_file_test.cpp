@@ -99,6 +99,21 @@ TEST_CASE("undefined and thread-local symbols are not visited", "[elf_file]") {
   CHECK(symbols.count("fixture_thread_local") == 0);
 }
 
+TEST_CASE("a thread-local variable is found by its name", "[elf_file]") {
+  const std::string path = fixture_path("symbols_gnu");
+  const forksafe::ThreadLocal first =
+      forksafe::find_file_thread_local(path.c_str(), "fixture_thread_local");
+  const forksafe::ThreadLocal second =
+      forksafe::find_file_thread_local(path.c_str(), "fixture_more");
+  CHECK(first.size == sizeof(int));
+  CHECK(second.size == 5 * sizeof(int));
+  CHECK(second.offset >= first.offset + first.size);  // .tbss comes after .tdata
+  for (const char* other : {"fixture_answer", "fixture_nothing"}) {
+    CHECK(forksafe::find_file_thread_local(path.c_str(), other).size == 0);
+  }
+  CHECK(forksafe::find_file_thread_local("/nonexistent/file", "fixture_more").size == 0);
+}
+
 TEST_CASE("an empty path is the program itself", "[elf_file]") {
   Symbols symbols;
   REQUIRE(read_symbols("", &symbols));

@@ -14,15 +14,21 @@
 // A thread that is inside a parallel region or another construct is left as it is: its child may
 // exec or exit, as POSIX says, and can't use OpenMP.
 //
-// A copy is a library that exports GOMP_parallel and is libgomp alone. LLVM's OpenMP may export
-// that name too, and may call itself libgomp.so.1. It exports __kmpc_fork_call as well, and is left
-// alone, because it handles fork itself.
+// A copy is an object that exports GOMP_parallel. It may be libgomp alone, or a program or a
+// library with libgomp.a linked in, which has thread-local variables of its own. Then libgomp's
+// part of the TLS block must be named: gomp_tls_data is hidden, so only .symtab names it. An object
+// that does not export GOMP_parallel is not looked at: to read the .symtab of each object would
+// cost all programs.
+//
+// LLVM's OpenMP may export that name too, and may call itself libgomp.so.1. It exports
+// __kmpc_fork_call as well, and is left alone, because it handles fork itself.
 #include <pthread.h>
 #include <sys/auxv.h>
 
 #include <cstring>
 
 #include "doors/module.h"
+#include "elf/file.h"
 #include "elf/loaded_objects.h"
 #include "elf/slots.h"
 #include "options.h"
@@ -49,7 +55,8 @@ struct ControlVariables {
   static constexpr int kDynamic = 2;  // omp_sched_dynamic
 };
 
-// The public functions. A function is null if the copy is too old to have it.
+// The public functions. A function is null if the copy is too old to have it. Where libgomp.a is
+// linked in, those that set a variable are null if nothing in the program calls them.
 struct Functions : ThreadNumbers {
   int (*get_dynamic)();
   void (*set_dynamic)(int);
@@ -73,83 +80,105 @@ constexpr size_t kLargestTls = 256;
 
 struct Copy {
   ElfImage image;
-  intptr_t tls_offset;  ///< of a thread's TLS block, from our own thread_state
+  intptr_t tls_offset;  ///< of libgomp's part of a thread's TLS block, from our own thread_state
   const void* tls_image;
   size_t tls_image_size;
   size_t tls_size;
+  bool is_alone;  ///< a library that is libgomp alone, not one with libgomp.a linked in
   unsigned char block_before[kLargestTls];  ///< in a child: the thread's block before its reset
   Functions omp;
 };
 
 Copies<Copy, kMaxOpenMpCopies> copies;
 
-template <typename Function>
-void find(const ElfImage& image, const char* name, Function* result) {
-  *result = reinterpret_cast<Function>(image.find(name).address);
+template <typename Visit>
+void each_function(Functions* omp, Visit visit) {
+  const auto one = [&](const char* name, auto* function) {
+    visit(name, reinterpret_cast<void**>(function));
+  };
+  one("omp_get_level", &omp->get_level);
+  one("omp_get_max_threads", &omp->get_max_threads);
+  one("omp_set_num_threads", &omp->set_num_threads);
+  one("omp_get_dynamic", &omp->get_dynamic);
+  one("omp_set_dynamic", &omp->set_dynamic);
+  one("omp_get_schedule", &omp->get_schedule);
+  one("omp_set_schedule", &omp->set_schedule);
+  one("omp_get_max_active_levels", &omp->get_max_active_levels);
+  one("omp_set_max_active_levels", &omp->set_max_active_levels);
+  one("omp_get_nested", &omp->get_nested);
+  one("omp_set_nested", &omp->set_nested);
+  one("omp_get_default_device", &omp->get_default_device);
+  one("omp_set_default_device", &omp->set_default_device);
+  one("omp_get_default_allocator", &omp->get_default_allocator);
+  one("omp_set_default_allocator", &omp->set_default_allocator);
+  one("omp_get_num_teams", &omp->get_num_teams);
+  one("GOMP_critical_end", &omp->critical_end);
+  one("GOMP_atomic_end", &omp->atomic_end);
 }
 
-bool find_functions(const ElfImage& image, Functions* omp) {
-  find(image, "omp_get_level", &omp->get_level);
-  find(image, "omp_get_max_threads", &omp->get_max_threads);
-  find(image, "omp_set_num_threads", &omp->set_num_threads);
-  find(image, "omp_get_dynamic", &omp->get_dynamic);
-  find(image, "omp_set_dynamic", &omp->set_dynamic);
-  find(image, "omp_get_schedule", &omp->get_schedule);
-  find(image, "omp_set_schedule", &omp->set_schedule);
-  find(image, "omp_get_max_active_levels", &omp->get_max_active_levels);
-  find(image, "omp_set_max_active_levels", &omp->set_max_active_levels);
-  find(image, "omp_get_nested", &omp->get_nested);
-  find(image, "omp_set_nested", &omp->set_nested);
-  find(image, "omp_get_default_device", &omp->get_default_device);
-  find(image, "omp_set_default_device", &omp->set_default_device);
-  find(image, "omp_get_default_allocator", &omp->get_default_allocator);
-  find(image, "omp_set_default_allocator", &omp->set_default_allocator);
-  find(image, "omp_get_num_teams", &omp->get_num_teams);
-  find(image, "GOMP_critical_end", &omp->critical_end);
-  find(image, "GOMP_atomic_end", &omp->atomic_end);
-  // OpenMP 3.0 has all but the device and the allocator.
-  return omp->get_level != nullptr && omp->get_max_threads != nullptr &&
-         omp->set_num_threads != nullptr && omp->get_dynamic != nullptr &&
-         omp->set_dynamic != nullptr && omp->get_schedule != nullptr &&
-         omp->set_schedule != nullptr && omp->get_max_active_levels != nullptr &&
-         omp->set_max_active_levels != nullptr && omp->get_nested != nullptr &&
-         omp->set_nested != nullptr;
+// OpenMP 3.0 has all but the device and the allocator.
+bool has_all(const Functions& omp) {
+  return omp.get_level != nullptr && omp.get_max_threads != nullptr &&
+         omp.set_num_threads != nullptr && omp.get_dynamic != nullptr &&
+         omp.set_dynamic != nullptr && omp.get_schedule != nullptr && omp.set_schedule != nullptr &&
+         omp.get_max_active_levels != nullptr && omp.set_max_active_levels != nullptr &&
+         omp.get_nested != nullptr && omp.set_nested != nullptr;
+}
+
+// Whether each variable that the program can set can be read.
+bool can_be_read(const Functions& omp) {
+  const auto holds = [](auto* get, auto* set) { return set == nullptr || get != nullptr; };
+  return omp.get_level != nullptr && holds(omp.get_max_threads, omp.set_num_threads) &&
+         holds(omp.get_dynamic, omp.set_dynamic) && holds(omp.get_schedule, omp.set_schedule) &&
+         holds(omp.get_max_active_levels, omp.set_max_active_levels) &&
+         holds(omp.get_nested, omp.set_nested) &&
+         holds(omp.get_default_device, omp.set_default_device) &&
+         holds(omp.get_default_allocator, omp.set_default_allocator);
+}
+
+template <typename Value>
+void read_variable(Value (*get)(), Value* value) {
+  if (get != nullptr) *value = get();
 }
 
 ControlVariables read_variables(const Functions& omp) {
   ControlVariables v = {};
-  v.max_threads = omp.get_max_threads();
-  v.dynamic = omp.get_dynamic();
-  omp.get_schedule(&v.schedule_kind, &v.schedule_chunk);
-  v.max_active_levels = omp.get_max_active_levels();
-  v.nested = omp.get_nested();
-  if (omp.get_default_device != nullptr) v.default_device = omp.get_default_device();
-  if (omp.get_default_allocator != nullptr) v.default_allocator = omp.get_default_allocator();
+  read_variable(omp.get_max_threads, &v.max_threads);
+  read_variable(omp.get_dynamic, &v.dynamic);
+  if (omp.get_schedule != nullptr) omp.get_schedule(&v.schedule_kind, &v.schedule_chunk);
+  read_variable(omp.get_max_active_levels, &v.max_active_levels);
+  read_variable(omp.get_nested, &v.nested);
+  read_variable(omp.get_default_device, &v.default_device);
+  read_variable(omp.get_default_allocator, &v.default_allocator);
   return v;
+}
+
+template <typename Value>
+void write_variable(Value (*get)(), void (*set)(Value), Value wanted) {
+  if (set != nullptr && get() != wanted) set(wanted);
+}
+
+void write_schedule(const Functions& omp, const ControlVariables& wanted) {
+  int kind = 0;
+  int chunk = 0;
+  omp.get_schedule(&kind, &chunk);
+  if (kind == wanted.schedule_kind && chunk == wanted.schedule_chunk) return;
+  // With the kind auto, omp_set_schedule leaves the chunk as it is (icv.c, GCC 4.9 to 16).
+  if (wanted.schedule_chunk > 0)
+    omp.set_schedule(ControlVariables::kDynamic, wanted.schedule_chunk);
+  omp.set_schedule(wanted.schedule_kind, wanted.schedule_chunk);
 }
 
 // Sets the variables that are not as wanted.
 void write_variables(const Functions& omp, const ControlVariables& wanted) {
-  const ControlVariables now = read_variables(omp);
-  if (now.max_threads != wanted.max_threads) omp.set_num_threads(wanted.max_threads);
-  if (now.dynamic != wanted.dynamic) omp.set_dynamic(wanted.dynamic);
-  if (now.schedule_kind != wanted.schedule_kind || now.schedule_chunk != wanted.schedule_chunk) {
-    // With the kind auto, omp_set_schedule leaves the chunk as it is (icv.c, GCC 4.9 to 16).
-    if (wanted.schedule_chunk > 0)
-      omp.set_schedule(ControlVariables::kDynamic, wanted.schedule_chunk);
-    omp.set_schedule(wanted.schedule_kind, wanted.schedule_chunk);
-  }
-  if (now.max_active_levels != wanted.max_active_levels) {
-    omp.set_max_active_levels(wanted.max_active_levels);
-  }
+  write_variable(omp.get_max_threads, omp.set_num_threads, wanted.max_threads);
+  write_variable(omp.get_dynamic, omp.set_dynamic, wanted.dynamic);
+  if (omp.set_schedule != nullptr) write_schedule(omp, wanted);
+  write_variable(omp.get_max_active_levels, omp.set_max_active_levels, wanted.max_active_levels);
   // Up to GCC 10 `nested` is a variable of its own. Later it is another view of max-active-levels.
-  if (omp.get_nested() != wanted.nested) omp.set_nested(wanted.nested);
-  if (now.default_device != wanted.default_device && omp.set_default_device != nullptr) {
-    omp.set_default_device(wanted.default_device);
-  }
-  if (now.default_allocator != wanted.default_allocator && omp.set_default_allocator != nullptr) {
-    omp.set_default_allocator(wanted.default_allocator);
-  }
+  write_variable(omp.get_nested, omp.set_nested, wanted.nested);
+  write_variable(omp.get_default_device, omp.set_default_device, wanted.default_device);
+  write_variable(omp.get_default_allocator, omp.set_default_allocator, wanted.default_allocator);
 }
 
 // ---- the record of a child's variables ----
@@ -246,43 +275,86 @@ bool is_libgomp_alone(const ElfImage& image, const ElfW(Phdr) & tls) {
   });
 }
 
+// Finds libgomp's part of the thread-local storage of an object with libgomp.a linked in, and the
+// functions that the object does not export.
+bool find_linked_in(const ElfImage& image, const ElfW(Phdr) & tls, size_t* offset, Copy* copy) {
+  if (!options().opens_files) return false;
+  const ThreadLocal part = find_file_thread_local(image.path(), "gomp_tls_data");
+  if (part.size == 0 || part.size > kLargestTls || part.offset > tls.p_memsz ||
+      part.size > tls.p_memsz - part.offset) {
+    return false;
+  }
+  struct Reading {
+    const ElfImage& image;
+    Functions* omp;
+    bool is_the_file;
+  } reading = {image, &copy->omp, false};
+  each_file_symbol(
+      image.path(),
+      [](const char* name, uintptr_t value, size_t, void* context) {
+        auto* r = static_cast<Reading*>(context);
+        void* const address = reinterpret_cast<void*>(r->image.base() + value);
+        // The path may have another file by now.
+        if (strcmp(name, "GOMP_parallel") == 0) {
+          r->is_the_file = address == r->image.find("GOMP_parallel").address;
+        }
+        if (!r->image.executable(address)) return;
+        each_function(r->omp, [&](const char* wanted, void** function) {
+          if (*function == nullptr && strcmp(name, wanted) == 0) *function = address;
+        });
+      },
+      &reading);
+  *offset = part.offset;
+  copy->tls_size = part.size;
+  return reading.is_the_file && can_be_read(copy->omp);
+}
+
 // The objects of the look under way, which are pinned when the linker's lock is free again.
 Copy found[kMaxOpenMpCopies] = {};
 size_t tls_modules[kMaxOpenMpCopies] = {};
+size_t tls_parts[kMaxOpenMpCopies] = {};
 int found_count = 0;
 bool overflow = false;
+
+const char* name_of(const ElfImage& image) {
+  return *image.path() == '\0' ? "the program" : image.path();
+}
 
 void leave_alone(const ElfImage& image, const char* why) {
   if (!logging()) return;
   Line line;
-  line.add("left as it is, ").add(why);
-  report(line.add(": ").add(*image.path() == '\0' ? "the program" : image.path()).text());
+  report(line.add("left as it is, ").add(why).add(": ").add(name_of(image)).text());
 }
 
 void see(const ElfImage& image, size_t tls_module, const ElfW(Phdr) * tls) {
   if (image.find("GOMP_parallel").address == nullptr || tls == nullptr || tls_module == 0) return;
   if (image.find("__kmpc_fork_call").address != nullptr) return;
   if (has_image(&copies[0], copies.size(), image)) return;
-  if (!is_libgomp_alone(image, *tls)) {
-    leave_alone(image, "GNU OpenMP is linked into it");
+  Copy copy = {};
+  each_function(&copy.omp,
+                [&](const char* name, void** function) { *function = image.find(name).address; });
+  copy.is_alone = is_libgomp_alone(image, *tls);
+  size_t offset = 0;
+  copy.tls_size = tls->p_memsz;
+  if (copy.is_alone ? !has_all(copy.omp) : !find_linked_in(image, *tls, &offset, &copy)) {
+    if (!copy.is_alone) leave_alone(image, "GNU OpenMP is linked into it");
     return;
   }
-  // libgomp is built so (tls_model("initial-exec"), GCC 4.9 to 16).
-  if (!image.static_tls()) {
+  // libgomp is built so (tls_model("initial-exec"), GCC 4.9 to 16). That of a program always is.
+  if (!image.static_tls() && *image.path() != '\0') {
     leave_alone(image, "its thread-local storage is not static");
     return;
   }
-  Copy copy = {};
-  if (!find_functions(image, &copy.omp)) return;
   if (copies.size() + found_count == kMaxOpenMpCopies) {
     overflow = true;
     return;
   }
   copy.image = image;
   tls_modules[found_count] = tls_module;
-  copy.tls_image = reinterpret_cast<const void*>(image.base() + tls->p_vaddr);
-  copy.tls_image_size = tls->p_filesz;
-  copy.tls_size = tls->p_memsz;
+  tls_parts[found_count] = offset;
+  copy.tls_image = reinterpret_cast<const void*>(image.base() + tls->p_vaddr + offset);
+  copy.tls_image_size = tls->p_filesz > offset ? tls->p_filesz - offset : 0;
+  if (copy.tls_image_size > copy.tls_size) copy.tls_image_size = copy.tls_size;
   found[found_count++] = copy;
 }
 
@@ -335,19 +407,22 @@ void* block_of_thread(size_t tls_module) {
 // The block is at the same distance in every thread, wherever the architecture puts it (variant I
 // or II). Must not run in a fork: the linker may allocate, and before glibc 2.35 it may wait for
 // dl_load_lock (elf/dl-tls.c, tls_get_addr_tail).
-bool find_block(Copy* copy, size_t tls_module) {
+bool find_block(Copy* copy, size_t tls_module, size_t part) {
   const auto* block = static_cast<unsigned char*>(block_of_thread(tls_module));
-  if (block != nullptr) copy->tls_offset = block - own_storage();
+  if (block != nullptr) copy->tls_offset = block + part - own_storage();
   return block != nullptr;
 }
 
 void seen_all() {
   for (int i = 0; i < found_count; ++i) {
-    if (!pin(found[i].image) || !find_block(&found[i], tls_modules[i])) continue;
+    if (!pin(found[i].image) || !find_block(&found[i], tls_modules[i], tls_parts[i])) {
+      continue;
+    }
     lead_to_records(found[i].image);
     if (logging()) {
       Line line;
-      report(line.add("adopted ").add(found[i].image.path()).add(": GNU OpenMP").text());
+      line.add("adopted ").add(name_of(found[i].image)).add(": GNU OpenMP");
+      report(line.add(found[i].is_alone ? "" : ", linked in").text());
     }
     *copies.next() = found[i];
     copies.add();
@@ -357,7 +432,10 @@ void seen_all() {
   if (overflow) report("no room for one more GNU OpenMP, left as it is");
   overflow = false;
   if (options().child_threads != Options::kInherit) {
-    copies.each([](Copy* copy) { watch_callers(copy->image, copy->omp); });
+    // The calls within an object pass no slot.
+    copies.each([](Copy* copy) {
+      if (copy->is_alone) watch_callers(copy->image, copy->omp);
+    });
   }
 }
 
@@ -429,11 +507,13 @@ void child_first() {
     int fresh = before.max_threads;
     if (used && !inside) {
       reset_block(copy, block);
-      fresh = copy->omp.get_max_threads();
+      read_variable(copy->omp.get_max_threads, &fresh);
       write_variables(copy->omp, before);
     }
     if (threads != Options::kInherit) {
-      if (threads > 0 && !inside) copy->omp.set_num_threads(threads);
+      if (threads > 0 && !inside && copy->omp.set_num_threads != nullptr) {
+        copy->omp.set_num_threads(threads);
+      }
       start_child_threads(copy->image, fresh);
     }
     record_to_give = nullptr;

@@ -2,7 +2,10 @@
 // A program that has GNU OpenMP linked in (libgomp.a) and exports its symbols for plugins
 // (-rdynamic) keeps its thread_local variables in children.
 //
-//   own_thread_locals pool|no-pool
+//   own_thread_locals SITUATION
+//     no-pool         children start regions; the parent has not
+//     pool            the parent has, and children start none
+//     region          both do: hangs without the library
 #include <omp.h>
 
 #include <cstring>
@@ -24,6 +27,7 @@ void look(bool with_region) {
     finish(1, "answer=%d zero_at_start=%d counter=%d name of %zu: not the parent's", answer,
            zero_at_start, counter, name.size());
   }
+  if (omp_get_max_threads() != 5) finish(1, "%d threads, not 5", omp_get_max_threads());
   if (with_region) {
     int members = 0;
 #pragma omp parallel num_threads(2) reduction(+ : members)
@@ -36,11 +40,13 @@ void look(bool with_region) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 2) finish(2, "usage: own_thread_locals pool|no-pool");
+  if (argc != 2) finish(2, "usage: own_thread_locals SITUATION");
   limit_processor_time(60);
-  const bool pool = strcmp(argv[1], "pool") == 0;
+  const bool pool = strcmp(argv[1], "no-pool") != 0;
+  const bool with_region = strcmp(argv[1], "pool") != 0;
   // Brings in what sets the variables of a process, as a program that asks anything does.
   if (omp_get_max_threads() < 1) finish(2, "omp_get_max_threads");
+  omp_set_num_threads(5);
   if (pool) {
 #pragma omp parallel num_threads(2)
     usleep(100);
@@ -51,8 +57,7 @@ int main(int argc, char** argv) {
   name.assign(100, 'x');  // on the heap
   for (int i = 0; i < 3; ++i) {
     const pid_t child = fork();
-    // A child of a parent with a pool would hang in a region, with the library or without.
-    if (child == 0) look(!pool);
+    if (child == 0) look(with_region);
     require_success(child, 10, "a child");
   }
 }

@@ -204,6 +204,12 @@ TEST_CASE("a program with libgomp.a keeps its thread_local variables in children
   unharmed(harm_program("own_thread_locals", {"pool"}));
 }
 
+TEST_CASE("a program that exports its libgomp.a has regions in children") {
+  const Command command = harm_program("own_thread_locals", {"region"});
+  expect_trouble(command);
+  expect_success(with_library(command), 0);
+}
+
 TEST_CASE("a library with libopenblas.a keeps its own mappings in children") {
   unharmed(harm_program("own_memory", {"memory"}));
 }

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "verdicts/lost_team.h"
+#include "verdicts/lone_spin.h"
 
 #include <fmt/format.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
+#include <cinttypes>
 #include <cstring>
 #include <fstream>
 #include <map>
@@ -15,10 +16,15 @@
 namespace forksafe::cli {
 namespace {
 
-// A second in all; longer if the thread does not get a processor.
-constexpr int kSamples = 60;  // with CPU time between them
-constexpr unsigned kPauseUs = 17 * 1000;
-constexpr auto kPatience = std::chrono::seconds(5);
+using Clock = std::chrono::steady_clock;
+
+// The thread is watched for kDuration, and until it was seen at known places often enough. It has
+// run before each sample that counts. If it does not get a processor, nothing can be told.
+constexpr auto kDuration = std::chrono::seconds(1);
+constexpr auto kPatience = std::chrono::milliseconds(500);  // for its next run
+constexpr int kRepeats = 25;
+constexpr uint64_t kRunNs = 50 * 1000;
+constexpr unsigned kPauseUs = 15 * 1000;
 constexpr size_t kMostPlaces = 64;    // a loop that waits has few instructions
 constexpr size_t kMostStack = 65536;  // of the region's body
 constexpr size_t kMostFrames = 64;
@@ -35,19 +41,21 @@ const ThreadRuntime* runtime_of(const std::vector<ThreadRuntime>& runtimes, cons
   return found != runtimes.end() ? &*found : nullptr;
 }
 
-// The frame of the body that spins, and that of the region around it.
+// The frame that spins, the first one of another object around it, and that of the region.
 struct Place {
   const Frame* body = nullptr;
+  const Frame* caller = nullptr;
   const Frame* region = nullptr;
+
+  const Frame* end() const { return region != nullptr ? region : caller; }
 };
 
-// None if the thread is in a runtime, outside of a region, or in a function of the C library other
-// than sched_yield.
+// None if the thread is in a runtime, or in a function of the C library other than sched_yield.
 std::optional<Place> find_place(const std::vector<Frame>& frames,
                                 const std::vector<ThreadRuntime>& runtimes) {
   Place place;
   for (const Frame& frame : frames) {
-    if (frame.object == nullptr) return std::nullopt;
+    if (frame.object == nullptr) break;
     if (place.body == nullptr && is_c_library(*frame.object)) {
       if (frame.function.find("sched_yield") == std::string::npos) return std::nullopt;
       continue;
@@ -56,12 +64,14 @@ std::optional<Place> find_place(const std::vector<Frame>& frames,
       if (runtime_of(runtimes, frame) != nullptr) return std::nullopt;
       place.body = &frame;
     }
+    if (place.caller == nullptr && frame.object != place.body->object) place.caller = &frame;
     if (starts_region(frame) && runtime_of(runtimes, frame) != nullptr) {
       place.region = &frame;
       return place;
     }
   }
-  return std::nullopt;
+  if (place.caller == nullptr) return std::nullopt;
+  return place;
 }
 
 uint64_t read_run_time(pid_t pid, pid_t tid) {
@@ -77,7 +87,8 @@ std::vector<Range> shared_memory(pid_t pid) {
   for (std::string line; std::getline(maps, line);) {
     Range range;
     char rights[5] = "";
-    if (sscanf(line.c_str(), "%lx-%lx %4s", &range.begin, &range.end, rights) == 3 &&
+    if (sscanf(line.c_str(), "%" SCNxPTR "-%" SCNxPTR " %4s", &range.begin, &range.end, rights) ==
+            3 &&
         rights[1] == 'w' && rights[3] == 's') {
       result.push_back(range);
     }
@@ -92,8 +103,8 @@ std::string unchanging_state(const Process& process, const Sample& sample, const
   if (place.body != sample.frames.data()) {  // in sched_yield, whose own registers change
     state.assign(reinterpret_cast<const char*>(place.body->kept.data()), sizeof place.body->kept);
   }
-  const size_t size = place.region->stack - place.body->stack;
-  if (place.region->stack < place.body->stack || size > kMostStack) return "";
+  const size_t size = place.end()->stack - place.body->stack;
+  if (place.end()->stack < place.body->stack || size > kMostStack) return "";
   std::string stack(size, '\0');
   if (!process.read_memory(place.body->stack, stack.data(), size)) return "";
   return state + stack;
@@ -112,7 +123,7 @@ bool has_word_in(const std::string& state, const std::vector<Range>& ranges) {
 
 }  // namespace
 
-std::optional<LostTeam> find_lone_region(const Process& process,
+std::optional<LoneSpin> find_lone_thread(const Process& process,
                                          const std::vector<ThreadStack>& stacks,
                                          const std::vector<ThreadRuntime>& runtimes) {
   if (!process.status().forked) return std::nullopt;
@@ -128,20 +139,24 @@ std::optional<LostTeam> find_lone_region(const Process& process,
   if (alone == nullptr) return std::nullopt;
   const std::optional<Place> place = find_place(alone->frames, runtimes);
   if (!place) return std::nullopt;
-  const ThreadRuntime* runtime = runtime_of(runtimes, *place->region);
-  if (runtime->workers.value_or(0) > 0) return std::nullopt;
-  return LostTeam{alone->tid, runtime, place->region->function, place->body->object,
-                  place->body->function};
+  LoneSpin spin = {alone->tid, place->body->object, place->body->function, nullptr, ""};
+  if (place->region != nullptr) {
+    spin.runtime = runtime_of(runtimes, *place->region);
+    spin.region = place->region->function;
+    if (spin.runtime->workers.value_or(0) > 0) return std::nullopt;
+  }
+  return spin;
 }
 
-bool spins_alone(const Process& process, const Objects& objects, const LostTeam& team,
+bool spins_alone(const Process& process, const Objects& objects, const LoneSpin& spin,
                  const std::vector<ThreadRuntime>& runtimes) {
   if (handles_signals(process, objects)) return false;
   const std::vector<Range> shared = shared_memory(process.pid());
   std::map<std::pair<uintptr_t, bool>, std::string> states;  // by the place in the body
-  const auto deadline = std::chrono::steady_clock::now() + kPatience;
+  const auto start = Clock::now();
+  auto last_run = start;
   uint64_t run_time = 0;
-  int samples = 0;
+  int repeats = 0;  // samples at a place that was seen before
   bool stays = false;
   const auto take = [&](const Sample& sample) {
     const std::optional<Place> place = find_place(sample.frames, runtimes);
@@ -152,13 +167,17 @@ bool spins_alone(const Process& process, const Objects& objects, const LostTeam&
     const auto [known, is_new] = states.try_emplace({place->body->address, innermost}, state);
     stays = !state.empty() && known->second == state && states.size() <= kMostPlaces &&
             !has_word_in(state, shared);
-    const uint64_t now = read_run_time(process.pid(), team.tid);
-    if (now > run_time) ++samples;
-    run_time = now;
-    return stays && samples < kSamples && std::chrono::steady_clock::now() < deadline;
+    const uint64_t now = read_run_time(process.pid(), spin.tid);
+    if (now >= run_time + kRunNs) {
+      if (!is_new) ++repeats;
+      run_time = now;
+      last_run = Clock::now();
+    }
+    const bool proven = repeats >= kRepeats && Clock::now() - start >= kDuration;
+    return stays && !proven && Clock::now() - last_run < kPatience;
   };
-  sample_stack(process, objects, team.tid, kMostFrames, kPauseUs, take);
-  return stays && samples == kSamples;
+  sample_stack(process, objects, spin.tid, kMostFrames, kPauseUs, take);
+  return stays && repeats >= kRepeats;
 }
 
 }  // namespace forksafe::cli
