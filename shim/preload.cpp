@@ -24,6 +24,7 @@
 #include <cerrno>
 
 #include "elf/loaded_objects.h"
+#include "first_fork.h"
 #include "fork_handlers.h"
 #include "options.h"
 #include "runtimes/runtime.h"
@@ -116,6 +117,7 @@ int forks(Function Next::*function, Arguments... arguments) {
     return -1;
   }
   if (!active) return (next.*function)(arguments...);
+  report_first_fork();
   const OuterFork outer = before_fork();
   const int result = (next.*function)(arguments...);
   after_fork(outer);

@@ -85,6 +85,17 @@ void check_log(const std::string& path) {
   }
 }
 
+// The library's log: FORKSAFE_LOG, as an absolute path. Empty if there is none.
+std::string log_of(const std::vector<std::string>& environment) {
+  static const std::string kName = "FORKSAFE_LOG=";
+  for (const std::string& variable : environment) {
+    if (variable.compare(0, kName.size(), kName) != 0) continue;
+    const std::string log = variable.substr(kName.size());
+    return log.empty() || log == "stderr" ? log : absolute(log);
+  }
+  return "";
+}
+
 std::string environment_of(const char* name) {
   const char* value = getenv(name);
   return value != nullptr ? value : "";
@@ -187,7 +198,8 @@ int run(const RunOptions& options) {
   }
   const std::vector<std::string> environment = changed_environment(changes);
   if (options.watch) {
-    return run_watched(options.command, environment, {*options.watch, options.watch_abort});
+    return run_watched(options.command, environment,
+                       {*options.watch, options.watch_abort, log_of(environment)});
   }
   execvpe(options.command[0].c_str(), as_argv(options.command).data(), as_argv(environment).data());
   const int error = errno;

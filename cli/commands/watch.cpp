@@ -8,12 +8,14 @@
 #include <algorithm>
 #include <chrono>
 #include <map>
+#include <set>
 
 #include "base/error.h"
 #include "base/terminal.h"
 #include "process/as_child.h"
 #include "process/process.h"
 #include "process/stacks.h"
+#include "report.h"
 #include "verdicts/diagnosis.h"
 
 namespace forksafe::cli {
@@ -31,6 +33,7 @@ struct Still {
 struct Watched {
   unsigned long long started = 0;  // tells the process from a later one with the same id
   bool is_told = false;
+  bool has_forked = false;
   std::map<pid_t, Still> threads;
 };
 
@@ -41,7 +44,9 @@ bool may_last(pid_t pid, pid_t tid, const ThreadState& state) {
 
 class Watch {
  public:
-  explicit Watch(const WatchOptions& options) : options_(options) {}
+  explicit Watch(const WatchOptions& options) : options_(options) {
+    if (!options_.log.empty()) set_log(options_.log.c_str());
+  }
 
   void look(pid_t program) {
     const auto now = Clock::now();
@@ -51,7 +56,8 @@ class Watch {
       const unsigned long long started = read_start_time(pid);
       if (started == 0) continue;
       Watched watched = std::move(watched_[pid]);
-      if (watched.started != started) watched = {started, false, {}};
+      if (watched.started != started) watched = {started, false, false, {}};
+      if (logging()) note_fork(pid, &still_there);
       if (!watched.is_told && note_threads(pid, now, &watched.threads)) due.push_back(pid);
       still_there[pid] = std::move(watched);
     }
@@ -95,6 +101,29 @@ class Watch {
     return is_due;
   }
 
+  // For a child: names the threads of its parent that nobody guards. Once for each library, in a
+  // program. That is what the parent has now, some time after the fork.
+  void note_fork(pid_t child, std::map<pid_t, Watched>* parents) {
+    ProcessStatus status;
+    if (!read_status(child, &status) || !status.forked) return;
+    const auto parent = parents->find(status.parent);
+    if (parent == parents->end() || parent->second.has_forked) return;
+    parent->second.has_forked = true;
+    if (thread_ids(parent->first).size() < 2) return;
+    try {
+      const Look look(parent->first);
+      for (const OtherThreads& other : look.others) {
+        const std::string path = other.object->path();
+        if (other.start_again || !logged_.emplace(look.process.program(), path).second) continue;
+        const std::string line = fmt::format("{} forks beside {}, which nobody guards: {}",
+                                             look.process.name(), describe(other), path);
+        report(line.c_str());
+      }
+    } catch (const Error&) {
+      // The parent has ended, or is a static program.
+    }
+  }
+
   void tell(const Diagnosis& d, double age) const {
     std::string text = fmt::format("forksafe: {} has been stuck for {:.3g} s.\n",
                                    d.look->process.name(), std::max(age, options_.seconds));
@@ -103,11 +132,12 @@ class Watch {
     text += options_.abort ? "  It gets SIGABRT.\n"
                            : fmt::format("  Its stacks:  forksafe diagnose {}\n", d.pid);
     // One write, so that other lines do not come between.
-    if (write(STDERR_FILENO, text.data(), text.size()) < 0) return;
+    [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, text.data(), text.size());
   }
 
   WatchOptions options_;
   std::map<pid_t, Watched> watched_;
+  std::set<std::pair<std::string, std::string>> logged_;  // programs and libraries
 };
 
 // Looks at the child as a full look does.

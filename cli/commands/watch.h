@@ -16,6 +16,9 @@ namespace forksafe::cli {
 struct WatchOptions {
   double seconds = 0;
   bool abort = false;  ///< end who is stuck with SIGABRT
+  /// Where to tell who forks beside threads that forksafe does not know: "stderr" or a path. Empty:
+  /// nowhere.
+  std::string log;
 };
 
 /// Runs `command` as a child of this process and watches it and all its descendants. Returns as

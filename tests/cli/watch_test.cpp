@@ -207,3 +207,51 @@ TEST_CASE("a command that can't be run ends as without --watch", "[watch files]"
     CHECK(with.output == without.output);
   }
 }
+
+// ---- the log
+
+TEST_CASE("the log has the first fork beside other threads, once", "[watch log]") {
+  Command command = with_library(crew_specimen("crew-forks"));
+  command.environment["FORKSAFE_LOG"] = "stderr";
+  Background background(command);
+  CHECK(background.wait(30) == 0);
+  INFO(background.errors());
+  const std::string pid = std::to_string(background.pid());
+  CHECK(count(background.errors(), "forksafe[" + pid +
+                                       "]: first fork beside 2 other threads: forksafe list " +
+                                       pid + " tells whose they are\n") == 1);
+  CHECK(count(background.errors(), "first fork") == 1);
+
+  // Without other threads, and without a log.
+  for (const bool log : {true, false}) {
+    Command quiet = with_library(log ? specimen({"zombie"}) : crew_specimen("crew"));
+    quiet.environment["FORKSAFE_LOG"] = log ? "stderr" : "";
+    Background other(quiet);
+    other.ready();
+    CHECK(other.errors().empty());
+  }
+}
+
+TEST_CASE("--watch with --log names the threads that nobody guards", "[watch log]") {
+  const TemporaryDirectory folder;
+  const std::string log = folder.file("log");
+  for (const bool quiet : {false, true}) {
+    Command command = watched(crew_specimen("crew-of-its-own"), {"--watch", "0.5"});
+    if (!quiet) command.arguments.insert(command.arguments.begin() + 1, {"--log", log});
+    Background background(command);
+    const pid_t child = background.ready();
+    if (quiet) {
+      sleep(2);
+      CHECK(background.errors().empty());
+      continue;
+    }
+    const std::string line =
+        " (specimen) forks beside 2 threads of libcrew.so, which nobody guards: ";
+    CHECK(comes([&] { return contains(read_file(log), line); }));
+    sleep(1);
+    INFO(read_file(log) << child);
+    CHECK(count(read_file(log), line + CREW + "\n") == 1);
+    CHECK(count(read_file(log), "nobody guards") == 1);
+    CHECK(background.errors().empty());
+  }
+}

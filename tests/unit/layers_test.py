@@ -21,7 +21,7 @@ LAYERS = [
     ["elf", "sharing"],
     ["doors"],
     ["runtimes"],
-    ["fork_handlers"],
+    ["first_fork", "fork_handlers"],
     ["preload"],
 ]
 

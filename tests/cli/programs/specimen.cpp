@@ -507,7 +507,23 @@ void lost_crew() {
   with_child(fork, [] { crew<void(int, useconds_t)>("crew_work")(2, 1000); });
 }
 
-// crew-beside: the same, beside a thread that the child has made, and which only sleeps.
+// crew-forks: forks three times beside libcrew's workers; the children fork, too.
+void crew_forks() {
+  make_crew();
+  for (int i = 0; i < 3; ++i) {
+    const pid_t child = fork();
+    if (child == 0) {
+      const pid_t grandchild = fork();
+      if (grandchild == 0) _exit(0);
+      waitpid(grandchild, nullptr, 0);
+      _exit(0);
+    }
+    waitpid(child, nullptr, 0);
+  }
+  say("forked");
+}
+
+// crew-beside: as crew, beside a thread that the child has made, and which only sleeps.
 void lost_crew_beside() {
   make_crew();
   with_child(fork, [] {
@@ -666,6 +682,7 @@ int main(int argc, char** argv) {
       {"zombie", zombie},
       {"with-thread", with_thread},
       {"crew", lost_crew},
+      {"crew-forks", crew_forks},
       {"crew-beside", lost_crew_beside},
       {"crew-of-its-own", own_crew},
       {"crew-handler", crew_handler},
