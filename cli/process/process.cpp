@@ -161,6 +161,20 @@ ThreadState read_thread_state(pid_t pid, pid_t tid) {
   return result;
 }
 
+namespace {
+
+bool is_futex(long number) {
+#ifdef SYS_futex_time64  // on 32-bit machines
+  if (number == SYS_futex_time64) return true;
+#endif
+#ifdef SYS_futex
+  if (number == SYS_futex) return true;
+#endif
+  return false;
+}
+
+}  // namespace
+
 FutexWait read_futex_wait(pid_t pid, pid_t tid) {
   std::string line;
   read_file(fmt::format("/proc/{}/task/{}/syscall", pid, tid), &line);
@@ -169,7 +183,7 @@ FutexWait read_futex_wait(pid_t pid, pid_t tid) {
   // "running" for a thread that is not in the kernel.
   if (sscanf(line.c_str(), "%ld %llx %llx %llx %llx", &number, &address, &operation, &value,
              &timeout) != 5 ||
-      number != SYS_futex || timeout != 0) {
+      !is_futex(number) || timeout != 0) {
     return FutexWait::kNone;
   }
   const auto command = operation & FUTEX_CMD_MASK;
