@@ -4,6 +4,7 @@
 // - fork, __fork, forkpty: our first and last steps stand around all fork handlers.
 // - __register_atfork: every pthread_atfork calls it, and so does OpenBLAS.
 // - __gmon_start__: every object calls it when it is loaded.
+// - pthread_key_create, on RISC-V only, where nothing calls __gmon_start__.
 // - forksafe_state: for programs that read this process from outside.
 //
 // Rules for all code in this folder:
@@ -18,6 +19,7 @@
 // - Static variables are initialised by constants: the first call comes before our own
 // constructors.
 // - Every workaround names the version that forces it.
+#include <pthread.h>
 #include <pty.h>
 #include <unistd.h>
 
@@ -41,6 +43,9 @@ struct Next {
   RegisterAtfork register_atfork;
   pid_t (*fork)();
   int (*forkpty)(int*, char*, const termios*, const winsize*);
+#if defined(__riscv)
+  int (*pthread_key_create)(pthread_key_t*, void (*)(void*));
+#endif
 };
 Next next = {};
 bool started = false;
@@ -55,6 +60,9 @@ void find_next_functions() {
   find_next("__register_atfork", &next.register_atfork);
   find_next("fork", &next.fork);
   find_next("forkpty", &next.forkpty);  // before glibc 2.34 in libutil, which may be loaded later
+#if defined(__riscv)
+  find_next("pthread_key_create", &next.pthread_key_create);  // before glibc 2.34 in libpthread
+#endif
 }
 
 // If LD_PRELOAD has several copies of this library, the dynamic linker binds the state's name to
@@ -108,6 +116,24 @@ int register_handlers(void (*prepare)(), void (*parent)(), void (*child)(), void
   return next.register_atfork(prepare, parent, child, dso);
 }
 
+#if defined(__riscv)
+bool is_in_openmp(const void* function) {
+  ElfImage image;
+  return may_ask_linker() && find_object(function, &image) &&
+         image.find("GOMP_parallel").address != nullptr;
+}
+
+int make_key(pthread_key_t* key, void (*destructor)(void*)) {
+  start();
+  if (next.pthread_key_create == nullptr) find_next_functions();
+  if (next.pthread_key_create == nullptr) return EAGAIN;
+  if (active && destructor != nullptr && is_in_openmp(reinterpret_cast<void*>(destructor))) {
+    object_is_loaded();
+  }
+  return next.pthread_key_create(key, destructor);
+}
+#endif
+
 // Calls a function of glibc's that forks, between our first and our last steps.
 template <typename Function, typename... Arguments>
 int forks(Function Next::*function, Arguments... arguments) {
@@ -154,3 +180,12 @@ FORKSAFE_EXPORT int __register_atfork(void (*prepare)(), void (*parent)(), void 
 /// object's constructors (glibc 2.31 to 2.43, sysdeps/<machine>/crti.S). gprof is started so: a
 /// program that is built with -pg has its own definition. No library has one.
 FORKSAFE_EXPORT void __gmon_start__() { forksafe::object_is_loaded(); }
+
+#if defined(__riscv)
+/// The objects of this architecture have no _init, and their start files call nothing (glibc 2.27
+/// to 2.43). GNU OpenMP's constructor makes a key whose destructor is its own (team.c, GCC 7 to
+/// 16).
+FORKSAFE_EXPORT int pthread_key_create(pthread_key_t* key, void (*destructor)(void*)) noexcept {
+  return forksafe::make_key(key, destructor);
+}
+#endif
