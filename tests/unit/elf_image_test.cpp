@@ -625,6 +625,48 @@ TEST_CASE("wrong relocations give no slot outside of the writable part", "[elf_i
   }
 }
 
+TEST_CASE("symbols of sections, which some linkers leave in, are not visited", "[elf_image]") {
+  const Loaded loaded("symbols_gnu");
+  Copy copy(loaded);
+  const auto visited = [&] {
+    ElfImage image;
+    REQUIRE(image.read(copy.info()));
+    std::set<std::string> names;
+    image.any_symbol([&](const char* name, const forksafe::Symbol&) {
+      names.insert(name);
+      return false;
+    });
+    return names;
+  };
+  std::set<std::string> expected = visited();
+  REQUIRE(expected.erase("fixture_answer") == 1);
+  ElfImage image;
+  REQUIRE(image.read(copy.info()));
+  auto* symbol = const_cast<ElfW(Sym)*>(image.find("fixture_answer").entry);
+  symbol->st_info = ELF64_ST_INFO(STB_LOCAL, STT_SECTION);
+  symbol->st_name = 0;
+  CHECK(visited() == expected);
+}
+
+TEST_CASE("storage at a fixed distance is known by a flag or by its relocations", "[elf_image]") {
+  const Loaded loaded("symbols_gnu");
+  Copy copy(loaded);
+  const auto is_static = [&] {
+    ElfImage image;
+    REQUIRE(image.read(copy.info()));
+    return image.static_tls();
+  };
+  CHECK(is_static());
+  for (ElfW(Dyn)* d = copy.dynamic(); d->d_tag != DT_NULL; ++d) {
+    if (d->d_tag == DT_FLAGS) d->d_un.d_val &= ~ElfW(Addr){DF_STATIC_TLS};
+  }
+  CHECK(is_static());
+  const size_t count = copy.entry(kRelocationsSize)->d_un.d_val / sizeof(Relocation);
+  auto* relocations = copy.table<Relocation>(kRelocations);
+  for (size_t i = 0; i < count; ++i) set_symbol(&relocations[i], 1);
+  CHECK_FALSE(is_static());
+}
+
 #if !defined(__i386__)
 TEST_CASE("a word that holds more than the address of a symbol is no slot", "[elf_image]") {
   const Loaded loaded("symbols_gnu");
