@@ -66,16 +66,23 @@ struct Result {
   double values[kElements];
 };
 
-// Integers are passed as 64-bit words with a 32-bit value. On little-endian machines that is right
-// for libraries with 64-bit integers and for libraries with 32-bit integers.
+// Integers are passed as 64-bit words with a 32-bit value: see as_integer().
 using Gemm = void (*)(const char*, const char*, const int64_t*, const int64_t*, const int64_t*,
                       const double*, const double*, const int64_t*, const double*, const int64_t*,
                       const double*, double*, const int64_t*, size_t, size_t);
 using Parallel = void (*)(void (*)(void*), void*, unsigned threads, unsigned flags);
 
 Gemm gemm = nullptr;
+bool has_wide_integers = false;  // gemm's have 64 bits
 Parallel parallel = nullptr;
 double factor[kElements];
+
+// On little-endian machines a word is right for libraries with 64-bit integers and for libraries
+// with 32-bit integers. On others the latter read the word's upper half.
+int64_t as_integer(int64_t value) {
+  const bool reads_upper_half = __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ && !has_wide_integers;
+  return reads_upper_half ? value << 32 : value;
+}
 
 // Small integers, none of them 0.
 void fill_factor() {
@@ -107,7 +114,7 @@ void compute(Result* result) {
   if (gemm != nullptr) {
     const double one = 1;
     const double zero = 0;
-    const int64_t n = kOrder;
+    const int64_t n = as_integer(kOrder);
     gemm("N", "N", &n, &n, &n, &one, factor, &n, factor, &n, &zero, result->values, &n, 1, 1);
   } else {
     Team team;
@@ -168,7 +175,9 @@ void find_entry(const ElfImage& image) {
     return true;
   });
   for (const char* name : {static_cast<const char*>(own_name), "dgemm_", "dgemm_64_", "dgemm"}) {
-    if (gemm == nullptr) gemm = reinterpret_cast<Gemm>(image.find(name).address);
+    if (gemm != nullptr) break;
+    gemm = reinterpret_cast<Gemm>(image.find(name).address);
+    has_wide_integers = strstr(name, "64_") != nullptr;
   }
   // LLVM's and Intel's runtimes define this function of GNU OpenMP too.
   parallel = reinterpret_cast<Parallel>(image.find("GOMP_parallel").address);

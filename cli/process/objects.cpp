@@ -17,9 +17,7 @@ namespace forksafe::cli {
 namespace {
 
 // Larger than any library. A file that claims more is damaged.
-constexpr size_t kMaxSpan = size_t{1} << 36;
-
-uintptr_t page_of(uintptr_t address) { return address & ~uintptr_t{4095}; }
+constexpr uint64_t kMaxSpan = uint64_t{1} << 36;
 
 class File {
  public:
@@ -43,7 +41,7 @@ class File {
 }  // namespace
 
 std::unique_ptr<Object> Object::open(const std::string& file, const std::string& path,
-                                     uintptr_t first_byte, const std::string& root) {
+                                     uintptr_t first_byte, const std::string& root, size_t page) {
   const File f(file);
   struct stat info = {};
   ElfW(Ehdr) header = {};
@@ -66,11 +64,11 @@ std::unique_ptr<Object> Object::open(const std::string& file, const std::string&
     if (p.p_type != PT_LOAD) continue;
     const uintptr_t end = p.p_vaddr + p.p_memsz;
     if (end < p.p_vaddr || p.p_offset > size || p.p_filesz > size - p.p_offset ||
-        p.p_filesz > p.p_memsz || (p.p_vaddr - p.p_offset) % 4096 != 0) {
+        p.p_filesz > p.p_memsz || (p.p_vaddr - p.p_offset) % page != 0) {
       return nullptr;
     }
-    if (span.end == 0) span.begin = page_of(p.p_vaddr);
-    span.begin = std::min(span.begin, page_of(p.p_vaddr));
+    if (span.end == 0) span.begin = page_of(p.p_vaddr, page);
+    span.begin = std::min(span.begin, page_of(p.p_vaddr, page));
     span.end = std::max(span.end, end);
   }
   if (span.end <= span.begin || span.end - span.begin > kMaxSpan) return nullptr;
@@ -88,10 +86,10 @@ std::unique_ptr<Object> Object::open(const std::string& file, const std::string&
   auto* start = static_cast<char*>(object->mapping_);
   for (const ElfW(Phdr) & p : object->headers_) {
     if (p.p_type != PT_LOAD || p.p_filesz == 0) continue;
-    const uintptr_t page = page_of(p.p_vaddr);
-    if (mmap(start + (page - span.begin), p.p_vaddr + p.p_filesz - page, PROT_READ,
+    const uintptr_t begin = page_of(p.p_vaddr, page);
+    if (mmap(start + (begin - span.begin), p.p_vaddr + p.p_filesz - begin, PROT_READ,
              MAP_PRIVATE | MAP_FIXED, f.fd(),
-             static_cast<off_t>(p.p_offset - (p.p_vaddr - page))) == MAP_FAILED) {
+             static_cast<off_t>(p.p_offset - (p.p_vaddr - begin))) == MAP_FAILED) {
       return nullptr;
     }
   }
@@ -291,9 +289,9 @@ namespace {
 std::string read_text(const Process& process, uintptr_t address, size_t most) {
   std::string text;
   while (text.size() < most) {
-    char buffer[4096];
+    char buffer[4096];  // every page size is a multiple of this
     const uintptr_t at = address + text.size();
-    const size_t size = std::min(most - text.size(), 4096 - at % 4096);
+    const size_t size = std::min(most - text.size(), sizeof buffer - at % sizeof buffer);
     if (!process.read_memory(at, buffer, size)) break;
     const size_t length = strnlen(buffer, size);
     text.append(buffer, length);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "elf/image.h"
+#include "pages.h"
 #include "process/process.h"
 
 namespace forksafe::cli {
@@ -28,7 +29,8 @@ class Object {
   /// path in the process, whose root folder is `root`; `first_byte` is where the process has its
   /// first byte. Null if the file is no ELF object that can be read.
   static std::unique_ptr<Object> open(const std::string& file, const std::string& path,
-                                      uintptr_t first_byte, const std::string& root = "");
+                                      uintptr_t first_byte, const std::string& root = "",
+                                      size_t page = page_size());
   ~Object();
   Object(const Object&) = delete;
   Object& operator=(const Object&) = delete;

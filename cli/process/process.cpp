@@ -15,6 +15,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cinttypes>
 #include <climits>
 #include <cstring>
 #include <fstream>
@@ -61,8 +62,8 @@ std::vector<Mapping> parse_mappings(const std::string& text) {
   for (std::string line; std::getline(lines, line);) {
     Mapping m;
     int path_at = 0;
-    if (sscanf(line.c_str(), "%lx-%lx %*s %lx %*s %lu %n", &m.begin, &m.end, &m.offset, &m.inode,
-               &path_at) != 4 ||
+    if (sscanf(line.c_str(), "%" SCNxPTR "-%" SCNxPTR " %*s %" SCNx64 " %*s %" SCNu64 " %n",
+               &m.begin, &m.end, &m.offset, &m.inode, &path_at) != 4 ||
         path_at == 0 || m.inode == 0) {
       continue;
     }

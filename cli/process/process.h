@@ -15,8 +15,8 @@ namespace forksafe::cli {
 struct Mapping {
   uintptr_t begin = 0;
   uintptr_t end = 0;
-  uintptr_t offset = 0;
-  unsigned long inode = 0;
+  uint64_t offset = 0;
+  uint64_t inode = 0;
   std::string path;      ///< as the process sees it, without " (deleted)"
   bool deleted = false;  ///< the file was removed or replaced after it was mapped
 };

@@ -157,7 +157,7 @@ class Unwinder {
 
   std::vector<Frame> walk(pid_t stopped_tid, size_t max_frames = kMaxFrames) {
     std::vector<Frame> frames;
-    pages_.clear();
+    blocks_.clear();
     thread_ = _UPT_create(stopped_tid);
     unw_cursor_t cursor;
     if (space_ == nullptr || thread_ == nullptr || unw_init_remote(&cursor, space_, this) != 0) {
@@ -231,19 +231,21 @@ class Unwinder {
         return 0;
       }
     }
+    constexpr size_t kBlock = 4096;  // every page size is a multiple of this
     for (size_t done = 0; done < sizeof *value;) {
       const unw_word_t at = address + done;
-      const unw_word_t page = at & ~unw_word_t{4095};
-      const size_t size = std::min(sizeof *value - done, page + 4096 - at);
-      auto [entry, is_new] = self->pages_.try_emplace(page);
+      const unw_word_t block = at - at % kBlock;
+      const size_t size = std::min<size_t>(sizeof *value - done, block + kBlock - at);
+      auto [entry, is_new] = self->blocks_.try_emplace(block);
       if (is_new) {
-        entry->second.resize(4096);
-        if (pread(self->memory_, entry->second.data(), 4096, static_cast<off_t>(page)) != 4096) {
-          self->pages_.erase(entry);
+        entry->second.resize(kBlock);
+        if (pread(self->memory_, entry->second.data(), kBlock, static_cast<off_t>(block)) !=
+            static_cast<ssize_t>(kBlock)) {
+          self->blocks_.erase(entry);
           return -UNW_EINVAL;
         }
       }
-      memcpy(reinterpret_cast<char*>(value) + done, entry->second.data() + (at - page), size);
+      memcpy(reinterpret_cast<char*>(value) + done, entry->second.data() + (at - block), size);
       done += size;
     }
     return 0;
@@ -253,12 +255,13 @@ class Unwinder {
   unw_addr_space_t space_ = nullptr;
   void* thread_ = nullptr;  // libunwind-ptrace's, for the registers
   int memory_ = -1;
-  std::unordered_map<unw_word_t, std::vector<char>> pages_;  // of the stopped thread's stack
+  std::unordered_map<unw_word_t, std::vector<char>> blocks_;  // of the stopped thread's stack
 };
 
-#if defined(__x86_64__)
 // The target of the call instruction before `returns_to`: directly, through the PLT or through the
-// GOT of the caller. 0 if it is no such call (Intel SDM, CALL, JMP).
+// GOT of the caller. 0 if it is no such call.
+#if defined(__x86_64__)
+// Intel SDM: CALL, JMP.
 uintptr_t target_of_call(const Process& process, const Object& caller, uintptr_t returns_to) {
   const auto relative = [&](uintptr_t at) {
     int32_t offset = 0;
@@ -282,6 +285,33 @@ uintptr_t target_of_call(const Process& process, const Object& caller, uintptr_t
     }
   }
   return target;
+}
+#elif defined(__aarch64__)
+// Arm Architecture Reference Manual: BL, BTI, ADRP, LDR (immediate).
+uintptr_t target_of_call(const Process& process, const Object& caller, uintptr_t returns_to) {
+  const auto instruction_at = [&](uintptr_t at) {
+    uint32_t code = 0;
+    const void* bytes = caller.constant(at, sizeof code);
+    if (bytes != nullptr) memcpy(&code, bytes, sizeof code);
+    return code;
+  };
+  // A signed field of `bits` bits from the bit `lowest` on.
+  const auto field = [](uint32_t code, int lowest, int bits) {
+    return int64_t{static_cast<int32_t>(code << (32 - lowest - bits)) >> (32 - bits)};
+  };
+  const uint32_t call = instruction_at(returns_to - 4);
+  if (call >> 26 != 0x25) return 0;
+  const uintptr_t target = returns_to - 4 + static_cast<uintptr_t>(4 * field(call, 0, 26));
+  const uintptr_t stub = target + (instruction_at(target) == 0xd503245f ? 4 : 0);  // bti c
+  const uint32_t page = instruction_at(stub);
+  const uint32_t load = instruction_at(stub + 4);
+  if ((page & 0x9f00001f) != 0x90000010 || (load & 0xffc003ff) != 0xf9400211) return target;
+  const int64_t pages =
+      4 * field(page, 5, 19) + (page >> 29 & 3);  // of 4 kB, whatever the kernel has
+  const uintptr_t slot =
+      (stub & ~uintptr_t{4095}) + static_cast<uintptr_t>(4096 * pages) + 8 * (load >> 10 & 4095);
+  uintptr_t bound = 0;
+  return process.read_memory(slot, &bound, sizeof bound) ? bound : 0;
 }
 #else
 uintptr_t target_of_call(const Process&, const Object&, uintptr_t) { return 0; }

@@ -141,16 +141,24 @@ uint64_t read_run_time(pid_t pid, pid_t tid) {
   return result;
 }
 
-// Whether the address of a frame is just after a system call. On x86 GNU OpenMP has the instruction
-// in its own code (config/linux/x86/futex.h). A thread in a system call stops there.
+// Whether the address of a frame is just after a system call. GNU OpenMP has the instruction in its
+// own code on x86, Power and s390 (config/linux/*/futex.h), and calls libc elsewhere. A thread in a
+// system call stops there.
 bool is_behind_system_call(const Frame& frame) {
 #if defined(__x86_64__)
-  const void* before = frame.object->constant(frame.address - 2, 2);
-  return before != nullptr && memcmp(before, "\x0f\x05", 2) == 0;
+  constexpr char kCall[] = "\x0f\x05";  // syscall
+#elif defined(__i386__)
+  constexpr char kCall[] = "\xcd\x80";  // int 0x80
+#elif defined(__powerpc64__)
+  constexpr char kCall[] = "\x02\x00\x00\x44";  // sc
+#elif defined(__s390x__)
+  constexpr char kCall[] = "\x0a\xee";  // svc 238: futex
 #else
-  (void)frame;
-  return false;
+  constexpr char kCall[] = "";
 #endif
+  constexpr size_t kSize = sizeof kCall - 1;
+  const void* before = kSize != 0 ? frame.object->constant(frame.address - kSize, kSize) : nullptr;
+  return before != nullptr && memcmp(before, kCall, kSize) == 0;
 }
 
 // Whether the innermost frame is in a PLT stub of its object: a jump through the GOT into another
@@ -163,6 +171,13 @@ bool is_in_plt(const Frame& frame) {
   };
   const size_t jump = is_at("\xf3\x0f\x1e\xfa", 4, 0) ? 4 : 0;  // endbr64
   return is_at("\xff\x25", 2, jump) || is_at("\xf2\xff\x25", 3, jump);
+#elif defined(__aarch64__)
+  // adrp x16; ldr x17; add x16; br x17
+  for (size_t offset = 0; offset < 16; offset += 4) {
+    const void* found = frame.object->constant(frame.address + offset, 4);
+    if (found != nullptr && memcmp(found, "\x20\x02\x1f\xd6", 4) == 0) return true;
+  }
+  return false;
 #else
   (void)frame;
   return false;
