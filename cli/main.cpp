@@ -197,6 +197,7 @@ struct Subcommand : Form {
   using Form::Form;
   bool json = false;
   bool takes_command = true;
+  std::string instead_of_id;  ///< an option that replaces the process id
 
   bool parse(const Words& words) {
     add_flag("--json", &json, "print JSON");
@@ -210,6 +211,10 @@ struct Subcommand : Form {
     refuse_unknown();
     if (separated && !takes_command) misuse("takes a process id, not a command");
     if (separated && !ids.empty()) misuse("takes a process id or a command, not both");
+    if (!instead_of_id.empty() && given(instead_of_id)) {
+      if (!ids.empty()) misuse("takes a process id or " + instead_of_id + ", not both");
+      return true;
+    }
     if (separated ? command.empty() : ids.empty()) {
       misuse(takes_command ? "needs a process id, or -- and a command" : "needs a process id");
     }
@@ -269,15 +274,24 @@ int check_command(const Words& words) {
 
 int diagnose_command(const Words& words) {
   Subcommand form("diagnose", "Tell what a stuck process waits for.",
-                  "Usage: forksafe diagnose [OPTION...] PID\n",
+                  "Usage: forksafe diagnose [OPTION...] PID\n"
+                  "       forksafe diagnose [--json] --core FILE\n",
                   "Exit status: 0 if no fork problem was found, 1 if one was, 2 if it can't tell.\n"
                   "Example: forksafe diagnose --children 4242");
   form.takes_command = false;
   DiagnoseOptions options;
+  std::string core;
   form.add_flag("--children", &options.children, "also diagnose its descendants");
+  form.add_value("--core", "FILE", &core, "diagnose the process in a core file");
+  form.instead_of_id = "--core";
   if (!form.parse(words)) return 0;
   options.json = form.json;
-  options.pid = *form.pid;
+  if (form.given("--core")) {
+    if (options.children) form.misuse("--core: a core has no children");
+    options.core = core;
+  } else {
+    options.pid = *form.pid;
+  }
   return diagnose(options);
 }
 

@@ -31,7 +31,7 @@ else
 fi
 
 need_packages $build_packages binutils mandoc zsh bash-completion \
-  python3 python3-pip python3-numpy python3-threadpoolctl r-base-core libcap2-bin make procps clang-format \
+  python3 python3-pip python3-numpy python3-threadpoolctl r-base-core libcap2-bin make procps gdb clang-format \
   libopenblas0-pthread libopenblas-pthread-dev libopenblas0-openmp \
   libblis4-pthread libblis4-openmp libomp5-14 \
   libeatmydata1 libjemalloc2

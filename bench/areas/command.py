@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command: how much time `forksafe` adds to the start of a program, and how long `list` and
-`diagnose` take for a large process."""
+`diagnose` take for a large process and for many."""
 import json
 import shutil
 import statistics
@@ -34,12 +34,12 @@ def wrapper(bench):
         bench.add_ms(what, more, 2, subcommand="run")
 
 
-def crowd(bench, subcommand):
-    what = f"forksafe {subcommand}: 200 threads, 300 objects"
+def crowd(bench, subcommand, what, most_ms, *options):
+    what = f"forksafe {subcommand}: {what}"
     with bench.cell(what), tempfile.TemporaryDirectory() as folder:
         process = subprocess.Popen(
             [bench.programs / "crowd", f"--folder={folder}",
-             f"--object={bench.preload('loaded_object')}"], stdout=subprocess.PIPE, text=True)
+             f"--object={bench.preload('loaded_object')}", *options], stdout=subprocess.PIPE, text=True)
         try:
             if process.stdout.readline() != "ready\n":
                 raise OSError("crowd did not start")
@@ -48,7 +48,7 @@ def crowd(bench, subcommand):
         finally:
             process.kill()
             process.communicate()
-        bench.add_ms(what, times, 1000, subcommand=subcommand)
+        bench.add_ms(what, times, most_ms, subcommand=subcommand)
 
 
 def measure(bench):
@@ -57,4 +57,6 @@ def measure(bench):
         return
     wrapper(bench)
     for subcommand in ("list", "diagnose"):
-        crowd(bench, subcommand)
+        crowd(bench, subcommand, "200 threads, 300 objects", 1000)
+    crowd(bench, "diagnose --children", "200 children of 8 threads, 300 objects", 2000,
+          "--threads=8", "--children=200")

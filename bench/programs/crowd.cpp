@@ -3,11 +3,15 @@
 // `diagnose` to inspect.
 //
 //   crowd --object=FILE --folder=EMPTY_FOLDER [--objects=300] [--threads=200] [--depth=20]
+//         [--children=0]
 //
 // Copies FILE into the folder and loads each copy. Half of the threads are a pool of GNU OpenMP.
-// The others wait at the end of a chain of calls through the copies. Prints "ready" and waits until
-// it is killed.
+// The others wait at the end of a chain of calls through the copies. Each child has 7 threads that
+// wait so too, and its main thread is stuck in GNU OpenMP. Prints "ready" and waits until it is
+// killed.
 #include <pthread.h>
+#include <signal.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -48,6 +52,13 @@ int main(int argc, char** argv) {
   const int own = threads - static_cast<int>(half);
   for (int i = 0; i < own; ++i) std::thread(descend, options.number("depth", 20)).detach();
   while (arrived.load() < own) std::this_thread::yield();
+  for (int i = 0; i < options.number("children", 0); ++i) {
+    if (fork() != 0) continue;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    for (int k = 0; k < 7; ++k) std::thread(descend, options.number("depth", 20)).detach();
+    parallel([](void*) {}, nullptr, half, 0);
+    _exit(1);
+  }
   puts("ready");
   fflush(stdout);
   for (;;) pause();

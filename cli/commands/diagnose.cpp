@@ -2,7 +2,11 @@
 #include "commands/diagnose.h"
 
 #include <fmt/format.h>
+#include <signal.h>
 #include <unistd.h>
+
+#include <algorithm>
+#include <map>
 
 #include "base/error.h"
 #include "base/terminal.h"
@@ -22,7 +26,7 @@ Json to_json(const Diagnosis& d, const PythonStacks& python) {
   result["parent"] = process.status().parent;
   result["command"] = process.arguments();
   result["forked"] = process.status().forked;
-  result["stuck"] = d.stuck;
+  result["stuck"] = d.unknown ? Json() : Json(d.stuck);
   result["code"] = d.code;
   result["text"] = d.what;
   result["cure"] = d.cure.empty() ? Json() : Json(d.cure);
@@ -51,10 +55,18 @@ Json to_json(const Diagnosis& d, const PythonStacks& python) {
   return result;
 }
 
-std::string verdict(const Diagnosis& d) {
+std::string headline(const Diagnosis& d) {
   const std::string name = d.look->process.name();
-  std::string text = d.stuck ? paint(name + " is stuck.", Colour::kRed)
-                             : paint(name + " is not stuck in a runtime.", Colour::kGreen);
+  const bool in_core = d.look->process.core() != nullptr;
+  if (d.unknown)
+    return paint(name + " may have been stuck. Its core does not tell.", Colour::kYellow);
+  if (d.stuck) return paint(name + (in_core ? " was stuck." : " is stuck."), Colour::kRed);
+  return paint(name + (in_core ? " was not stuck in a runtime." : " is not stuck in a runtime."),
+               Colour::kGreen);
+}
+
+std::string verdict(const Diagnosis& d) {
+  std::string text = headline(d);
   text += "\n" + wrapped(d.what, "  ");
   // The cure ends with a command that the user copies, so it stays on one line.
   if (!d.cure.empty()) text += fmt::format("  {} {}\n", paint("Cure:", Colour::kBold), d.cure);
@@ -66,7 +78,8 @@ std::string stacks(const Diagnosis& d, const PythonStacks& python) {
   for (const ThreadStack& stack : d.look->stacks) {
     const bool marked = d.stuck && stack.tid == d.tid;
     text += "\n" +
-            paint(fmt::format("Thread {} ({}){}", stack.tid, stack.name,
+            paint(fmt::format("Thread {}{}{}", stack.tid,
+                              stack.name.empty() ? "" : fmt::format(" ({})", stack.name),
                               marked ? ", the one that is stuck" : ""),
                   Colour::kBold) +
             "\n";
@@ -87,9 +100,25 @@ std::string stacks(const Diagnosis& d, const PythonStacks& python) {
   return text;
 }
 
+// The process and its descendants. Says so if that is not all of them.
+std::vector<Diagnosis> diagnose_descendants(pid_t pid, int* left_out) {
+  const std::vector<pid_t> pids = process_tree(pid, left_out);
+  if (*left_out > 0) {
+    fmt::print(stderr,
+               "forksafe: diagnose: {} process{} more than {} generations below {} {} not looked "
+               "at\n",
+               *left_out, *left_out == 1 ? "" : "es", kMostGenerations, pid,
+               *left_out == 1 ? "was" : "were");
+  }
+  return diagnose_processes(pids);
+}
+
+int exit_status(bool any_stuck, int left_out) { return any_stuck ? 1 : left_out > 0 ? 2 : 0; }
+
 // Diagnoses one process and prints all its stacks. Also tells if descendants are stuck.
 int diagnose_one(const DiagnoseOptions& options) {
-  const std::vector<Diagnosis> tree = diagnose_processes(process_tree(options.pid));
+  int left_out = 0;
+  const std::vector<Diagnosis> tree = diagnose_descendants(options.pid, &left_out);
   const Diagnosis& d = tree.front();
   if (d.look == nullptr) throw Error(d.error);
   const PythonStacks python = read_python_stacks(d.look->process, d.look->objects);
@@ -112,38 +141,93 @@ int diagnose_one(const DiagnoseOptions& options) {
     }
     fmt::print("{}", stacks(d, python));
   }
-  return d.stuck || !stuck.empty() ? 1 : 0;
+  return exit_status(d.stuck || !stuck.empty(), left_out);
 }
 
-// Diagnoses the whole tree: one verdict for each process.
-int diagnose_tree(const DiagnoseOptions& options) {
-  bool any_stuck = false;
-  Json result = Json::array();
+std::string without(std::string text, const std::string& part) {
+  const size_t at = text.find(part);
+  return at == std::string::npos ? text : text.erase(at, part.size());
+}
+
+// The same for the children of a process that a reader need not tell apart: the verdict without the
+// ids of the child and of its thread.
+std::string kind_of(const Diagnosis& d) {
+  if (d.look == nullptr) return without(d.error, fmt::format("process {}", d.pid));
+  return fmt::format(
+      "{} {}", d.look->process.status().parent,
+      without(without(verdict(d), std::to_string(d.pid)), fmt::format("Its thread {}", d.tid)));
+}
+
+// One verdict for each process. That of equal children is printed once, with the ids of all.
+std::string verdicts(const std::vector<Diagnosis>& tree) {
+  std::vector<std::vector<const Diagnosis*>> groups;
+  std::map<std::string, size_t> known;
+  for (const Diagnosis& d : tree) {
+    const auto [entry, is_new] = known.try_emplace(kind_of(d), groups.size());
+    if (is_new) groups.emplace_back();
+    groups[entry->second].push_back(&d);
+  }
   std::string text;
-  for (const Diagnosis& d : diagnose_processes(process_tree(options.pid))) {
-    any_stuck = any_stuck || d.stuck;
-    if (d.look == nullptr) {
-      if (d.pid == options.pid) throw Error(d.error);
-      text += fmt::format("\n{}\n", d.error);
-      result.push_back({{"pid", d.pid}, {"error", d.error}});
-      continue;
-    }
-    text += (text.empty() ? "" : "\n") + verdict(d);
-    if (options.json) {
-      result.push_back(to_json(d, read_python_stacks(d.look->process, d.look->objects)));
-    }
+  for (const auto& group : groups) {
+    const Diagnosis& first = *group.front();
+    text += text.empty() ? "" : "\n";
+    text += first.look != nullptr ? verdict(first) : first.error + "\n";
+    if (group.size() == 1) continue;
+    std::string same = fmt::format("{} children, the same:", group.size());
+    for (const Diagnosis* d : group) same += fmt::format(" {}", d->pid);
+    text += wrapped(same, "  ");
+  }
+  return text;
+}
+
+// Diagnoses the whole tree.
+int diagnose_tree(const DiagnoseOptions& options) {
+  int left_out = 0;
+  const std::vector<Diagnosis> tree = diagnose_descendants(options.pid, &left_out);
+  if (tree.front().look == nullptr) throw Error(tree.front().error);
+  Json result = Json::array();
+  for (const Diagnosis& d : tree) {
+    if (!options.json) break;
+    result.push_back(d.look != nullptr
+                         ? to_json(d, read_python_stacks(d.look->process, d.look->objects))
+                         : Json({{"pid", d.pid}, {"error", d.error}}));
   }
   if (options.json) {
     print_json(result);
   } else {
-    fmt::print("{}", text);
+    fmt::print("{}", verdicts(tree));
   }
-  return any_stuck ? 1 : 0;
+  const bool any_stuck =
+      std::any_of(tree.begin(), tree.end(), [](const Diagnosis& d) { return d.stuck; });
+  return exit_status(any_stuck, left_out);
+}
+
+// Bounds the time that a core may take which was made to harm its reader, or the files that it
+// names.
+void limit_seconds(unsigned seconds) {
+  signal(SIGALRM, [](int) {
+    constexpr char kMessage[] = "forksafe: the core takes too long to read: it is damaged\n";
+    if (write(STDERR_FILENO, kMessage, sizeof kMessage - 1) < 0) _exit(2);
+    _exit(2);
+  });
+  alarm(seconds);
+}
+
+int diagnose_file(const DiagnoseOptions& options) {
+  limit_seconds(60);
+  const Diagnosis d = diagnose_core(*options.core);
+  if (options.json) {
+    print_json(Json::array({to_json(d, {})}));
+  } else {
+    fmt::print("{}{}", verdict(d), stacks(d, {}));
+  }
+  return d.stuck ? 1 : d.unknown ? 2 : 0;
 }
 
 }  // namespace
 
 int diagnose(const DiagnoseOptions& options) {
+  if (options.core) return diagnose_file(options);
   if (options.pid == getpid()) {
     throw Error(fmt::format("process {}: this is forksafe itself: give another id", options.pid));
   }

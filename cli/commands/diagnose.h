@@ -4,12 +4,16 @@
 
 #include <sys/types.h>
 
+#include <optional>
+#include <string>
+
 namespace forksafe::cli {
 
 struct DiagnoseOptions {
   bool json = false;
-  bool children = false;  ///< also diagnose the descendants
-  pid_t pid = 0;
+  bool children = false;            ///< also diagnose the descendants
+  pid_t pid = 0;                    ///< unless `core` is given
+  std::optional<std::string> core;  ///< the path of a core
 };
 
 /// Prints the diagnosis on standard output. Returns 0 if no fork problem was found, 1 if one was.

@@ -39,7 +39,7 @@ struct Watched {
 
 bool may_last(pid_t pid, pid_t tid, const ThreadState& state) {
   return state.letter == 'R' ||
-         (state.letter == 'S' && read_futex_wait(pid, tid) != FutexWait::kNone);
+         (state.letter == 'S' && futex_wait(read_system_call(pid, tid)) != FutexWait::kNone);
 }
 
 class Watch {

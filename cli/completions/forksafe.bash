@@ -47,6 +47,7 @@ _forksafe_value() {
   case $1 in
     --child-threads) _forksafe_words 'inherit auto' ;;
     --pool) _forksafe_words 'keep drop' ;;
+    --core) _forksafe_names ;;
     --log)
       _forksafe_names
       [[ stderr == "$cur"* ]] && COMPREPLY+=(stderr)
@@ -62,7 +63,7 @@ _forksafe() {
     case ${COMP_WORDS[1]} in
       list) options='--json -h --help' form=list i=2 ;;
       check) options='--json --timeout --no-proof -h --help' form=check i=2 ;;
-      diagnose) options='--json --children -h --help' form=diagnose i=2 ;;
+      diagnose) options='--json --children --core -h --help' form=diagnose i=2 ;;
     esac
   fi
 
@@ -74,7 +75,7 @@ _forksafe() {
         [[ $form == diagnose ]] || _forksafe_command $((i + 1))
         return
         ;;
-      --child-threads | --wait-ms | --pool | --log | --watch | --timeout)
+      --child-threads | --wait-ms | --pool | --log | --watch | --timeout | --core)
         if [[ ${COMP_WORDS[i + 1]-} == = ]]; then
           ((++i))
           ((i == COMP_CWORD)) && cur=

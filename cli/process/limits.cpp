@@ -89,6 +89,7 @@ std::optional<ThreadLimit> find_group_limit(const Process& process) {
 }  // namespace
 
 std::optional<ThreadLimit> find_thread_limit(const Process& process) {
+  if (process.core() != nullptr) return std::nullopt;
   if (auto limit = find_user_limit(process)) return limit;
   return find_group_limit(process);
 }

@@ -16,7 +16,7 @@ struct ThreadLimit {
 
 /// The limit that the process has reached now: RLIMIT_NPROC, or pids.max of its control group or of
 /// a group above that. None if no limit is reached, or if it can't be seen from here (another pid
-/// or cgroup namespace, seccomp).
+/// or cgroup namespace, seccomp, a core).
 std::optional<ThreadLimit> find_thread_limit(const Process& process);
 
 }  // namespace forksafe::cli

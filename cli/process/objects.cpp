@@ -9,8 +9,12 @@
 
 #include <algorithm>
 #include <cstring>
+#include <tuple>
+#include <utility>
 
+#include "base/error.h"
 #include "elf/file.h"
+#include "process/core.h"
 #include "process/debug_file.h"
 
 namespace forksafe::cli {
@@ -21,7 +25,8 @@ constexpr uint64_t kMaxSpan = uint64_t{1} << 36;
 
 class File {
  public:
-  explicit File(const std::string& path) : fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {}
+  explicit File(const std::string& path)
+      : fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)) {}
   ~File() {
     if (fd_ >= 0) close(fd_);
   }
@@ -38,10 +43,40 @@ class File {
   int fd_;
 };
 
+// Tells two files apart, and a file before and after it is written.
+using Identity = std::tuple<dev_t, ino_t, off_t, time_t, long>;
+
 }  // namespace
 
 std::unique_ptr<Object> Object::open(const std::string& file, const std::string& path,
-                                     uintptr_t first_byte, const std::string& root, size_t page) {
+                                     uintptr_t first_byte, const std::string& root,
+                                     std::optional<uint64_t> inode, size_t page) {
+  static std::map<std::pair<Identity, std::string>, std::weak_ptr<Content>> known;
+  struct stat info = {};
+  if (stat(file.c_str(), &info) != 0 || !S_ISREG(info.st_mode)) return nullptr;
+  if (inode && info.st_ino != *inode) return nullptr;
+  const Identity identity = {info.st_dev, info.st_ino, info.st_size, info.st_mtim.tv_sec,
+                             info.st_mtim.tv_nsec};
+  std::weak_ptr<Content>& entry = known[{identity, path}];
+  std::shared_ptr<Content> content = entry.lock();
+  if (content == nullptr) {
+    content = read(file, path, page);
+    if (content == nullptr) return nullptr;
+    entry = content;
+  }
+  // The process of the earlier path may have ended.
+  content->file = file;
+  content->root = root;
+  return std::unique_ptr<Object>(new Object(std::move(content), first_byte));
+}
+
+Object::Object(std::shared_ptr<Content> content, uintptr_t first_byte)
+    : content_(std::move(content)),
+      base_(first_byte - content_->span.begin),
+      span_{first_byte, base_ + content_->span.end} {}
+
+std::shared_ptr<Object::Content> Object::read(const std::string& file, const std::string& path,
+                                              size_t page) {
   const File f(file);
   struct stat info = {};
   ElfW(Ehdr) header = {};
@@ -51,16 +86,14 @@ std::unique_ptr<Object> Object::open(const std::string& file, const std::string&
       header.e_phentsize != sizeof(ElfW(Phdr)) || header.e_phnum == 0) {
     return nullptr;
   }
-  std::unique_ptr<Object> object(new Object);
-  object->file_ = file;
-  object->path_ = path;
-  object->root_ = root;
-  object->headers_.resize(header.e_phnum);
-  if (!f.read(header.e_phoff, object->headers_.data(), header.e_phnum)) return nullptr;
+  auto content = std::make_shared<Content>();
+  content->path = path;
+  content->headers.resize(header.e_phnum);
+  if (!f.read(header.e_phoff, content->headers.data(), header.e_phnum)) return nullptr;
 
-  Range span;
+  Range& span = content->span;
   const auto size = static_cast<uintptr_t>(info.st_size);
-  for (const ElfW(Phdr) & p : object->headers_) {
+  for (const ElfW(Phdr) & p : content->headers) {
     if (p.p_type != PT_LOAD) continue;
     const uintptr_t end = p.p_vaddr + p.p_memsz;
     if (end < p.p_vaddr || p.p_offset > size || p.p_filesz > size - p.p_offset ||
@@ -72,19 +105,17 @@ std::unique_ptr<Object> Object::open(const std::string& file, const std::string&
     span.end = std::max(span.end, end);
   }
   if (span.end <= span.begin || span.end - span.begin > kMaxSpan) return nullptr;
-  object->base_ = first_byte - span.begin;
-  object->span_ = {first_byte, object->base_ + span.end};
 
   // Map zeros first: a segment may be larger in memory than in the file.
-  object->mapping_size_ = span.end - span.begin;
-  object->mapping_ = mmap(nullptr, object->mapping_size_, PROT_READ,
+  content->mapping_size = span.end - span.begin;
+  content->mapping = mmap(nullptr, content->mapping_size, PROT_READ,
                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (object->mapping_ == MAP_FAILED) {
-    object->mapping_ = nullptr;
+  if (content->mapping == MAP_FAILED) {
+    content->mapping = nullptr;
     return nullptr;
   }
-  auto* start = static_cast<char*>(object->mapping_);
-  for (const ElfW(Phdr) & p : object->headers_) {
+  auto* start = static_cast<char*>(content->mapping);
+  for (const ElfW(Phdr) & p : content->headers) {
     if (p.p_type != PT_LOAD || p.p_filesz == 0) continue;
     const uintptr_t begin = page_of(p.p_vaddr, page);
     if (mmap(start + (begin - span.begin), p.p_vaddr + p.p_filesz - begin, PROT_READ,
@@ -95,60 +126,67 @@ std::unique_ptr<Object> Object::open(const std::string& file, const std::string&
   }
   dl_phdr_info described = {};
   described.dlpi_addr = reinterpret_cast<uintptr_t>(start) - span.begin;
-  described.dlpi_name = object->path_.c_str();
-  described.dlpi_phdr = object->headers_.data();
+  described.dlpi_name = content->path.c_str();
+  described.dlpi_phdr = content->headers.data();
   described.dlpi_phnum = header.e_phnum;
-  if (!object->image_.read(described)) return nullptr;
-  return object;
+  if (!content->image.read(described)) return nullptr;
+  return content;
 }
 
-Object::~Object() {
-  if (mapping_ != nullptr) munmap(mapping_, mapping_size_);
+Object::Content::~Content() {
+  if (mapping != nullptr) munmap(mapping, mapping_size);
 }
 
-std::string Object::name() const { return path_.substr(path_.rfind('/') + 1); }
+std::string Object::name() const { return path().substr(path().rfind('/') + 1); }
 
-void Object::read_symbols() const {
-  if (symbols_read_) return;
-  symbols_read_ = true;
-  const auto read = [this](const std::string& file) {
+bool Object::is(bool (*question)(const Object& object)) const {
+  const auto known = content_->answers.find(question);
+  if (known != content_->answers.end()) return known->second;
+  return content_->answers[question] = question(*this);
+}
+
+const std::vector<NamedRange>& Object::symbols() const {
+  Content& c = *content_;
+  if (c.symbols_read) return c.symbols;
+  c.symbols_read = true;
+  const auto read = [&c](const std::string& file) {
     return each_file_symbol(
         file.c_str(),
         [](const char* name, uintptr_t value, size_t size, void* context) {
           static_cast<std::vector<NamedRange>*>(context)->push_back({{value, value + size}, name});
         },
-        &symbols_);
+        &c.symbols);
   };
-  has_symbol_table_ = read(file_);
-  const std::string debug_file = has_symbol_table_ ? "" : find_debug_file(root_, path_, file_);
-  if (!has_symbol_table_ && (debug_file.empty() || !read(debug_file))) {
-    image_.any_symbol([this](const char* name, const Symbol& s) {
-      const uintptr_t value = reinterpret_cast<uintptr_t>(s.address) - image_.base();
-      symbols_.push_back({{value, value + s.size}, name});
+  c.has_symbol_table = read(c.file);
+  const std::string debug_file = c.has_symbol_table ? "" : find_debug_file(c.root, c.path, c.file);
+  if (!c.has_symbol_table && (debug_file.empty() || !read(debug_file))) {
+    image().any_symbol([&](const char* name, const Symbol& s) {
+      const uintptr_t value = reinterpret_cast<uintptr_t>(s.address) - image().base();
+      c.symbols.push_back({{value, value + s.size}, name});
       return false;
     });
   }
-  std::stable_sort(symbols_.begin(), symbols_.end(), [](const NamedRange& a, const NamedRange& b) {
-    return a.range.begin < b.range.begin;
-  });
+  std::stable_sort(
+      c.symbols.begin(), c.symbols.end(),
+      [](const NamedRange& a, const NamedRange& b) { return a.range.begin < b.range.begin; });
+  return c.symbols;
 }
 
 bool Object::has_symbol_table() const {
-  read_symbols();
-  return has_symbol_table_;
+  symbols();
+  return content_->has_symbol_table;
 }
 
 bool Object::has_thread_local(const char* name) const {
-  return find_file_thread_local(file_.c_str(), name).size != 0;
+  return find_file_thread_local(content_->file.c_str(), name).size != 0;
 }
 
 std::optional<uintptr_t> Object::address_of(const std::string& name) const {
-  const Symbol symbol = image_.find(name.c_str());
+  const Symbol symbol = image().find(name.c_str());
   if (symbol.address != nullptr) {
-    return reinterpret_cast<uintptr_t>(symbol.address) - image_.base() + base_;
+    return reinterpret_cast<uintptr_t>(symbol.address) - image().base() + base_;
   }
-  read_symbols();
-  for (const NamedRange& s : symbols_) {
+  for (const NamedRange& s : symbols()) {
     if (s.name == name) return base_ + s.range.begin;
   }
   return std::nullopt;
@@ -157,18 +195,17 @@ std::optional<uintptr_t> Object::address_of(const std::string& name) const {
 NamedBy Object::named_by(const std::string& name) const {
   if (defines(name.c_str())) return NamedBy::kDynamicSymbols;
   if (!address_of(name)) return NamedBy::kNothing;
-  return has_symbol_table_ ? NamedBy::kSymbolTable : NamedBy::kDebugFile;
+  return has_symbol_table() ? NamedBy::kSymbolTable : NamedBy::kDebugFile;
 }
 
 std::string Object::function_at(uintptr_t address) const {
-  read_symbols();
   const uintptr_t value = address - base_;
   const auto next =
-      std::upper_bound(symbols_.begin(), symbols_.end(), value,
+      std::upper_bound(symbols().begin(), symbols().end(), value,
                        [](uintptr_t v, const NamedRange& s) { return v < s.range.begin; });
   // Aliases begin at the same address: take the first in the table.
   std::string result;
-  for (auto s = next; s != symbols_.begin();) {
+  for (auto s = next; s != symbols().begin();) {
     --s;
     if (s->range.begin != (next - 1)->range.begin) break;
     if (s->range.contains(value)) result = s->name;
@@ -177,17 +214,16 @@ std::string Object::function_at(uintptr_t address) const {
 }
 
 std::string Object::variable_at(uintptr_t address) const {
-  read_symbols();
-  for (const NamedRange& s : symbols_) {
+  for (const NamedRange& s : symbols()) {
     if (s.range.begin == address - base_) return s.name;
   }
   return "";
 }
 
 std::string Object::find_text(const std::string& prefix) const {
-  for (const ElfW(Phdr) & p : headers_) {
+  for (const ElfW(Phdr) & p : content_->headers) {
     if (p.p_type != PT_LOAD || (p.p_flags & PF_X) != 0) continue;
-    const auto* begin = reinterpret_cast<const char*>(image_.base() + p.p_vaddr);
+    const auto* begin = reinterpret_cast<const char*>(image().base() + p.p_vaddr);
     const void* found = memmem(begin, p.p_filesz, prefix.data(), prefix.size());
     if (found == nullptr) continue;
     const auto* text = static_cast<const char*>(found);
@@ -206,7 +242,7 @@ std::string Object::highest_version(const std::string& prefix) const {
     sscanf(name.c_str() + prefix.size(), "%d.%d.%d", &major, &minor, &patch);
     return (major * 1000 + minor) * 1000 + patch;
   };
-  image_.any_symbol([&](const char* name, const Symbol&) {
+  image().any_symbol([&](const char* name, const Symbol&) {
     if (strncmp(name, prefix.c_str(), prefix.size()) == 0 && name[prefix.size()] >= '0' &&
         name[prefix.size()] <= '9' && (result.empty() || number_of(name) > number_of(result))) {
       result = name;
@@ -218,35 +254,65 @@ std::string Object::highest_version(const std::string& prefix) const {
 
 const void* Object::constant(uintptr_t address, size_t size) const {
   const uintptr_t value = address - base_;
-  for (const ElfW(Phdr) & p : headers_) {
+  for (const ElfW(Phdr) & p : content_->headers) {
     if (p.p_type != PT_LOAD || (p.p_flags & PF_W) != 0 || value < p.p_vaddr) continue;
     if (value - p.p_vaddr < p.p_filesz && size <= p.p_filesz - (value - p.p_vaddr)) {
-      return reinterpret_cast<const void*>(image_.base() + value);
+      return reinterpret_cast<const void*>(image().base() + value);
     }
   }
   return nullptr;
 }
 
 size_t Object::tls_size() const {
-  for (const ElfW(Phdr) & p : headers_) {
+  for (const ElfW(Phdr) & p : content_->headers) {
     if (p.p_type == PT_TLS) return p.p_memsz;
   }
   return 0;
 }
 
 size_t Object::tls_image_size() const {
-  for (const ElfW(Phdr) & p : headers_) {
+  for (const ElfW(Phdr) & p : content_->headers) {
     if (p.p_type == PT_TLS) return p.p_filesz;
   }
   return 0;
 }
 
 Range Object::unwind_table() const {
-  for (const ElfW(Phdr) & p : headers_) {
+  for (const ElfW(Phdr) & p : content_->headers) {
     if (p.p_type == PT_GNU_EH_FRAME) return {base_ + p.p_vaddr, base_ + p.p_vaddr + p.p_memsz};
   }
   return {};
 }
+
+namespace {
+
+// The ELF file that was loaded there; null if it was another kind of file. Throws Error if that is
+// not the file that is here now.
+std::unique_ptr<Object> open_from_core(const Process& process, const Mapping& mapping) {
+  const auto refuse = [&](const char* what) {
+    throw Error(
+        fmt::format("core {}: {}, which the process had loaded, {}: read the core where it "
+                    "was written, with the same packages",
+                    process.core()->path(), mapping.path, what));
+  };
+  char in_core[4096];
+  if (!process.read_memory(mapping.begin, in_core, sizeof in_core) ||
+      memcmp(in_core, ELFMAG, SELFMAG) != 0) {
+    return nullptr;
+  }
+  struct stat info = {};
+  // A device or a pipe must not even be opened.
+  if (stat(mapping.path.c_str(), &info) != 0) refuse("is missing here");
+  if (!S_ISREG(info.st_mode)) refuse("is no file here");
+  char here[sizeof in_core] = {};
+  if (pread(File(mapping.path).fd(), here, sizeof here, 0) <= 0) refuse("can't be read here");
+  // The page has the headers, and in most files the build id.
+  auto object = Object::open(mapping.path, mapping.path, mapping.begin);
+  if (object == nullptr || memcmp(in_core, here, sizeof here) != 0) refuse("has changed since");
+  return object;
+}
+
+}  // namespace
 
 Objects::Objects(const Process& process) {
   const std::string root = process.root();
@@ -254,15 +320,25 @@ Objects::Objects(const Process& process) {
     if (m.offset != 0) continue;
     if (!objects_.empty() && objects_.back()->span().contains(m.begin)) continue;
     // If the file was replaced, the path leads to another file. Only root can reach the mapped one.
-    struct stat info = {};
-    std::string file = root + m.path;
-    if (m.deleted || stat(file.c_str(), &info) != 0 || info.st_ino != m.inode) {
-      file = fmt::format("/proc/{}/map_files/{:x}-{:x}", process.pid(), m.begin, m.end);
+    std::unique_ptr<Object> object;
+    if (process.core() != nullptr) {
+      object = open_from_core(process, m);
+    } else if (!m.deleted) {
+      object = Object::open(root + m.path, m.path, m.begin, root, m.inode);
     }
-    auto object = Object::open(file, m.path, m.begin, root);
+    if (object == nullptr && process.core() == nullptr) {
+      const auto file = fmt::format("/proc/{}/map_files/{:x}-{:x}", process.pid(), m.begin, m.end);
+      object = Object::open(file, m.path, m.begin, root);
+    }
     if (object == nullptr) continue;
     if (m.path == process.program()) program_ = object.get();
     objects_.push_back(std::move(object));
+  }
+  if (process.core() != nullptr && program_ == nullptr) {
+    throw Error(
+        fmt::format("core {}: it does not hold the first page of each loaded file, by which "
+                    "files are compared (/proc/PID/coredump_filter, bit 4)",
+                    process.core()->path()));
   }
 }
 
@@ -282,25 +358,6 @@ bool is_c_library(const Object& object) {
   }
   return false;
 }
-
-namespace {
-
-// Reads a text of at most `most` bytes. The page after its end may not be mapped.
-std::string read_text(const Process& process, uintptr_t address, size_t most) {
-  std::string text;
-  while (text.size() < most) {
-    char buffer[4096];  // every page size is a multiple of this
-    const uintptr_t at = address + text.size();
-    const size_t size = std::min(most - text.size(), sizeof buffer - at % sizeof buffer);
-    if (!process.read_memory(at, buffer, size)) break;
-    const size_t length = strnlen(buffer, size);
-    text.append(buffer, length);
-    if (length < size) break;
-  }
-  return text;
-}
-
-}  // namespace
 
 std::optional<std::string> variable_now(const Process& process, const Objects& objects,
                                         const std::string& name) {
@@ -324,7 +381,7 @@ std::optional<std::string> variable_now(const Process& process, const Objects& o
   for (size_t i = 0; i < kMostVariables; ++i, entry += sizeof entry) {
     uintptr_t variable = 0;
     if (!process.read_memory(entry, &variable, sizeof variable) || variable == 0) break;
-    const std::string text = read_text(process, variable, name.size() + 16);
+    const std::string text = process.read_text(variable, name.size() + 16);
     if (text.compare(0, name.size() + 1, name + "=") == 0) return text.substr(name.size() + 1);
   }
   return std::nullopt;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -27,23 +28,26 @@ class Object {
  public:
   /// Maps the file at `file` for reading, laid out as the dynamic linker does it. `path` is its
   /// path in the process, whose root folder is `root`; `first_byte` is where the process has its
-  /// first byte. Null if the file is no ELF object that can be read.
+  /// first byte. Null if the file is no ELF object that can be read, or not the one with this
+  /// inode. Objects of the same file share what was read of it.
   static std::unique_ptr<Object> open(const std::string& file, const std::string& path,
                                       uintptr_t first_byte, const std::string& root = "",
+                                      std::optional<uint64_t> inode = std::nullopt,
                                       size_t page = page_size());
-  ~Object();
   Object(const Object&) = delete;
   Object& operator=(const Object&) = delete;
 
-  const std::string& path() const { return path_; }
+  const std::string& path() const { return content_->path; }
   std::string name() const;  ///< the last part of the path
   /// The ELF tables. Their addresses are those of our own mapping, not of the process.
-  const ElfImage& image() const { return image_; }
+  const ElfImage& image() const { return content_->image; }
   /// The address in the process minus the address in the file.
   uintptr_t base() const { return base_; }
   /// The address range of the object in the process.
   const Range& span() const { return span_; }
-  bool defines(const char* name) const { return image_.find(name).address != nullptr; }
+  bool defines(const char* name) const { return image().find(name).address != nullptr; }
+  /// The answer to a question about the file alone. Each question is asked once for each file.
+  bool is(bool (*question)(const Object& object)) const;
 
   /// The address, in the process, of a variable or function named in .dynsym or .symtab, or in the
   /// .symtab of a separate debug file.
@@ -70,23 +74,37 @@ class Object {
   Range unwind_table() const;
 
  private:
-  Object() = default;
-  void read_symbols() const;
+  // What is read of a file, which does not depend on the process.
+  struct Content {
+    Content() = default;
+    ~Content();
+    Content(const Content&) = delete;
+    Content& operator=(const Content&) = delete;
 
-  std::string file_;
-  std::string path_;
-  std::string root_;
-  void* mapping_ = nullptr;
-  size_t mapping_size_ = 0;
-  std::vector<ElfW(Phdr)> headers_;
-  ElfImage image_;
+    std::string file;  // where it can be opened: in the folder of a process that has loaded it
+    std::string path;
+    std::string root;  // of that process
+    void* mapping = nullptr;
+    size_t mapping_size = 0;
+    std::vector<ElfW(Phdr)> headers;
+    ElfImage image;
+    Range span;  // relative to the base
+    // The symbols of .symtab, read at first use, sorted by address. Those of a stripped file are in
+    // its debug file, otherwise in .dynsym.
+    bool symbols_read = false;
+    bool has_symbol_table = false;
+    std::vector<NamedRange> symbols;
+    std::map<bool (*)(const Object&), bool> answers;
+  };
+
+  Object(std::shared_ptr<Content> content, uintptr_t first_byte);
+  static std::shared_ptr<Content> read(const std::string& file, const std::string& path,
+                                       size_t page);
+  const std::vector<NamedRange>& symbols() const;
+
+  std::shared_ptr<Content> content_;
   uintptr_t base_ = 0;
   Range span_;
-  // The symbols of .symtab, read at first use, sorted by address. Those of a stripped file are in
-  // its debug file, otherwise in .dynsym.
-  mutable bool symbols_read_ = false;
-  mutable bool has_symbol_table_ = false;
-  mutable std::vector<NamedRange> symbols_;
 };
 
 /// Whether an object belongs to the C library: libc, libpthread or the dynamic linker.

@@ -9,11 +9,13 @@
 #include <linux/futex.h>
 #include <pwd.h>
 #include <sched.h>
+#include <sys/auxv.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cinttypes>
 #include <climits>
@@ -22,11 +24,10 @@
 #include <sstream>
 
 #include "base/error.h"
+#include "process/core.h"
 
 namespace forksafe::cli {
 namespace {
-
-constexpr unsigned kForkedNoExec = 0x40;  // PF_FORKNOEXEC, Linux 2.6 to 6.18
 
 std::string proc_path(pid_t pid, const char* file) { return fmt::format("/proc/{}/{}", pid, file); }
 
@@ -56,18 +57,27 @@ std::vector<std::string> split_at_nul(const std::string& text) {
   return words;
 }
 
+// "begin-end rwxp offset device inode  path". A process may have thousands of lines, for which
+// sscanf takes long.
 std::vector<Mapping> parse_mappings(const std::string& text) {
   std::vector<Mapping> result;
-  std::istringstream lines(text);
-  for (std::string line; std::getline(lines, line);) {
+  const char* const last = text.data() + text.size();
+  for (const char* line = text.data(); line < last;) {
+    const char* const end = std::find(line, last, '\n');
+    char* at = nullptr;
     Mapping m;
-    int path_at = 0;
-    if (sscanf(line.c_str(), "%" SCNxPTR "-%" SCNxPTR " %*s %" SCNx64 " %*s %" SCNu64 " %n",
-               &m.begin, &m.end, &m.offset, &m.inode, &path_at) != 4 ||
-        path_at == 0 || m.inode == 0) {
-      continue;
-    }
-    m.path = line.substr(static_cast<size_t>(path_at));
+    m.begin = strtoul(line, &at, 16);
+    if (*at == '-') m.end = strtoul(at + 1, &at, 16);
+    line = end + 1;
+    if (end - at < 6) continue;
+    m.offset = strtoull(at + 5, &at, 16);
+    strtoul(at, &at, 16);  // the device, in two parts
+    if (*at == ':') strtoul(at + 1, &at, 16);
+    m.inode = strtoull(at, &at, 10);
+    if (m.inode == 0) continue;
+    const char* path = at;
+    while (path < end && *path == ' ') ++path;
+    m.path.assign(path, end);
     static const std::string kDeleted = " (deleted)";
     if (m.path.size() > kDeleted.size() &&
         m.path.compare(m.path.size() - kDeleted.size(), kDeleted.size(), kDeleted) == 0) {
@@ -82,6 +92,13 @@ std::vector<Mapping> parse_mappings(const std::string& text) {
 std::string user_name(uid_t user) {
   const passwd* entry = getpwuid(user);
   return entry != nullptr ? entry->pw_name : fmt::format("number {}", user);
+}
+
+[[noreturn]] void refuse_static(const Process& process) {
+  throw Error(
+      fmt::format("process {}: its program is statically linked: it has no libraries to look at, "
+                  "and LD_PRELOAD has no effect on it",
+                  process.name()));
 }
 
 // Throws Error if forksafe can't read the objects of this program.
@@ -114,12 +131,7 @@ void check_program(const Process& process) {
       std::any_of(process.mappings().begin(), process.mappings().end(),
                   [](const Mapping& m) { return m.path.find("/ld-") != std::string::npos; });
   close(fd);
-  if (is_elf && (!dynamic || !has_interpreter)) {
-    throw Error(fmt::format(
-        "process {}: its program is statically linked: it has no libraries to look at, and "
-        "LD_PRELOAD has no effect on it",
-        process.name()));
-  }
+  if (is_elf && (!dynamic || !has_interpreter)) refuse_static(process);
 }
 
 }  // namespace
@@ -156,6 +168,7 @@ ThreadState read_thread_state(pid_t pid, pid_t tid) {
   read_file(fmt::format("/proc/{}/task/{}/status", pid, tid), &text);
   std::istringstream lines(text);
   for (std::string line; std::getline(lines, line);) {
+    if (line.rfind("Name:\t", 0) == 0) result.name = line.substr(strlen("Name:\t"));
     sscanf(line.c_str(), "State: %c", &result.letter);
     sscanf(line.c_str(), "voluntary_ctxt_switches: %ld", &result.switches);
   }
@@ -176,17 +189,24 @@ bool is_futex(long number) {
 
 }  // namespace
 
-FutexWait read_futex_wait(pid_t pid, pid_t tid) {
-  std::string line;
-  read_file(fmt::format("/proc/{}/task/{}/syscall", pid, tid), &line);
-  long number = -1;
-  unsigned long long address = 0, operation = 0, value = 0, timeout = 0;
+std::optional<SystemCall> read_system_call(pid_t pid, pid_t tid) {
+  std::string text;
+  SystemCall call;
+  unsigned long* a = call.arguments;
   // "running" for a thread that is not in the kernel.
-  if (sscanf(line.c_str(), "%ld %llx %llx %llx %llx", &number, &address, &operation, &value,
-             &timeout) != 5 ||
-      !is_futex(number) || timeout != 0) {
-    return FutexWait::kNone;
+  if (!read_file(fmt::format("/proc/{}/task/{}/syscall", pid, tid), &text) ||
+      sscanf(text.c_str(), "%ld %lx %lx %lx %lx %lx %lx", &call.number, a, a + 1, a + 2, a + 3,
+             a + 4, a + 5) != 7) {
+    return std::nullopt;
   }
+  return call;
+}
+
+FutexWait futex_wait(const std::optional<SystemCall>& call) {
+  if (!call || !is_futex(call->number)) return FutexWait::kNone;
+  const unsigned long operation = call->arguments[1];
+  const unsigned long timeout = call->arguments[3];
+  if (timeout != 0) return FutexWait::kNone;
   const auto command = operation & FUTEX_CMD_MASK;
   if (command != FUTEX_WAIT && command != FUTEX_WAIT_BITSET && command != FUTEX_LOCK_PI) {
     return FutexWait::kNone;
@@ -258,6 +278,61 @@ Process::Process(pid_t pid) {
   check_program(*this);
 }
 
+Process::Process(std::shared_ptr<const Core> core)
+    : core_(std::move(core)), status_(core_->status()), mappings_(core_->mappings()) {
+  const unsigned long headers = core_->auxiliary(AT_PHDR);
+  for (const Mapping& m : mappings_) {
+    if (m.begin <= headers && headers < m.end) program_ = m.path;
+  }
+  read_start();
+  if (arguments_.empty()) arguments_ = {core_->command()};
+  if (core_->auxiliary(AT_BASE) == 0) refuse_static(*this);
+}
+
+// Reads the arguments and the environment at the start from the stack of a core. There the kernel
+// has put, in this order: the number of arguments, their addresses, 0, the addresses of the
+// variables, 0, the auxiliary vector, some alignment, and 16 random bytes.
+void Process::read_start() {
+  constexpr size_t kMostWords = 65536;
+  constexpr size_t kMostText = size_t{4} << 20;
+  const std::vector<unsigned long>& vector = core_->auxiliary();
+  const uintptr_t random = core_->auxiliary(AT_RANDOM) & ~uintptr_t{7};
+  // Search it downwards by its first two entries.
+  std::array<unsigned long, 4> head;
+  if (vector.size() < head.size()) return;
+  uintptr_t at = random;
+  do {
+    at -= sizeof(uintptr_t);
+    if (random - at > 4096 || !read_memory(at, head.data(), sizeof head)) return;
+  } while (!std::equal(head.begin(), head.end(), vector.begin()));
+
+  std::vector<uintptr_t> words;
+  const auto read_down = [&](const auto& is_end) {
+    words.clear();
+    for (uintptr_t word = 0; words.size() < kMostWords;) {
+      at -= sizeof word;
+      if (!read_memory(at, &word, sizeof word)) return false;
+      if (is_end(word)) break;
+      words.push_back(word);
+    }
+    std::reverse(words.begin(), words.end());
+    return words.size() < kMostWords;
+  };
+  size_t left = kMostText;
+  const auto read_texts = [&](std::vector<std::string>* texts) {
+    for (const uintptr_t word : words) {
+      texts->push_back(read_text(word, left));
+      left -= texts->back().size();
+    }
+  };
+  uintptr_t zero = 1;
+  at -= sizeof zero;
+  if (!read_memory(at, &zero, sizeof zero) || zero != 0) return;
+  if (!read_down([](uintptr_t word) { return word == 0; })) return;
+  read_texts(&environment_);
+  if (read_down([&](uintptr_t word) { return word == words.size(); })) read_texts(&arguments_);
+}
+
 std::string Process::name() const {
   const size_t slash = program_.rfind('/');
   if (program_.empty()) return std::to_string(pid());
@@ -273,19 +348,47 @@ std::string Process::environment(const std::string& name) const {
 }
 
 int Process::processors() const {
+  if (core_ != nullptr) return 0;
   cpu_set_t set;
   CPU_ZERO(&set);
   if (sched_getaffinity(pid(), sizeof set, &set) != 0) return 0;
   return CPU_COUNT(&set);
 }
 
+std::vector<pid_t> Process::threads() const {
+  if (core_ == nullptr) return thread_ids(pid());
+  std::vector<pid_t> result;
+  for (const Core::Thread& thread : core_->threads()) result.push_back(thread.tid);
+  return result;
+}
+
+std::optional<SystemCall> Process::system_call(pid_t tid) const {
+  return core_ != nullptr ? core_->system_call(tid) : read_system_call(pid(), tid);
+}
+
 bool Process::read_memory(uintptr_t address, void* buffer, size_t size) const {
+  if (core_ != nullptr) return core_->read_memory(address, buffer, size);
   const iovec local = {buffer, size};
   const iovec remote = {reinterpret_cast<void*>(address), size};
   return process_vm_readv(pid(), &local, 1, &remote, 1, 0) == static_cast<ssize_t>(size);
 }
 
-std::string Process::root() const { return proc_path(pid(), "root"); }
+// The page after the end of the text may not be mapped.
+std::string Process::read_text(uintptr_t address, size_t most) const {
+  std::string text;
+  while (text.size() < most) {
+    char buffer[4096];
+    const uintptr_t at = address + text.size();
+    const size_t size = std::min(most - text.size(), 4096 - at % 4096);
+    if (!read_memory(at, buffer, size)) break;
+    const size_t length = strnlen(buffer, size);
+    text.append(buffer, length);
+    if (length < size) break;
+  }
+  return text;
+}
+
+std::string Process::root() const { return core_ != nullptr ? "" : proc_path(pid(), "root"); }
 
 std::vector<pid_t> all_processes() {
   std::vector<pid_t> result;
@@ -299,19 +402,29 @@ std::vector<pid_t> all_processes() {
   return result;
 }
 
-std::vector<pid_t> process_tree(pid_t pid) {
+std::vector<pid_t> process_tree(pid_t pid, int* too_deep) {
   std::vector<pid_t> tree = {pid};
+  size_t end_of_generation = 1;
+  size_t most = SIZE_MAX;
+  int generation = 0;
   std::multimap<pid_t, pid_t> children;
   for (const pid_t other : all_processes()) {
     ProcessStatus status;
-    if (read_status(other, &status)) children.emplace(status.parent, other);
+    if (other != pid && read_status(other, &status)) children.emplace(status.parent, other);
   }
   for (size_t i = 0; i < tree.size(); ++i) {
+    if (i == end_of_generation) {
+      if (++generation == kMostGenerations) most = tree.size();
+      end_of_generation = tree.size();
+    }
     const auto [first, last] = children.equal_range(tree[i]);
     const size_t begin = tree.size();
     for (auto child = first; child != last; ++child) tree.push_back(child->second);
     std::sort(tree.begin() + static_cast<std::ptrdiff_t>(begin), tree.end());
   }
+  most = std::min(most, tree.size());
+  if (too_deep != nullptr) *too_deep = static_cast<int>(tree.size() - most);
+  tree.resize(most);
   return tree;
 }
 

@@ -1,15 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
-// Reads another process from /proc, and its memory. Nothing here stops the process or writes to it.
+// Reads another process from /proc or from a core, and its memory. Nothing here stops the process
+// or writes to it.
 #pragma once
 
 #include <sys/types.h>
 
 #include <cstdint>
 #include <map>
+#include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 namespace forksafe::cli {
+
+/// A flag of a process that was forked and has executed nothing since (PF_FORKNOEXEC,
+/// linux/sched.h, Linux 2.6 to 6.18).
+constexpr unsigned kForkedNoExec = 0x40;
 
 /// A line of /proc/PID/maps whose mapping has a file.
 struct Mapping {
@@ -30,7 +37,7 @@ struct ProcessStatus {
   uid_t user = 0;
   int threads = 0;
   char state = '?';
-  bool forked = false;  ///< forked, and no exec since (PF_FORKNOEXEC, linux/sched.h)
+  bool forked = false;  ///< forked, and no exec since
 };
 
 /// False when there is no such process.
@@ -38,16 +45,26 @@ bool read_status(pid_t pid, ProcessStatus* status);
 
 /// How a thread is scheduled.
 struct ThreadState {
+  std::string name;    ///< comm
   char letter = '?';   ///< State in status: 'S' sleeps, 'R' runs
   long switches = -1;  ///< how often it has gone to sleep so far
 };
 
 ThreadState read_thread_state(pid_t pid, pid_t tid);
 
-/// Whether a thread waits in futex(2) without a timeout, and whether threads of its process alone
-/// can end that (FUTEX_PRIVATE_FLAG). kNone also if that can't be read.
+/// A system call in which a thread waits.
+struct SystemCall {
+  long number = -1;
+  unsigned long arguments[6] = {};
+};
+
+/// None if the thread runs, or if that can't be read.
+std::optional<SystemCall> read_system_call(pid_t pid, pid_t tid);
+
+/// Whether that waits in futex(2) without a timeout, and whether threads of its process alone can
+/// end that (FUTEX_PRIVATE_FLAG).
 enum class FutexWait { kNone, kShared, kPrivate };
-FutexWait read_futex_wait(pid_t pid, pid_t tid);
+FutexWait futex_wait(const std::optional<SystemCall>& call);
 
 /// When a process was started, in ticks since the start of the system. 0 if there is no such
 /// process, or it has ended.
@@ -56,13 +73,19 @@ unsigned long long read_start_time(pid_t pid);
 /// The threads of a process, in the order of their ids; empty if there is no such process.
 std::vector<pid_t> thread_ids(pid_t pid);
 
-/// A process that can be read.
+class Core;
+
+/// A process that can be read: a live one, or one in a core.
 class Process {
  public:
   /// Throws Error if the process can't be read: it does not exist, or is a thread, a zombie, a
   /// kernel thread, another user's, of another architecture, or static. The error says what to do.
   explicit Process(pid_t pid);
+  /// Throws Error if the program is static.
+  explicit Process(std::shared_ptr<const Core> core);
 
+  /// Null for a live process.
+  const Core* core() const { return core_.get(); }
   pid_t pid() const { return status_.pid; }
   const ProcessStatus& status() const { return status_; }
   const std::vector<Mapping>& mappings() const { return mappings_; }
@@ -74,16 +97,24 @@ class Process {
 
   /// A variable of the environment that the process was started with; empty if it is not set.
   std::string environment(const std::string& name) const;
-  /// How many processors the process may run on.
+  /// How many processors the process may run on; 0 if that is not known.
   int processors() const;
-  std::vector<pid_t> threads() const { return thread_ids(pid()); }
-  /// Copies memory of the process. False if that is not permitted, or the memory is not mapped.
+  std::vector<pid_t> threads() const;
+  /// As read_system_call() does.
+  std::optional<SystemCall> system_call(pid_t tid) const;
+  /// Copies memory of the process. False if that is not permitted, or the memory is not mapped or
+  /// not in the core.
   bool read_memory(uintptr_t address, void* buffer, size_t size) const;
+  /// Reads a text of at most `most` bytes.
+  std::string read_text(uintptr_t address, size_t most) const;
   /// The path of the process's root folder. Its paths are relative to that, as it may be in a
-  /// container.
+  /// container. Empty for a core.
   std::string root() const;
 
  private:
+  void read_start();
+
+  std::shared_ptr<const Core> core_;
   ProcessStatus status_;
   std::vector<Mapping> mappings_;
   std::vector<std::string> arguments_;
@@ -96,8 +127,12 @@ std::vector<std::string> read_arguments(pid_t pid);
 
 std::vector<pid_t> all_processes();
 
-/// `pid` and all its descendants, parents before their children.
-std::vector<pid_t> process_tree(pid_t pid);
+/// How many generations below a process process_tree() goes.
+constexpr int kMostGenerations = 16;
+
+/// `pid` and its descendants, parents before their children. `too_deep` gets the number of
+/// descendants that are left out because they are more than kMostGenerations below `pid`.
+std::vector<pid_t> process_tree(pid_t pid, int* too_deep = nullptr);
 
 /// For an Error: why this process may not be traced, and what to do about it.
 std::string why_not_permitted(const ProcessStatus& status);

@@ -3,22 +3,29 @@
 
 #include <cxxabi.h>
 #include <elf.h>
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <libunwind-ptrace.h>
 #include <sys/ptrace.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#if defined(__x86_64__)
+#include <sys/reg.h>
+#endif
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <iterator>
+#include <memory>
 #include <set>
 #include <unordered_map>
+#include <utility>
 
 #include "base/error.h"
+#include "process/core.h"
 
 // libunwind's search in .eh_frame_hdr. libunwind exports it, and perf(1) uses it too, but no header
 // of libunwind declares it (1.2 to 1.8).
@@ -37,10 +44,17 @@ constexpr size_t kMaxFrames = 128;
 // detached, so they stay seized until they stop at a later look, or this program ends.
 std::set<pid_t> left_seized;
 
-// Whether trace() traces the process.
-bool is_traced_by_trace(const Process& process) {
-  return process.status().tracer == getpid() && left_seized.count(process.pid()) == 0;
-}
+// A thread to stop. To be made before any thread of the process is stopped.
+struct Target {
+  Target(const Process& process, pid_t its_tid)
+      : tid(its_tid),
+        is_ours(process.status().tracer == getpid() && left_seized.count(process.pid()) == 0),
+        is_child(its_tid == process.pid() && process.status().parent == getpid()) {}
+
+  pid_t tid;
+  bool is_ours;   // trace() traces the process
+  bool is_child;  // the main thread of a child of this program
+};
 
 // Stops a thread by PTRACE_SEIZE and PTRACE_INTERRUPT, which send it no signal.
 //
@@ -53,37 +67,18 @@ bool is_traced_by_trace(const Process& process) {
 // program is left for whoever waits for the child.
 class StoppedThread {
  public:
-  StoppedThread(const Process& process, pid_t tid) : tid_(tid) {
-    const bool is_ours = is_traced_by_trace(process);
-    const bool is_child = tid == process.pid() && process.status().parent == getpid();
+  // Asks the thread to stop.
+  explicit StoppedThread(const Target& target) : tid_(target.tid), is_child_(target.is_child) {
+    const pid_t tid = tid_;
     siginfo_t info;
-    if (is_ours) {
+    if (target.is_ours) {
       stopped_ = ptrace(PTRACE_GETSIGINFO, tid, nullptr, &info) == 0;
     } else {
       seized_ = left_seized.erase(tid) != 0 || ptrace(PTRACE_SEIZE, tid, nullptr, nullptr) == 0;
       if (!seized_) error_ = errno;
     }
     if (stopped_ || error_ != 0) return;
-    if (ptrace(PTRACE_INTERRUPT, tid, nullptr, nullptr) != 0) {
-      error_ = errno;
-      return;
-    }
-    // A thread in an uninterruptible sleep (vfork, a dead network disk) does not stop.
-    const int kinds = WSTOPPED | WEXITED | WNOHANG | __WALL | (seized_ && !is_child ? 0 : WNOWAIT);
-    for (int waited_us = 0; waited_us < kStopPatienceMs * 1000;) {
-      info = {};
-      if (waitid(P_PID, static_cast<id_t>(tid), &info, kinds) != 0) return;
-      if (info.si_pid == tid) {
-        stopped_ = info.si_code == CLD_TRAPPED;
-        if (!stopped_) seized_ = false;  // the thread has ended
-        // A signal. An event of ptrace would have its number above the signal's bits.
-        if (stopped_ && info.si_status >> 8 == 0) signal_ = info.si_status;
-        return;
-      }
-      const int pause_us = waited_us < 2000 ? 20 : 1000;
-      usleep(static_cast<useconds_t>(pause_us));
-      waited_us += pause_us;
-    }
+    if (ptrace(PTRACE_INTERRUPT, tid, nullptr, nullptr) != 0) error_ = errno;
   }
   ~StoppedThread() {
     if (!seized_) return;
@@ -96,16 +91,55 @@ class StoppedThread {
   }
   StoppedThread(const StoppedThread&) = delete;
   StoppedThread& operator=(const StoppedThread&) = delete;
+
+  // Whether nothing is left to wait for: the thread has stopped, has ended or can't be stopped.
+  bool is_settled() {
+    if (stopped_ || error_ != 0) return true;
+    siginfo_t info = {};
+    const int kinds = WSTOPPED | WEXITED | WNOHANG | __WALL | (seized_ && !is_child_ ? 0 : WNOWAIT);
+    if (waitid(P_PID, static_cast<id_t>(tid_), &info, kinds) != 0) return true;
+    if (info.si_pid != tid_) return false;
+    stopped_ = info.si_code == CLD_TRAPPED;
+    if (!stopped_) seized_ = false;  // the thread has ended
+    // A signal. An event of ptrace would have its number above the signal's bits.
+    if (stopped_ && info.si_status >> 8 == 0) signal_ = info.si_status;
+    return true;
+  }
   bool stopped() const { return stopped_; }
   int error() const { return error_; }  ///< why it could not be traced; 0 when it could
 
  private:
   pid_t tid_;
+  bool is_child_;
   bool seized_ = false;
   bool stopped_ = false;
   long signal_ = 0;
   int error_ = 0;
 };
+
+// Asks the threads to stop, and calls `handle(index, thread)` for each one when it has stopped. The
+// thread continues after that. A thread in an uninterruptible sleep (vfork, a dead network disk)
+// does not stop, and is handled when the patience ends.
+template <typename Handle>
+void stop_each(const std::vector<Target>& targets, Handle handle) {
+  std::vector<std::unique_ptr<StoppedThread>> threads;
+  threads.reserve(targets.size());
+  for (const Target& t : targets) threads.push_back(std::make_unique<StoppedThread>(t));
+  size_t left = threads.size();
+  for (int waited_us = 0; left > 0;) {
+    const bool patience_ends = waited_us >= kStopPatienceMs * 1000;
+    for (size_t i = 0; i < threads.size(); ++i) {
+      if (threads[i] == nullptr || !(threads[i]->is_settled() || patience_ends)) continue;
+      handle(i, *threads[i]);
+      threads[i].reset();
+      --left;
+    }
+    if (left == 0) return;
+    const int pause_us = waited_us < 2000 ? 20 : 1000;
+    usleep(static_cast<useconds_t>(pause_us));
+    waited_us += pause_us;
+  }
+}
 
 #if defined(__x86_64__)
 constexpr std::array<unw_regnum_t, 6> kKept = {UNW_X86_64_RBX, UNW_X86_64_RBP, UNW_X86_64_R12,
@@ -124,8 +158,7 @@ constexpr std::array<unw_regnum_t, 0> kKept = {};
 // hundreds of objects and threads.
 class Unwinder {
  public:
-  Unwinder(const Process& process, const Objects& objects) : objects_(objects) {
-    memory_ = open(fmt::format("/proc/{}/mem", process.pid()).c_str(), O_RDONLY | O_CLOEXEC);
+  Unwinder(const Process& process, const Objects& objects) : process_(process), objects_(objects) {
     unw_accessors_t accessors = {};
     accessors.find_proc_info = find_proc_info;
     accessors.put_unwind_info = [](unw_addr_space_t, unw_proc_info_t*, void*) {};
@@ -133,13 +166,11 @@ class Unwinder {
       return -UNW_ENOINFO;
     };
     accessors.access_mem = access_mem;
-    accessors.access_reg = [](unw_addr_space_t space, unw_regnum_t reg, unw_word_t* value,
-                              int write, void* self) {
-      return _UPT_access_reg(space, reg, value, write, static_cast<Unwinder*>(self)->thread_);
-    };
+    accessors.access_reg = access_reg;
     accessors.access_fpreg = [](unw_addr_space_t space, unw_regnum_t reg, unw_fpreg_t* value,
-                                int write, void* self) {
-      return _UPT_access_fpreg(space, reg, value, write, static_cast<Unwinder*>(self)->thread_);
+                                int write, void* context) {
+      void* thread = static_cast<Unwinder*>(context)->thread_;
+      return thread != nullptr ? _UPT_access_fpreg(space, reg, value, write, thread) : -UNW_EBADREG;
     };
     accessors.resume = [](unw_addr_space_t, unw_cursor_t*, void*) { return -UNW_EINVAL; };
     accessors.get_proc_name = [](unw_addr_space_t, unw_word_t, char*, size_t, unw_word_t*, void*) {
@@ -150,20 +181,32 @@ class Unwinder {
   }
   ~Unwinder() {
     if (space_ != nullptr) unw_destroy_addr_space(space_);
-    if (memory_ >= 0) close(memory_);
   }
   Unwinder(const Unwinder&) = delete;
   Unwinder& operator=(const Unwinder&) = delete;
 
-  std::vector<Frame> walk(pid_t stopped_tid, size_t max_frames = kMaxFrames) {
-    std::vector<Frame> frames;
+  // The thread is stopped, or in a core.
+  std::vector<Frame> walk(pid_t tid, size_t max_frames = kMaxFrames) {
     blocks_.clear();
-    thread_ = _UPT_create(stopped_tid);
-    unw_cursor_t cursor;
-    if (space_ == nullptr || thread_ == nullptr || unw_init_remote(&cursor, space_, this) != 0) {
-      if (thread_ != nullptr) _UPT_destroy(thread_);
-      return frames;
+    const Core* core = process_.core();
+    if (core != nullptr) {
+      in_core_ = core->thread(tid);
+    } else {
+      thread_ = _UPT_create(tid);
     }
+    std::vector<Frame> frames;
+    if (space_ != nullptr && (thread_ != nullptr || in_core_ != nullptr)) {
+      frames = walk_frames(max_frames);
+    }
+    if (thread_ != nullptr) _UPT_destroy(thread_);
+    return frames;
+  }
+
+ private:
+  std::vector<Frame> walk_frames(size_t max_frames) {
+    std::vector<Frame> frames;
+    unw_cursor_t cursor;
+    if (unw_init_remote(&cursor, space_, this) != 0) return frames;
     do {
       unw_word_t ip = 0;
       unw_word_t sp = 0;
@@ -183,11 +226,9 @@ class Unwinder {
       if (frame.object != nullptr) frame.function = frame.object->function_at(exact ? ip : ip - 1);
       frames.push_back(frame);
     } while (frames.size() < max_frames && unw_step(&cursor) > 0);
-    _UPT_destroy(thread_);
     return frames;
   }
 
- private:
   // The start of .eh_frame_hdr in the only encoding that linkers write (LSB 5.0, 10.6.2): relative
   // pointers of four bytes, to .eh_frame and into it.
   struct TableHeader {
@@ -221,6 +262,22 @@ class Unwinder {
     return dwarf_search_unwind_table(space, ip, &info, result, need_unwind_info, context);
   }
 
+  static int access_reg(unw_addr_space_t space, unw_regnum_t reg, unw_word_t* value, int write,
+                        void* context) {
+    auto* self = static_cast<Unwinder*>(context);
+    if (self->thread_ != nullptr) return _UPT_access_reg(space, reg, value, write, self->thread_);
+#if defined(__x86_64__)
+    // By the numbers of DWARF, which are those of libunwind (System V ABI, AMD64, figure 3.36).
+    static constexpr int kInCore[] = {RAX, RDX, RCX, RBX, RSI, RDI, RBP, RSP, R8,
+                                      R9,  R10, R11, R12, R13, R14, R15, RIP};
+    if (write == 0 && reg >= 0 && reg < static_cast<int>(std::size(kInCore))) {
+      *value = self->in_core_->registers[kInCore[reg]];
+      return 0;
+    }
+#endif
+    return -UNW_EBADREG;
+  }
+
   static int access_mem(unw_addr_space_t, unw_word_t address, unw_word_t* value, int write,
                         void* context) {
     auto* self = static_cast<Unwinder*>(context);
@@ -239,8 +296,7 @@ class Unwinder {
       auto [entry, is_new] = self->blocks_.try_emplace(block);
       if (is_new) {
         entry->second.resize(kBlock);
-        if (pread(self->memory_, entry->second.data(), kBlock, static_cast<off_t>(block)) !=
-            static_cast<ssize_t>(kBlock)) {
+        if (!self->process_.read_memory(block, entry->second.data(), kBlock)) {
           self->blocks_.erase(entry);
           return -UNW_EINVAL;
         }
@@ -251,10 +307,11 @@ class Unwinder {
     return 0;
   }
 
+  const Process& process_;
   const Objects& objects_;
   unw_addr_space_t space_ = nullptr;
-  void* thread_ = nullptr;  // libunwind-ptrace's, for the registers
-  int memory_ = -1;
+  void* thread_ = nullptr;                 // libunwind-ptrace's, for the registers
+  const Core::Thread* in_core_ = nullptr;  // the registers of a thread in a core
   std::unordered_map<unw_word_t, std::vector<char>> blocks_;  // of the stopped thread's stack
 };
 
@@ -351,44 +408,163 @@ void name_hidden(const Process& process, std::vector<Frame>* frames) {
   }
 }
 
-}  // namespace
+void finish_names(const Process& process, std::vector<Frame>* frames) {
+  name_hidden(process, frames);
+  for (Frame& frame : *frames) frame.function = demangled(frame.function);
+}
 
-std::vector<ThreadStack> read_stacks(const Process& process, const Objects& objects) {
-  std::vector<ThreadStack> result;
-  Unwinder unwinder(process, objects);
-  for (const pid_t tid : process.threads()) {
-    ThreadStack stack;
-    stack.tid = tid;
-    std::ifstream comm(fmt::format("/proc/{}/task/{}/comm", process.pid(), tid));
-    std::getline(comm, stack.name);
-    const StoppedThread thread(process, tid);
+// Reads the stacks of one process: first of the threads that run or are ready to run, then of those
+// that wait. So a thread that has let another one go is not seen before that one is.
+class Reader {
+ public:
+  explicit Reader(ProcessStacks* result)
+      : result_(result), unwinder_(*result->process, *result->objects) {
+    const Process& process = *result->process;
+    for (const pid_t tid : process.threads()) {
+      const ThreadState state = read_thread_state(process.pid(), tid);
+      result_->stacks.push_back({tid, state.name, {}});
+      const bool waits = state.letter == 'S' || state.letter == 'T' || state.letter == 't';
+      (waits ? waiting_ : busy_).emplace_back(process, tid);
+    }
+    busy_left_ = busy_.size();
+    if (busy_left_ == 0) read_waiting();
+  }
+
+  const std::vector<Target>& busy() const { return busy_; }
+  void read_busy(pid_t tid, const StoppedThread& thread) {
+    read(tid, thread);
+    if (--busy_left_ == 0) read_waiting();
+  }
+
+ private:
+  void read_waiting() {
+    for (const Target& t : waiting_) {
+      if (!result_->error.empty()) return;
+      stop_each({t}, [&](size_t, const StoppedThread& thread) { read(t.tid, thread); });
+    }
+  }
+
+  void read(pid_t tid, const StoppedThread& thread) {
+    const auto stack = std::find_if(result_->stacks.begin(), result_->stacks.end(),
+                                    [&](const ThreadStack& s) { return s.tid == tid; });
     if (thread.error() == EPERM) {
       // The kernel also answers this for a thread that is just ending.
       ProcessStatus status;
-      if (!read_status(tid, &status) || status.state == 'Z' || status.state == 'X') continue;
-      if (!read_status(process.pid(), &status)) break;
-      throw Error(fmt::format("process {}: {}", process.name(), why_not_permitted(status)));
+      if (read_status(tid, &status) && status.state != 'Z' && status.state != 'X' &&
+          read_status(result_->process->pid(), &status)) {
+        result_->error =
+            fmt::format("process {}: {}", result_->process->name(), why_not_permitted(status));
+      }
     }
-    if (thread.error() == ESRCH) continue;  // the thread has ended
-    if (thread.stopped()) stack.frames = unwinder.walk(tid);
-    name_hidden(process, &stack.frames);
-    for (Frame& frame : stack.frames) frame.function = demangled(frame.function);
-    result.push_back(stack);
+    if (thread.error() == EPERM || thread.error() == ESRCH) {  // ESRCH: the thread has ended
+      result_->stacks.erase(stack);
+      return;
+    }
+    if (!thread.stopped()) return;
+    stack->frames = unwinder_.walk(tid);
+    finish_names(*result_->process, &stack->frames);
   }
-  if (result.empty()) throw Error(fmt::format("process {}: it has just ended", process.pid()));
+
+  ProcessStacks* result_;
+  Unwinder unwinder_;
+  std::vector<Target> busy_;
+  std::vector<Target> waiting_;
+  size_t busy_left_ = 0;
+};
+
+// The CPU time of a thread, in nanoseconds.
+uint64_t read_run_time(pid_t pid, pid_t tid) {
+  uint64_t result = 0;
+  std::ifstream(fmt::format("/proc/{}/task/{}/schedstat", pid, tid)) >> result;
   return result;
 }
 
-void sample_stack(const Process& process, const Objects& objects, pid_t tid, size_t max_frames,
-                  unsigned pause_us, const std::function<bool(const Sample&)>& take) {
-  Unwinder unwinder(process, objects);
-  for (bool go_on = true; go_on; usleep(pause_us)) {
-    Sample sample;
-    const StoppedThread thread(process, tid);
-    if (!thread.stopped()) return;
-    sample.frames = unwinder.walk(tid, max_frames);
-    sample.registers = general_registers(tid);
-    go_on = take(sample);
+void read_core(ProcessStacks* result) {
+  Unwinder unwinder(*result->process, *result->objects);
+  for (const pid_t tid : result->process->threads()) {
+    result->stacks.push_back({tid, "", unwinder.walk(tid)});
+    finish_names(*result->process, &result->stacks.back().frames);
+  }
+}
+
+}  // namespace
+
+void read_stacks(std::vector<ProcessStacks>* all) {
+  std::vector<std::unique_ptr<Reader>> readers;
+  std::vector<Reader*> reader_of;
+  std::vector<Target> targets;
+  for (ProcessStacks& stacks : *all) {
+    if (stacks.process->core() != nullptr) {
+      read_core(&stacks);
+      continue;
+    }
+    auto reader = std::make_unique<Reader>(&stacks);
+    if (reader->busy().empty()) continue;
+    for (const Target& t : reader->busy()) {
+      reader_of.push_back(reader.get());
+      targets.push_back(t);
+    }
+    readers.push_back(std::move(reader));
+  }
+  stop_each(targets, [&](size_t i, const StoppedThread& thread) {
+    reader_of[i]->read_busy(targets[i].tid, thread);
+  });
+  for (ProcessStacks& stacks : *all) {
+    if (stacks.error.empty() && stacks.stacks.empty()) {
+      stacks.error = fmt::format("process {}: it has just ended", stacks.process->pid());
+    }
+    if (!stacks.error.empty()) stacks.stacks.clear();
+  }
+}
+
+std::vector<ThreadStack> read_stacks(const Process& process, const Objects& objects) {
+  std::vector<ProcessStacks> one = {{&process, &objects, {}, ""}};
+  read_stacks(&one);
+  if (!one[0].error.empty()) throw Error(one[0].error);
+  return one[0].stacks;
+}
+
+void sample_stacks(const std::vector<Sampled>& threads, const Sampling& sampling,
+                   const std::function<bool(size_t, const Sample&)>& take) {
+  struct Thread {
+    size_t index;
+    Target target;
+    std::unique_ptr<Unwinder> unwinder;
+    uint64_t run_time;  // at the last sample
+    bool sampled;
+  };
+  std::vector<Thread> left;
+  for (size_t i = 0; i < threads.size(); ++i) {
+    const Sampled& t = threads[i];
+    left.push_back({i, Target(*t.process, t.tid),
+                    std::make_unique<Unwinder>(*t.process, *t.objects), 0, false});
+  }
+  const auto deadline = std::chrono::steady_clock::now() + sampling.patience;
+  while (!left.empty() && std::chrono::steady_clock::now() < deadline) {
+    std::vector<Target> targets;
+    std::vector<size_t> ready;
+    for (size_t i = 0; i < left.size(); ++i) {
+      const Sampled& t = threads[left[i].index];
+      const uint64_t run_time = read_run_time(t.process->pid(), t.tid);
+      if (left[i].sampled && run_time < left[i].run_time + sampling.run_ns) continue;
+      left[i].run_time = run_time;
+      targets.push_back(left[i].target);
+      ready.push_back(i);
+    }
+    std::set<size_t> done;
+    stop_each(targets, [&](size_t i, const StoppedThread& thread) {
+      Thread& t = left[ready[i]];
+      t.sampled = true;
+      const pid_t tid = t.target.tid;
+      if (!thread.stopped() ||
+          !take(t.index, {t.unwinder->walk(tid, sampling.max_frames), general_registers(tid)})) {
+        done.insert(t.index);
+      }
+    });
+    left.erase(std::remove_if(left.begin(), left.end(),
+                              [&](const Thread& t) { return done.count(t.index) != 0; }),
+               left.end());
+    if (!left.empty()) usleep(static_cast<useconds_t>(sampling.pause.count()));
   }
 }
 

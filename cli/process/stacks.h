@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // Reads the stacks of another process's threads, with libunwind-ptrace.
 //
-// Each thread is stopped alone, only while its stack is read, and then continues. The thread gets
-// no signal from this; a signal that arrives in the meantime is delivered to it afterwards.
+// Each thread is stopped only while its stack is read, and then continues. The thread gets no
+// signal from this; a signal that arrives in the meantime is delivered to it afterwards.
+//
+// A thread that is ready to run stops when it gets a processor. On a busy machine that takes long,
+// so all such threads are asked to stop before the first one is waited for.
 #pragma once
 
 #include <array>
+#include <chrono>
+#include <cstdint>
 #include <functional>
 #include <string>
 #include <vector>
@@ -37,15 +42,39 @@ struct ThreadStack {
 /// A thread that does not stop within 200 ms has no frames.
 std::vector<ThreadStack> read_stacks(const Process& process, const Objects& objects);
 
+/// The same for several processes at once.
+struct ProcessStacks {
+  const Process* process;
+  const Objects* objects;
+  std::vector<ThreadStack> stacks;
+  std::string error;  ///< why there are none
+};
+void read_stacks(std::vector<ProcessStacks>* all);
+
+/// A thread to sample.
+struct Sampled {
+  const Process* process;
+  const Objects* objects;
+  pid_t tid;
+};
+
+struct Sampling {
+  size_t max_frames;
+  uint64_t run_ns;                     ///< the CPU time of a thread between two samples, at least
+  std::chrono::microseconds pause;     ///< the time between two samples, at least
+  std::chrono::milliseconds patience;  ///< for all samples
+};
+
 /// What a stopped thread is doing.
 struct Sample {
   std::vector<Frame> frames;  ///< the innermost ones
   std::string registers;      ///< the bytes of all general registers; empty if unknown
 };
 
-/// Stops one thread again and again and gives a sample to `take`, until `take` returns false. The
-/// thread is stopped while `take` runs, and runs for `pause_us` after that.
-void sample_stack(const Process& process, const Objects& objects, pid_t tid, size_t max_frames,
-                  unsigned pause_us, const std::function<bool(const Sample&)>& take);
+/// Stops the threads again and again and gives samples to `take`, with the index of the thread,
+/// until `take` returns false for it. The thread is stopped while `take` runs. A thread that can't
+/// be stopped is sampled no more.
+void sample_stacks(const std::vector<Sampled>& threads, const Sampling& sampling,
+                   const std::function<bool(size_t, const Sample&)>& take);
 
 }  // namespace forksafe::cli

@@ -9,9 +9,11 @@
 #include <cstring>
 #include <fstream>
 #include <map>
+#include <utility>
 
 #include "base/error.h"
 #include "base/words.h"
+#include "process/core.h"
 #include "process/limits.h"
 #include "verdicts/lone_spin.h"
 
@@ -125,21 +127,16 @@ Sleep read_sleep(pid_t pid, pid_t tid) {
   return {state.switches, state.letter == 'S'};
 }
 
-// A thread spins if kSpinSamples samples, taken within kSpinPatience, all lie within kSpinBytes of
-// code. The loop of a BLAS kernel is larger. The begin and end of an empty critical section, which
-// take nearly all of its time, are further apart.
+// A thread spins if kSpinSamples samples all lie within kSpinBytes of code. When kSpinPatience
+// ends, kFewestSamples will do. The loop of a BLAS kernel is larger. The begin and end of an empty
+// critical section, which take nearly all of its time, are further apart.
 constexpr uintptr_t kSpinBytes = 32;
 constexpr int kSpinSamples = 60;
+constexpr int kFewestSamples = 5;
+constexpr size_t kSpinFrames = 8;
 constexpr uint64_t kSpinRunNs = 50 * 1000;  // CPU time between two samples
-constexpr useconds_t kSpinPauseUs = 200;
+constexpr auto kSpinPause = std::chrono::microseconds(200);
 constexpr auto kSpinPatience = std::chrono::seconds(2);
-
-// The CPU time of a thread, in nanoseconds.
-uint64_t read_run_time(pid_t pid, pid_t tid) {
-  uint64_t result = 0;
-  std::ifstream(fmt::format("/proc/{}/task/{}/schedstat", pid, tid)) >> result;
-  return result;
-}
 
 // Whether the address of a frame is just after a system call. GNU OpenMP has the instruction in its
 // own code on x86, Power and s390 (config/linux/*/futex.h), and calls libc elsewhere. A thread in a
@@ -184,37 +181,73 @@ bool is_in_plt(const Frame& frame) {
 #endif
 }
 
-// Whether a thread that does not sleep spins, or calls sched_yield, at one place. A thread that
-// calls the runtime again and again may be seen at the same place twice, but it leaves that place.
-bool spins(const Look& look, const Wait& wait) {
-  const auto deadline = std::chrono::steady_clock::now() + kSpinPatience;
-  uintptr_t lowest = UINTPTR_MAX;
-  uintptr_t highest = 0;
-  uint64_t run_time = 0;
-  int samples = 0;  // with kSpinRunNs between them
-  bool stays = true;
-  const auto take = [&](const Sample& sample) {
-    const std::vector<Frame>& frames = sample.frames;
-    const auto* const innermost = frames.data();
-    const auto frame = std::find_if(frames.begin(), frames.end(), [&](const Frame& f) {
-      return f.object == nullptr || !(is_c_library(*f.object) || (&f == innermost && is_in_plt(f)));
-    });
-    stays = frame != frames.end() && runtime_of(look, *frame) == wait.runtime &&
-            !is_behind_system_call(*frame);
-    if (!stays) return false;
-    lowest = std::min(lowest, frame->address);
-    highest = std::max(highest, frame->address);
-    stays = highest - lowest <= kSpinBytes;
-    const uint64_t now = read_run_time(look.process.pid(), wait.tid);
-    if (now >= run_time + kSpinRunNs) {
-      ++samples;
-      run_time = now;
+// Tells of threads that do not sleep whether they spin, or call sched_yield, at one place. A thread
+// that calls the runtime again and again may be seen at the same place twice, but it leaves that
+// place.
+//
+// Sampling takes long on a busy machine. So the rules are applied to all processes, then all
+// threads that they have asked for are sampled at the same time, and the rules are applied again.
+class Spins {
+ public:
+  // False as long as it is not known. A core does not tell.
+  bool of(const Look& look, const Wait& wait) {
+    if (look.process.core() != nullptr) return false;
+    const auto [entry, is_new] = threads_.try_emplace(wait.tid, Thread{&look, wait});
+    is_complete_ = is_complete_ && entry->second.sampled;
+    return entry->second.sampled && entry->second.stays && entry->second.samples >= kFewestSamples;
+  }
+
+  // Whether all answers since the last call were known.
+  bool take_complete() { return std::exchange(is_complete_, true); }
+
+  // Samples all threads that were asked for and are not known.
+  void sample() {
+    std::vector<Thread*> threads;
+    std::vector<Sampled> targets;
+    for (auto& [tid, thread] : threads_) {
+      if (std::exchange(thread.sampled, true)) continue;
+      threads.push_back(&thread);
+      targets.push_back({&thread.look->process, &thread.look->objects, tid});
     }
-    return stays && samples < kSpinSamples && std::chrono::steady_clock::now() < deadline;
+    sample_stacks(targets, {kSpinFrames, kSpinRunNs, kSpinPause, kSpinPatience},
+                  [&](size_t i, const Sample& sample) {
+                    Thread& t = *threads[i];
+                    t.stays = t.is_at_place(sample.frames);
+                    return t.stays && ++t.samples < kSpinSamples;
+                  });
+  }
+
+ private:
+  struct Thread {
+    Thread(const Look* its_look, Wait its_wait) : look(its_look), wait(std::move(its_wait)) {}
+
+    bool is_at_place(const std::vector<Frame>& frames) {
+      const auto* const innermost = frames.data();
+      const auto frame = std::find_if(frames.begin(), frames.end(), [&](const Frame& f) {
+        return f.object == nullptr ||
+               !(is_c_library(*f.object) || (&f == innermost && is_in_plt(f)));
+      });
+      if (frame == frames.end() || runtime_of(*look, *frame) != wait.runtime ||
+          is_behind_system_call(*frame)) {
+        return false;
+      }
+      lowest = std::min(lowest, frame->address);
+      highest = std::max(highest, frame->address);
+      return highest - lowest <= kSpinBytes;
+    }
+
+    const Look* look;
+    Wait wait;
+    bool sampled = false;
+    bool stays = true;
+    int samples = 0;
+    uintptr_t lowest = UINTPTR_MAX;
+    uintptr_t highest = 0;
   };
-  sample_stack(look.process, look.objects, wait.tid, 8, kSpinPauseUs, take);
-  return stays && samples > 0;
-}
+
+  std::map<pid_t, Thread> threads_;
+  bool is_complete_ = true;
+};
 
 bool slept(const std::map<pid_t, Sleep>& sleeps, pid_t tid) {
   const auto found = sleeps.find(tid);
@@ -226,6 +259,7 @@ struct Case {
   const Look& look;
   const Wait& wait;
   const std::map<pid_t, Sleep>& sleeps;  // of all threads in runtimes
+  Spins& spins;
 
   // The thread did not wake up between the two looks.
   bool asleep() const { return slept(wait.tid); }
@@ -259,7 +293,7 @@ struct Case {
       if (stack.frames.empty()) return true;  // it may be a worker
       if (!is_worker_of(*wait.runtime, stack)) return false;
       const std::optional<Wait> worker = find_wait(look, stack);
-      return !slept(stack.tid) && !(worker && spins(look, *worker));
+      return !slept(stack.tid) && !(worker && spins.of(look, *worker));
     });
   }
   bool any_worker_awake() const {
@@ -312,6 +346,8 @@ struct Rule {
   const char* code;
   bool (*holds)(const Case& c);
   const char* waits_for;
+  // Whether a thread that `holds` does not see, as it is outside of the runtime, may end the wait.
+  bool others_may_end_it = false;
 };
 
 // describe() adds the numbers to these.
@@ -327,7 +363,8 @@ constexpr Rule kRules[] = {
        return c.is(Kind::kOpenBlas) && c.asleep() && c.in("blas_thread_shutdown");
      },
      "the end of the workers of its thread pool, which it shuts down before every fork, while "
-     "another thread is inside a call"},
+     "another thread is inside a call",
+     true},
     // In the parent, in a child, or without any fork.
     {"openblas-no-threads", [](const Case& c) { return c.workers_were_refused(); }, kRefused},
     {"openblas-pool-gone", [](const Case& c) { return !c.forked() && c.waits_for_pool(); },
@@ -341,13 +378,13 @@ constexpr Rule kRules[] = {
                c.in("omp_set_nest_lock")) &&
               c.workers_of(c.wait.runtime->object) == 0 && c.alone();
      },
-     "a critical section or lock whose holder exists only in its parent"},
+     "a critical section or lock whose holder exists only in its parent", true},
     // Inside a region, BLIS and OpenBLAS have barriers of their own. OpenBLAS yields in them up to
     // 0.3.26, and spins from 0.3.27 on (common.h, YIELDING).
     {"gnu-openmp-team",
      [](const Case& c) {
        return c.forked() && !c.wait.is_worker && c.openmp() != nullptr &&
-              is_gnu_openmp(*c.openmp()) && c.workers_of(c.openmp()) == 0 &&
+              c.openmp()->is(is_gnu_openmp) && c.workers_of(c.openmp()) == 0 &&
               (c.is(Kind::kGnuOpenMp) ||
                (c.in("GOMP_parallel") && (c.yields() || c.locks() || !c.wait.in_c_library)));
      },
@@ -400,7 +437,7 @@ constexpr Rule kRules[] = {
        return c.forked() && c.is(Kind::kMkl) && (c.locks() || c.yields()) && c.alone() &&
               !c.wait.is_worker;
      },
-     "a lock or threads that exist only in its parent"},
+     "a lock or threads that exist only in its parent", true},
 };
 
 std::string place_of(const Wait& wait) {
@@ -423,21 +460,41 @@ std::string where(const Wait& wait) {
   return result + fmt::format(", called by {},", wait.entry);
 }
 
-// How many workers of that runtime the parent has: the team mates that the child waits for. None if
-// the parent has ended, or may not be read.
-std::optional<int> count_in_parent(const Look& child, const Object* object) {
-  try {
-    const Look parent(child.process.status().parent);
-    for (const ThreadRuntime& r : parent.runtimes) {
-      if (object != nullptr && r.object->path() == object->path() &&
-          r.object->base() == object->base()) {
-        return r.workers.value_or(0);
-      }
+// Looks at the parents of children, at each one once.
+class Parents {
+ public:
+  /// A process that was looked at anyway.
+  void add(const Look& look) { looks_[look.process.pid()] = &look; }
+
+  /// Null if the parent has ended or may not be read, or the child is in a core.
+  const Look* of(const Look& child) {
+    if (child.process.core() != nullptr) return nullptr;
+    const auto [entry, is_new] = looks_.try_emplace(child.process.status().parent, nullptr);
+    if (!is_new) return entry->second;
+    try {
+      own_.push_back(std::make_unique<Look>(entry->first));
+      entry->second = own_.back().get();
+    } catch (const Error&) {
     }
-    return 0;
-  } catch (const Error&) {
-    return std::nullopt;
+    return entry->second;
   }
+
+ private:
+  std::map<pid_t, const Look*> looks_;
+  std::vector<std::unique_ptr<Look>> own_;
+};
+
+// How many workers of that runtime the parent has: the team mates that the child waits for. None if
+// the parent can't be read.
+std::optional<int> count_in_parent(const Look* parent, const Object* object) {
+  if (parent == nullptr) return std::nullopt;
+  for (const ThreadRuntime& r : parent->runtimes) {
+    if (object != nullptr && r.object->path() == object->path() &&
+        r.object->base() == object->base()) {
+      return r.workers.value_or(0);
+    }
+  }
+  return 0;
 }
 
 std::string mates_in_parent(int mates) {
@@ -474,12 +531,12 @@ std::string subject(const Look& look, pid_t tid) {
   return tid == look.process.pid() ? "It" : fmt::format("Its thread {}", tid);
 }
 
-std::string describe(const Look& look, const Wait& wait, const Rule& rule) {
+std::string describe(const Look& look, const Wait& wait, const Rule& rule, Parents* parents) {
   const pid_t pid = look.process.pid();
   std::string waits_for = rule.waits_for;
   if (waits_for == kLostTeam) {
     const Object* openmp = wait.runtime->is_openmp() ? wait.runtime->object : wait.runtime->openmp;
-    waits_for = mates_in_parent(count_in_parent(look, openmp).value_or(0));
+    waits_for = mates_in_parent(count_in_parent(parents->of(look), openmp).value_or(0));
   }
   if (waits_for == kRefused) waits_for = describe_refused(look, wait);
   std::string who = subject(look, wait.tid);
@@ -498,11 +555,12 @@ std::string describe(const Look& look, const Wait& wait, const Rule& rule) {
   return text;
 }
 
-// The command line to type: that of the process that forked.
+// The command line to type: that of the process that forked. For a core it is assumed to be that of
+// the child.
 std::string command_to_run(const Look& look) {
   ProcessStatus status = look.process.status();
   std::vector<std::string> command = look.process.arguments();
-  while (status.forked && status.parent > 1) {
+  while (look.process.core() == nullptr && status.forked && status.parent > 1) {
     const std::vector<std::string> of_parent = read_arguments(status.parent);
     if (!of_parent.empty()) command = of_parent;
     if (!read_status(status.parent, &status)) break;
@@ -656,8 +714,16 @@ std::string cure_for(const LostWait& wait) {
 
 }  // namespace
 
-Look::Look(pid_t pid)
-    : process(pid),
+Look::Look(Process&& its_process, Objects&& its_objects, std::vector<ThreadStack>&& its_stacks)
+    : process(std::move(its_process)),
+      objects(std::move(its_objects)),
+      stacks(std::move(its_stacks)),
+      runtimes(find_thread_runtimes(process, objects, stacks)),
+      others(find_other_threads(process, objects, stacks, runtimes)),
+      guard(find_guard(process, objects)) {}
+
+Look::Look(Process&& its_process)
+    : process(std::move(its_process)),
       objects(process),
       stacks(read_stacks(process, objects)),
       runtimes(find_thread_runtimes(process, objects, stacks)),
@@ -694,42 +760,103 @@ bool may_be_any_worker(const ThreadStack& stack) {
   });
 }
 
-FirstLook look_at(pid_t pid) {
-  FirstLook first;
-  try {
-    first.look = std::make_unique<Look>(pid);
-    for (const Wait& wait : find_waits(*first.look)) {
-      // It is normal for a worker to wait for work.
-      if (!wait.is_worker) first.waits.push_back(wait);
-      first.sleeps[wait.tid] = {};
+// A look at a process, or why there is none.
+struct Looked {
+  std::unique_ptr<Look> look;
+  std::string error;
+};
+
+std::vector<Looked> look_at(const std::vector<pid_t>& pids) {
+  struct Subject {
+    explicit Subject(pid_t pid) : process(pid), objects(process) {}
+    Process process;
+    Objects objects;
+  };
+  std::vector<Looked> result(pids.size());
+  std::vector<std::unique_ptr<Subject>> subjects(pids.size());
+  std::vector<ProcessStacks> stacks;
+  for (size_t i = 0; i < pids.size(); ++i) {
+    try {
+      subjects[i] = std::make_unique<Subject>(pids[i]);
+      stacks.push_back({&subjects[i]->process, &subjects[i]->objects, {}, ""});
+    } catch (const Error& e) {
+      result[i].error = e.what();
     }
-    const std::vector<ThreadStack>& stacks = first.look->stacks;
-    const bool forked = first.look->process.status().forked;
-    const bool may_be_lost = forked || std::any_of(stacks.begin(), stacks.end(), is_in_fork);
-    for (const ThreadStack& stack : stacks) {
-      if (may_be_any_worker(stack)) first.sleeps[stack.tid] = {};
-      if (may_be_lost && waits_for_thread(pid, stack)) {
-        first.sleeps[stack.tid] = {};
-        first.any_waits_for_thread = true;
-      }
-    }
-    first.may_spin_alone =
-        find_lone_thread(first.look->process, stacks, first.look->runtimes).has_value();
-  } catch (const Error& e) {
-    first.error = e.what();
   }
+  read_stacks(&stacks);
+  auto next = stacks.begin();
+  for (size_t i = 0; i < pids.size(); ++i) {
+    if (subjects[i] == nullptr) continue;
+    result[i].error = next->error;
+    if (next->error.empty()) {
+      result[i].look =
+          std::make_unique<Look>(std::move(subjects[i]->process), std::move(subjects[i]->objects),
+                                 std::move(next->stacks));
+    }
+    ++next;
+  }
+  return result;
+}
+
+FirstLook first_look(Looked looked) {
+  FirstLook first;
+  first.error = looked.error;
+  first.look = std::move(looked.look);
+  if (first.look == nullptr) return first;
+  for (const Wait& wait : find_waits(*first.look)) {
+    // It is normal for a worker to wait for work.
+    if (!wait.is_worker) first.waits.push_back(wait);
+    first.sleeps[wait.tid] = {};
+  }
+  const Process& process = first.look->process;
+  const std::vector<ThreadStack>& stacks = first.look->stacks;
+  const bool may_be_lost =
+      process.status().forked || std::any_of(stacks.begin(), stacks.end(), is_in_fork);
+  for (const ThreadStack& stack : stacks) {
+    if (may_be_any_worker(stack)) first.sleeps[stack.tid] = {};
+    if (may_be_lost && waits_for_thread(process, stack)) {
+      first.sleeps[stack.tid] = {};
+      first.any_waits_for_thread = true;
+    }
+  }
+  first.may_spin_alone =
+      find_lone_thread(process, first.look->objects, stacks, first.look->runtimes).has_value();
   return first;
 }
 
-void apply_rules(const FirstLook& first, Diagnosis* result) {
+Diagnosis new_diagnosis(pid_t pid) {
+  Diagnosis result;
+  result.pid = pid;
+  result.code = "none";
+  result.what = "This is not a fork problem that forksafe knows.";
+  return result;
+}
+
+// Whether one look is enough: the thread waits for another one in a system call, and either those
+// that may end the wait are all known to the rule, or all threads wait like that.
+bool is_proven_by_core(const Look& look, const Wait& wait, const Rule& rule) {
+  return std::all_of(look.stacks.begin(), look.stacks.end(), [&](const ThreadStack& stack) {
+    const bool counts = stack.tid == wait.tid || rule.others_may_end_it;
+    return !counts || waits_for_thread(look.process, stack);
+  });
+}
+
+// `where`: "was in ..."
+void leave_open(const Look& look, pid_t tid, const std::string& where, Diagnosis* result) {
+  if (result->unknown) return;
+  result->unknown = true;
+  result->code = "unknown";
+  result->what = fmt::format("{}{} {}.", origin_of(look.process), subject(look, tid), where);
+}
+
+// False if that needs samples which `spins` does not have yet.
+bool apply_rules(const FirstLook& first, Spins* spins, Parents* parents, Diagnosis* result) {
   const Look& look = *result->look;
   // Such a thread may be the worker that the others wait for, unless it sleeps.
   for (const ThreadStack& stack : look.stacks) {
-    if (may_be_any_worker(stack) && !slept(first.sleeps, stack.tid)) return;
+    if (may_be_any_worker(stack) && !slept(first.sleeps, stack.tid)) return true;
   }
   const std::vector<Wait> waits = find_waits(look);
-  // Sample each thread only once for all rules, so that all rules see the same answer.
-  std::map<pid_t, bool> moves;
   for (const Rule& rule : kRules) {
     for (const Wait& wait : waits) {
       const bool stayed =
@@ -738,20 +865,31 @@ void apply_rules(const FirstLook& first, Diagnosis* result) {
                    earlier.runtime->object->base() == wait.runtime->object->base();
           });
       if (!stayed) continue;
-      if (!rule.holds({look, wait, first.sleeps})) continue;
-      const auto [known, is_new] = moves.try_emplace(wait.tid, false);
-      if (is_new) known->second = !first.sleeps.at(wait.tid).asleep && !spins(look, wait);
-      if (known->second) continue;
+      if (!rule.holds({look, wait, first.sleeps, *spins})) continue;
+      if (look.process.core() != nullptr && !is_proven_by_core(look, wait, rule)) {
+        std::string place = "was" + where(wait).substr(strlen("waits"));
+        if (place.back() != ',') place += ',';
+        leave_open(look, wait.tid,
+                   place +
+                       " where processes get stuck by a fork. But one look does not tell "
+                       "whether it would have gone on",
+                   result);
+        continue;
+      }
+      if (!first.sleeps.at(wait.tid).asleep && !spins->of(look, wait)) continue;
+      if (!spins->take_complete()) return false;
       result->stuck = true;
+      result->unknown = false;
       result->code = rule.code;
-      result->what = describe(look, wait, rule);
+      result->what = describe(look, wait, rule, parents);
       result->cure = cure_for(look, wait, rule.waits_for);
       result->place = place_of(wait);
       result->library = wait.runtime->object->path();
       result->tid = wait.tid;
-      return;
+      return true;
     }
   }
+  return spins->take_complete();
 }
 
 // The long names of templates tell less than their beginning.
@@ -761,57 +899,89 @@ std::string without_parameters(const std::string& function) {
   return function.size() > kLong && end != std::string::npos ? function.substr(0, end) : function;
 }
 
-void find_lone_spin(Diagnosis* result) {
+StacksOfParent stacks_of_parent(const Look& look, Parents* parents) {
+  return [&look, parents] {
+    const Look* parent = parents->of(look);
+    return parent != nullptr ? &parent->stacks : nullptr;
+  };
+}
+
+// How many threads that the child waits for exist only in its parent. None if the parent can't be
+// read, 0 if it lacks them too.
+std::optional<int> count_lost(const Look& look, const LoneSpin& spin, Parents* parents) {
+  if (spin.runtime != nullptr) return count_in_parent(parents->of(look), spin.runtime->object);
+  return count_lost_threads(look.process, look.stacks, *spin.object,
+                            stacks_of_parent(look, parents));
+}
+
+void describe_spin(const LoneSpin& spin, Parents* parents, Diagnosis* result) {
   const Look& look = *result->look;
-  const auto spin = find_lone_thread(look.process, look.stacks, look.runtimes);
-  if (!spin) return;
-  // If the parent lacks these threads too, they are not what the child waits for.
-  std::optional<int> lost;
-  if (spin->runtime != nullptr) {
-    lost = count_in_parent(look, spin->runtime->object);
-  } else {
-    lost = count_lost_threads(look.process, look.stacks, *spin->object);
-  }
-  if (lost == 0 || !spins_alone(look.process, look.objects, *spin, look.runtimes)) return;
-  const std::string function = without_parameters(spin->function);
+  const int lost = count_lost(look, spin, parents).value_or(0);
+  const std::string function = without_parameters(spin.function);
   result->stuck = true;
-  result->place = place_of(*spin->object, function);
-  result->library = spin->object->path();
-  result->tid = spin->tid;
-  result->what = fmt::format("{}{} spins in {}", origin_of(look.process), subject(look, spin->tid),
+  result->place = place_of(*spin.object, function);
+  result->library = spin.object->path();
+  result->tid = spin.tid;
+  result->what = fmt::format("{}{} spins in {}", origin_of(look.process), subject(look, spin.tid),
                              result->place);
-  if (spin->runtime != nullptr) {
+  if (spin.runtime != nullptr) {
     Wait wait;
-    wait.runtime = wait.called = spin->runtime;
+    wait.runtime = wait.called = spin.runtime;
     result->code = "openmp-spin";
-    result->what += fmt::format(", alone below {}. It likely waits for {}.",
-                                place_of(*spin->runtime->object, spin->region),
-                                mates_in_parent(lost.value_or(0)));
+    result->what +=
+        fmt::format(", alone below {}. It likely waits for {}.",
+                    place_of(*spin.runtime->object, spin.region), mates_in_parent(lost));
     result->cure = cure_for(look, wait, kLostTeam);
   } else {
     LostWait wait;
-    wait.object = spin->object;
-    wait.in_parent = lost.value_or(0);
+    wait.object = spin.object;
+    wait.in_parent = lost;
     result->code = "lost-threads";
     result->what += fmt::format(". It likely waits for {}", threads_in_parent(look, wait));
     result->cure = cure_for(wait);
   }
 }
 
+// For threads that spin in code of no known runtime.
+void find_lone_spins(const std::vector<Diagnosis*>& results, Parents* parents) {
+  std::vector<Diagnosis*> doubtful;
+  std::vector<LoneSuspect> suspects;
+  for (Diagnosis* result : results) {
+    const Look& look = *result->look;
+    const auto spin = find_lone_thread(look.process, look.objects, look.stacks, look.runtimes);
+    if (!spin || count_lost(look, *spin, parents) == 0) continue;
+    doubtful.push_back(result);
+    suspects.push_back({&look.process, &look.objects, &look.runtimes, *spin});
+  }
+  const std::vector<bool> spins = spin_alone(suspects);
+  for (size_t i = 0; i < suspects.size(); ++i) {
+    if (spins[i]) describe_spin(suspects[i].spin, parents, doubtful[i]);
+  }
+}
+
 // For waits in objects that no rule knows.
-void find_lost_threads(const FirstLook& first, Diagnosis* result) {
+void find_lost_threads(const FirstLook& first, Parents* parents, Diagnosis* result) {
   const Look& look = *result->look;
   std::vector<pid_t> asleep;
   for (const auto& [tid, sleep] : first.sleeps) {
     if (sleep.asleep) asleep.push_back(tid);
   }
-  const auto wait = find_lost_wait(look.process, look.objects, look.stacks, asleep);
+  const auto wait = find_lost_wait(look.process, look.objects, look.stacks, asleep,
+                                   stacks_of_parent(look, parents));
   if (!wait) {
     // It may be woken yet, but the user should know where it is.
     if (const auto handler = find_handler_wait(look.process, look.stacks, asleep)) {
       result->what += fmt::format(" {} is inside fork(), in a handler{}.",
                                   subject(look, handler->tid), of_whom(*handler));
     }
+    return;
+  }
+  if (look.process.core() != nullptr) {
+    leave_open(look, wait->tid,
+               fmt::format("waits in {} for a thread, and all of its threads wait. But a core does "
+                           "not tell whether a signal would have let it go on",
+                           place_of(*wait)),
+               result);
     return;
   }
   result->stuck = true;
@@ -825,20 +995,39 @@ void find_lost_threads(const FirstLook& first, Diagnosis* result) {
 
 }  // namespace
 
+Diagnosis diagnose_core(const std::string& path) {
+  FirstLook first =
+      first_look({std::make_unique<Look>(Process(std::make_shared<const Core>(path))), ""});
+  Diagnosis result = new_diagnosis(first.look->process.pid());
+  result.look = std::move(first.look);
+  for (auto& [tid, sleep] : first.sleeps) {
+    sleep.asleep = result.look->process.system_call(tid).has_value();
+  }
+  Spins spins;
+  Parents parents;
+  apply_rules(first, &spins, &parents, &result);
+  if (!result.stuck && !result.unknown) find_lost_threads(first, &parents, &result);
+  return result;
+}
+
 std::vector<Diagnosis> diagnose_processes(const std::vector<pid_t>& pids) {
   std::vector<FirstLook> firsts;
-  bool any_waits = false;
-  for (const pid_t pid : pids) {
-    firsts.push_back(look_at(pid));
-    any_waits = any_waits || firsts.back().may_be_stuck();
+  Parents parents;
+  std::vector<pid_t> again;
+  for (Looked& looked : look_at(pids)) {
+    firsts.push_back(first_look(std::move(looked)));
+    const FirstLook& first = firsts.back();
+    if (first.look != nullptr) parents.add(*first.look);
+    if (first.may_be_stuck()) again.push_back(first.look->process.pid());
   }
   const auto each_sleep = [&](auto step) {
-    for (size_t i = 0; i < pids.size(); ++i) {
-      if (!firsts[i].may_be_stuck()) continue;
-      for (auto& [tid, sleep] : firsts[i].sleeps) step(&sleep, read_sleep(pids[i], tid));
+    for (FirstLook& first : firsts) {
+      if (!first.may_be_stuck()) continue;
+      const pid_t pid = first.look->process.pid();
+      for (auto& [tid, sleep] : first.sleeps) step(&sleep, read_sleep(pid, tid));
     }
   };
-  if (any_waits) {
+  if (!again.empty()) {
     usleep(kSettleUs);
     each_sleep([](Sleep* sleep, const Sleep& now) { *sleep = now; });
     usleep(kStillUs);
@@ -847,27 +1036,41 @@ std::vector<Diagnosis> diagnose_processes(const std::vector<pid_t>& pids) {
     });
   }
 
-  std::vector<Diagnosis> results;
+  std::vector<Looked> seconds = look_at(again);
+  std::vector<Diagnosis> results(pids.size());
+  auto second = seconds.begin();
   for (size_t i = 0; i < pids.size(); ++i) {
-    FirstLook& first = firsts[i];
-    Diagnosis result;
-    result.pid = pids[i];
-    result.error = first.error;
-    result.code = "none";
-    result.what = "This is not a fork problem that forksafe knows.";
-    if (!first.may_be_stuck()) {
-      result.look = std::move(first.look);
+    Diagnosis& result = results[i];
+    result = new_diagnosis(pids[i]);
+    if (firsts[i].may_be_stuck()) {
+      result.error = second->error;
+      result.look = std::move(second->look);
+      ++second;
     } else {
-      try {
-        result.look = std::make_unique<Look>(pids[i]);
-        apply_rules(first, &result);
-        if (!result.stuck && first.may_spin_alone) find_lone_spin(&result);
-        if (!result.stuck) find_lost_threads(first, &result);
-      } catch (const Error& e) {
-        result.error = e.what();
-      }
+      result.error = firsts[i].error;
+      result.look = std::move(firsts[i].look);
     }
-    results.push_back(std::move(result));
+  }
+  std::vector<size_t> left;
+  for (size_t i = 0; i < pids.size(); ++i) {
+    if (firsts[i].may_be_stuck() && results[i].look != nullptr) left.push_back(i);
+  }
+  const std::vector<size_t> suspects = left;
+  Spins spins;
+  while (!left.empty()) {
+    const auto has_verdict = [&](size_t i) {
+      return apply_rules(firsts[i], &spins, &parents, &results[i]);
+    };
+    left.erase(std::remove_if(left.begin(), left.end(), has_verdict), left.end());
+    spins.sample();
+  }
+  std::vector<Diagnosis*> may_spin_alone;
+  for (const size_t i : suspects) {
+    if (!results[i].stuck && firsts[i].may_spin_alone) may_spin_alone.push_back(&results[i]);
+  }
+  find_lone_spins(may_spin_alone, &parents);
+  for (const size_t i : suspects) {
+    if (!results[i].stuck) find_lost_threads(firsts[i], &parents, &results[i]);
   }
   return results;
 }

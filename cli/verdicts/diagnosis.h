@@ -24,7 +24,9 @@ namespace forksafe::cli {
 
 /// Everything that is read of a process in one look.
 struct Look {
-  explicit Look(pid_t pid);
+  explicit Look(pid_t pid) : Look(Process(pid)) {}
+  explicit Look(Process&& its_process);
+  Look(Process&& its_process, Objects&& its_objects, std::vector<ThreadStack>&& its_stacks);
 
   Process process;
   Objects objects;
@@ -58,14 +60,20 @@ struct Diagnosis {
   pid_t pid = 0;
   std::string error;  ///< why the process can't be read; then nothing else is set
   bool stuck = false;
-  std::string code;     ///< of the verdict, to be read by programs: "gnu-openmp-team", "none"
-  std::string what;     ///< "It waits in GOMP_parallel (libgomp.so.1) for ..."
-  std::string cure;     ///< empty if there is nothing to cure
-  std::string place;    ///< where the stuck thread waits: "GOMP_parallel (libgomp.so.1)"
-  std::string library;  ///< the path of the library at `place`
-  pid_t tid = 0;        ///< of the stuck thread
+  bool unknown = false;  ///< it may be stuck; `what` says what is known
+  std::string code;      ///< of the verdict, to be read by programs: "gnu-openmp-team", "none"
+  std::string what;      ///< "It waits in GOMP_parallel (libgomp.so.1) for ..."
+  std::string cure;      ///< empty if there is nothing to cure
+  std::string place;     ///< where the stuck thread waits: "GOMP_parallel (libgomp.so.1)"
+  std::string library;   ///< the path of the library at `place`
+  pid_t tid = 0;         ///< of the stuck thread
   std::unique_ptr<Look> look;
 };
+
+/// Diagnoses the process in a core, of which there is one look. So a thread is stuck only if it
+/// waits for another one in a system call, and no thread of the core can end the wait. Throws Error
+/// if the core can't be read.
+Diagnosis diagnose_core(const std::string& path);
 
 /// Diagnoses each process. Takes a fifth of a second for all of them, plus some milliseconds for
 /// each.

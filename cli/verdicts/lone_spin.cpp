@@ -2,7 +2,6 @@
 #include "verdicts/lone_spin.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
@@ -19,12 +18,12 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 // The thread is watched for kDuration, and until it was seen at known places often enough. It has
-// run before each sample that counts. If it does not get a processor, nothing can be told.
+// run before each sample. If it does not get a processor, nothing can be told.
 constexpr auto kDuration = std::chrono::seconds(1);
-constexpr auto kPatience = std::chrono::milliseconds(500);  // for its next run
+constexpr auto kPatience = std::chrono::seconds(3);
 constexpr int kRepeats = 25;
 constexpr uint64_t kRunNs = 50 * 1000;
-constexpr unsigned kPauseUs = 15 * 1000;
+constexpr auto kPause = std::chrono::milliseconds(15);
 constexpr size_t kMostPlaces = 64;    // a loop that waits has few instructions
 constexpr size_t kMostStack = 65536;  // of the region's body
 constexpr size_t kMostFrames = 64;
@@ -74,12 +73,6 @@ std::optional<Place> find_place(const std::vector<Frame>& frames,
   return place;
 }
 
-uint64_t read_run_time(pid_t pid, pid_t tid) {
-  uint64_t result = 0;
-  std::ifstream(fmt::format("/proc/{}/task/{}/schedstat", pid, tid)) >> result;
-  return result;
-}
-
 // The memory that other processes may write to.
 std::vector<Range> shared_memory(pid_t pid) {
   std::vector<Range> result;
@@ -121,16 +114,47 @@ bool has_word_in(const std::string& state, const std::vector<Range>& ranges) {
   return false;
 }
 
+// What was seen of a thread that may spin.
+class Watch {
+ public:
+  explicit Watch(const LoneSuspect& suspect)
+      : suspect_(suspect), shared_(shared_memory(suspect.process->pid())) {}
+
+  // False when the thread need not be seen again.
+  bool take(const Sample& sample, bool long_enough) {
+    const std::optional<Place> place = find_place(sample.frames, *suspect_.runtimes);
+    if (!place) return false;
+    const std::string state = unchanging_state(*suspect_.process, sample, *place);
+    const bool innermost = place->body == sample.frames.data();
+    const auto [known, is_new] = states_.try_emplace({place->body->address, innermost}, state);
+    if (state.empty() || known->second != state || states_.size() > kMostPlaces ||
+        has_word_in(state, shared_)) {
+      return false;
+    }
+    if (!is_new) ++repeats_;
+    proven_ = long_enough && repeats_ >= kRepeats;
+    return !proven_;
+  }
+  bool proven() const { return proven_; }
+
+ private:
+  const LoneSuspect& suspect_;
+  std::vector<Range> shared_;
+  std::map<std::pair<uintptr_t, bool>, std::string> states_;  // by the place in the body
+  int repeats_ = 0;  // samples at a place that was seen before
+  bool proven_ = false;
+};
+
 }  // namespace
 
-std::optional<LoneSpin> find_lone_thread(const Process& process,
+std::optional<LoneSpin> find_lone_thread(const Process& process, const Objects& objects,
                                          const std::vector<ThreadStack>& stacks,
                                          const std::vector<ThreadRuntime>& runtimes) {
-  if (!process.status().forked) return std::nullopt;
+  if (!process.status().forked || process.core() != nullptr) return std::nullopt;
   const ThreadStack* alone = nullptr;
   for (const ThreadStack& stack : stacks) {
     if (read_thread_state(process.pid(), stack.tid).letter == 'S' &&
-        waits_for_thread(process.pid(), stack)) {
+        waits_for_thread(process, stack)) {
       continue;
     }
     if (alone != nullptr) return std::nullopt;
@@ -138,7 +162,7 @@ std::optional<LoneSpin> find_lone_thread(const Process& process,
   }
   if (alone == nullptr) return std::nullopt;
   const std::optional<Place> place = find_place(alone->frames, runtimes);
-  if (!place) return std::nullopt;
+  if (!place || handles_signals(process, objects)) return std::nullopt;
   LoneSpin spin = {alone->tid, place->body->object, place->body->function, nullptr, ""};
   if (place->region != nullptr) {
     spin.runtime = runtime_of(runtimes, *place->region);
@@ -148,36 +172,21 @@ std::optional<LoneSpin> find_lone_thread(const Process& process,
   return spin;
 }
 
-bool spins_alone(const Process& process, const Objects& objects, const LoneSpin& spin,
-                 const std::vector<ThreadRuntime>& runtimes) {
-  if (handles_signals(process, objects)) return false;
-  const std::vector<Range> shared = shared_memory(process.pid());
-  std::map<std::pair<uintptr_t, bool>, std::string> states;  // by the place in the body
+std::vector<bool> spin_alone(const std::vector<LoneSuspect>& suspects) {
+  std::vector<Watch> watches;
+  std::vector<Sampled> threads;
+  for (const LoneSuspect& suspect : suspects) {
+    watches.emplace_back(suspect);
+    threads.push_back({suspect.process, suspect.objects, suspect.spin.tid});
+  }
   const auto start = Clock::now();
-  auto last_run = start;
-  uint64_t run_time = 0;
-  int repeats = 0;  // samples at a place that was seen before
-  bool stays = false;
-  const auto take = [&](const Sample& sample) {
-    const std::optional<Place> place = find_place(sample.frames, runtimes);
-    stays = place.has_value();
-    if (!stays) return false;
-    const std::string state = unchanging_state(process, sample, *place);
-    const bool innermost = place->body == sample.frames.data();
-    const auto [known, is_new] = states.try_emplace({place->body->address, innermost}, state);
-    stays = !state.empty() && known->second == state && states.size() <= kMostPlaces &&
-            !has_word_in(state, shared);
-    const uint64_t now = read_run_time(process.pid(), spin.tid);
-    if (now >= run_time + kRunNs) {
-      if (!is_new) ++repeats;
-      run_time = now;
-      last_run = Clock::now();
-    }
-    const bool proven = repeats >= kRepeats && Clock::now() - start >= kDuration;
-    return stays && !proven && Clock::now() - last_run < kPatience;
-  };
-  sample_stack(process, objects, spin.tid, kMostFrames, kPauseUs, take);
-  return stays && repeats >= kRepeats;
+  sample_stacks(threads, {kMostFrames, kRunNs, kPause, kPatience},
+                [&](size_t i, const Sample& sample) {
+                  return watches[i].take(sample, Clock::now() - start >= kDuration);
+                });
+  std::vector<bool> result;
+  for (const Watch& watch : watches) result.push_back(watch.proven());
+  return result;
 }
 
 }  // namespace forksafe::cli

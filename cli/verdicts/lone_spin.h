@@ -28,13 +28,21 @@ struct LoneSpin {
   std::string region;
 };
 
-/// A thread of a forked child that may spin so: the only one of the child that does not sleep.
-std::optional<LoneSpin> find_lone_thread(const Process& process,
+/// A thread of a forked child that may spin so: the only one of the child that does not sleep. None
+/// if the child handles signals, or is in a core.
+std::optional<LoneSpin> find_lone_thread(const Process& process, const Objects& objects,
                                          const std::vector<ThreadStack>& stacks,
                                          const std::vector<ThreadRuntime>& runtimes);
 
-/// Whether that thread spins. Takes a second if it does.
-bool spins_alone(const Process& process, const Objects& objects, const LoneSpin& spin,
-                 const std::vector<ThreadRuntime>& runtimes);
+/// Such a thread, and its process.
+struct LoneSuspect {
+  const Process* process;
+  const Objects* objects;
+  const std::vector<ThreadRuntime>* runtimes;
+  LoneSpin spin;
+};
+
+/// Tells of each thread whether it spins. All are watched at the same time, for a second or more.
+std::vector<bool> spin_alone(const std::vector<LoneSuspect>& suspects);
 
 }  // namespace forksafe::cli

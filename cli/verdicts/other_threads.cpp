@@ -8,8 +8,6 @@
 #include <cstdio>
 #include <fstream>
 
-#include "base/error.h"
-
 namespace forksafe::cli {
 namespace {
 
@@ -60,14 +58,10 @@ int count_started(const std::vector<ThreadStack>& stacks, pid_t main, const Obje
 
 // How many threads of the object the parent has: those that the child waits for. 0 if the parent
 // has ended or may not be read.
-int count_in_parent(const Process& child, const Object& object) {
-  try {
-    const Process parent(child.status().parent);
-    const Objects objects(parent);
-    return count_started(read_stacks(parent, objects), parent.pid(), object);
-  } catch (const Error&) {
-    return 0;
-  }
+int count_in_parent(const Process& child, const Object& object,
+                    const StacksOfParent& stacks_of_parent) {
+  const std::vector<ThreadStack>* stacks = stacks_of_parent();
+  return stacks != nullptr ? count_started(*stacks, child.status().parent, object) : 0;
 }
 
 bool is_fork(const Frame& frame) {
@@ -85,7 +79,7 @@ std::optional<LostWait> describe_wait(const ThreadStack& stack) {
   LostWait wait;
   wait.tid = stack.tid;
   wait.object = innermost->object;
-  wait.is_python = is_python(*wait.object);
+  wait.is_python = wait.object->is(is_python);
   wait.function = innermost->function;
   // Rust's mangled names tell a user less than the object. C++'s are demangled.
   if (wait.function.rfind("_R", 0) == 0) wait.function.clear();
@@ -107,7 +101,7 @@ std::vector<OtherThreads> find_other_threads(const Process& process, const Objec
   std::vector<OtherThreads> result;
   for (const ThreadStack& stack : stacks) {
     const Object* starter = starter_of(stack);
-    if (stack.tid == process.pid() || starter == nullptr || is_python(*starter)) continue;
+    if (stack.tid == process.pid() || starter == nullptr || starter->is(is_python)) continue;
     if (is_worker_of_any(runtimes, stack, *starter)) continue;
     const auto known = std::find_if(result.begin(), result.end(), [&](const OtherThreads& other) {
       return other.object == starter;
@@ -132,10 +126,11 @@ std::string describe(const OtherThreads& threads) {
 }
 
 bool handles_signals(const Process& process, const Objects& objects) {
+  if (process.core() != nullptr) return false;
   // glibc's for 32 and 33: nptl, SIGCANCEL and SIGSETXID.
   constexpr int kOthers[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, 32, 33};
   const bool any_python = std::any_of(objects.begin(), objects.end(),
-                                      [](const auto& object) { return is_python(*object); });
+                                      [](const auto& object) { return object->is(is_python); });
   unsigned long long caught = 0;
   std::ifstream status(fmt::format("/proc/{}/status", process.pid()));
   for (std::string line; std::getline(status, line);) {
@@ -146,8 +141,8 @@ bool handles_signals(const Process& process, const Objects& objects) {
   return caught != 0;
 }
 
-bool waits_for_thread(pid_t pid, const ThreadStack& stack) {
-  const FutexWait wait = read_futex_wait(pid, stack.tid);
+bool waits_for_thread(const Process& process, const ThreadStack& stack) {
+  const FutexWait wait = futex_wait(process.system_call(stack.tid));
   if (wait != FutexWait::kShared) return wait == FutexWait::kPrivate;
   // The kernel wakes who joins a thread by a futex that is not private (clone(2),
   // CLONE_CHILD_CLEARTID). Other futexes like that may be in memory shared with other processes.
@@ -158,16 +153,18 @@ bool waits_for_thread(pid_t pid, const ThreadStack& stack) {
 }
 
 int count_lost_threads(const Process& child, const std::vector<ThreadStack>& stacks,
-                       const Object& object) {
-  return count_started(stacks, child.pid(), object) == 0 ? count_in_parent(child, object) : 0;
+                       const Object& object, const StacksOfParent& stacks_of_parent) {
+  if (count_started(stacks, child.pid(), object) != 0) return 0;
+  return count_in_parent(child, object, stacks_of_parent);
 }
 
 std::optional<LostWait> find_lost_wait(const Process& process, const Objects& objects,
                                        const std::vector<ThreadStack>& stacks,
-                                       const std::vector<pid_t>& asleep) {
+                                       const std::vector<pid_t>& asleep,
+                                       const StacksOfParent& stacks_of_parent) {
   const auto waits = [&](const ThreadStack& stack) {
     return std::find(asleep.begin(), asleep.end(), stack.tid) != asleep.end() &&
-           waits_for_thread(process.pid(), stack);
+           waits_for_thread(process, stack);
   };
   // If all threads wait, none can wake another. Then only a signal could end their waits: a handler
   // may call sem_post, or set Python's threading.Event.
@@ -182,7 +179,7 @@ std::optional<LostWait> find_lost_wait(const Process& process, const Objects& ob
       continue;
     }
     if (wait->is_python || count_started(stacks, process.pid(), *wait->object) == 0) {
-      wait->in_parent = count_in_parent(process, *wait->object);
+      wait->in_parent = count_in_parent(process, *wait->object, stacks_of_parent);
     }
     const bool lost_pool = wait->in_parent > 0 && !wait->is_python &&
                            wait->object != objects.program() && wait->tid == process.pid();
@@ -198,7 +195,7 @@ std::optional<LostWait> find_handler_wait(const Process& process,
   for (const ThreadStack& stack : stacks) {
     if (std::find(asleep.begin(), asleep.end(), stack.tid) == asleep.end()) continue;
     std::optional<LostWait> wait = describe_wait(stack);
-    if (wait && wait->in_fork && waits_for_thread(process.pid(), stack)) return wait;
+    if (wait && wait->in_fork && waits_for_thread(process, stack)) return wait;
   }
   return std::nullopt;
 }

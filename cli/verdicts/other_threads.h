@@ -3,6 +3,7 @@
 // whoever's they are.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -34,16 +35,20 @@ std::string describe(const OtherThreads& threads);
 
 /// Whether a thread waits for another thread of its process, without a timeout: on a private futex
 /// (futex(2)) or in pthread_join. False also if that can't be read.
-bool waits_for_thread(pid_t pid, const ThreadStack& stack);
+bool waits_for_thread(const Process& process, const ThreadStack& stack);
 
 /// Whether the process handles a signal that may be meant to end a wait. Handlers of a crash and
-/// glibc's own are not, nor is that of SIGINT in Python, which always has one.
+/// glibc's own are not, nor is that of SIGINT in Python, which always has one. A core does not
+/// tell: false.
 bool handles_signals(const Process& process, const Objects& objects);
+
+/// The stacks of the parent's threads; null if the parent has ended or may not be read.
+using StacksOfParent = std::function<const std::vector<ThreadStack>*()>;
 
 /// How many threads of an object only the parent of a child has: 0 if the child has some too, or if
 /// the parent can't be read.
 int count_lost_threads(const Process& child, const std::vector<ThreadStack>& stacks,
-                       const Object& object);
+                       const Object& object, const StacksOfParent& stacks_of_parent);
 
 /// A thread that nobody can wake: one of a forked child, or one that hangs in fork().
 struct LostWait {
@@ -56,11 +61,12 @@ struct LostWait {
   int in_parent = 0;               ///< how many threads of the object the parent has; 0: unknown
 };
 
-/// Finds such a thread. `asleep` has the threads that have slept since an earlier look, in which
-/// they waited too.
+/// Finds such a thread. In a core, a handler of a signal may be meant to wake it. `asleep` has the
+/// threads that have slept since an earlier look, in which they waited too.
 std::optional<LostWait> find_lost_wait(const Process& process, const Objects& objects,
                                        const std::vector<ThreadStack>& stacks,
-                                       const std::vector<pid_t>& asleep);
+                                       const std::vector<pid_t>& asleep,
+                                       const StacksOfParent& stacks_of_parent);
 
 /// Finds a thread that waits in a fork handler, whoever may wake it.
 std::optional<LostWait> find_handler_wait(const Process& process,

@@ -338,7 +338,7 @@ const Fork kMayHang = {false, "may hang", "a child that computes hangs at times"
 // This is what was measured: the cases are in tests/scenarios.
 void find_usual_behaviour(ThreadRuntime* r) {
   r->idle = r->in_flight = r->idle_guarded = r->in_flight_guarded = kSafe;
-  const bool gnu = r->openmp != nullptr && is_gnu_openmp(*r->openmp);
+  const bool gnu = r->openmp != nullptr && r->openmp->is(is_gnu_openmp);
   const bool one_thread = r->threads == 1 && r->workers.value_or(0) == 0;
   switch (r->kind) {
     case Kind::kGnuOpenMp:
@@ -498,7 +498,7 @@ std::vector<ThreadRuntime> find_thread_runtimes(const Process& process, const Ob
   std::vector<const Object*> openmps;
   for (const auto& object : objects) {
     for (const Recogniser& recogniser : kRecognisers) {
-      if (!recogniser.recognise(*object)) continue;
+      if (!object->is(recogniser.recognise)) continue;
       ThreadRuntime runtime;
       runtime.object = object.get();
       runtime.kind = recogniser.kind;
@@ -560,7 +560,7 @@ std::vector<ThreadRuntime> find_thread_runtimes(const Process& process, const Ob
     // OpenBLAS is adopted when it is loaded: see the modules below.
     r.guarded =
         guarded && ((r.kind == Kind::kGnuOpenMp && !r.left_alone) || r.kind == Kind::kBlis ||
-                    (r.kind == Kind::kMkl && r.openmp != nullptr && is_gnu_openmp(*r.openmp)));
+                    (r.kind == Kind::kMkl && r.openmp != nullptr && r.openmp->is(is_gnu_openmp)));
     for (const State::Module& module : state.modules) {
       if (!guarded || module.base != r.object->base()) continue;
       if (r.left_alone) continue;

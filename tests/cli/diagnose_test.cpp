@@ -184,6 +184,12 @@ void check_in_flight(const char* build, int in_flight) {
                          {"--flight=" + std::to_string(in_flight), "--forks=300", "--n=200"}));
 }
 
+size_t count(const std::string& text, const std::string& part) {
+  size_t result = 0;
+  for (size_t at = 0; (at = text.find(part, at)) != std::string::npos; ++at) ++result;
+  return result;
+}
+
 std::string state_of(pid_t pid) {
   const std::string stat = read_file("/proc/" + words(pid) + "/stat");
   return stat.substr(stat.rfind(')') + 2, 1);
@@ -605,11 +611,9 @@ TEST_CASE("a multiprocessing pool gets one verdict for each process", "[diagnose
   CHECK(text.status == 1);
   CHECK(contains(text.output, parent + " (python3"));
   CHECK(contains(text.output, ") is not stuck in a runtime.\n  " + std::string(kNotStuck)));
-  size_t stuck = 0;
-  for (size_t at = 0; (at = text.output.find(" is stuck.\n", at)) != std::string::npos; ++at) {
-    ++stuck;
-  }
-  CHECK(stuck == 2);
+  CHECK(count(text.output, " is stuck.\n") == 1);
+  CHECK(contains(text.output, "\n  2 children, the same: " + words(tree[1]["pid"]) + " " +
+                                  words(tree[2]["pid"]) + "\n"));
 
   const Answer above = ask({"diagnose", parent});
   INFO(above.describe());
@@ -623,6 +627,62 @@ TEST_CASE("a multiprocessing pool gets one verdict for each process", "[diagnose
   REQUIRE(json.size() == 1);
   CHECK(json[0]["stuck"] == false);
   CHECK(json[0]["stuck_descendants"] == Json({tree[1]["pid"], tree[2]["pid"]}));
+}
+
+TEST_CASE("equal children get one verdict, and their ids", "[diagnose equal]") {
+  Command command = omp_specimen("crowd");
+  command.arguments.push_back("5");
+  Background background(command);
+  const std::string parent = words(background.ready());
+  Json tree;
+  const auto deadline = Clock::now() + std::chrono::seconds(30);
+  const auto stuck = [&] {
+    return std::count_if(tree.begin(), tree.end(),
+                         [](const Json& process) { return process.value("stuck", false); });
+  };
+  do {
+    usleep(100000);
+    tree = ask({"diagnose", "--json", "--children", parent}).json();
+  } while (stuck() < 5 && Clock::now() < deadline);
+  INFO(tree.dump(1));
+  REQUIRE(tree.size() == 7);
+  std::string same = "5 children, the same:";
+  for (size_t i = 1; i <= 5; ++i) {
+    CHECK(tree[i]["code"] == "gnu-openmp-team");
+    CHECK(tree[i]["threads"].size() == 8);
+    same += " " + words(tree[i]["pid"]);
+  }
+
+  const Answer text = ask({"diagnose", "--children", parent});
+  INFO(text.describe());
+  CHECK(text.status == 1);
+  CHECK(count(text.output, " is stuck.\n") == 1);
+  CHECK(contains(text.output, words(tree[1]["pid"]) + " (omp_specimen) is stuck.\n"));
+  CHECK(count(text.output, " is not stuck in a runtime.\n") == 2);
+  std::string flat = text.output;
+  for (size_t at; (at = flat.find("\n  ")) != std::string::npos;) flat.replace(at, 3, " ");
+  CHECK(contains(flat, " " + same + "\n"));
+}
+
+TEST_CASE("diagnose goes 16 generations down, and says what it left out", "[diagnose deep]") {
+  for (const auto& [generations, note] :
+       {std::pair("16", ""), std::pair("18",
+                                       "forksafe: diagnose: 2 processes more than 16 "
+                                       "generations below PID were not looked at\n")}) {
+    Background background(specimen({"deep", generations}));
+    const std::string pid = words(background.ready());
+    std::string expected = note;
+    if (!expected.empty()) expected.replace(expected.find("PID"), 3, pid);
+    for (const bool children : {false, true}) {
+      std::vector<std::string> line = {"diagnose", "--json", pid};
+      if (children) line.insert(line.begin() + 1, "--children");
+      const Answer answer = ask(line);
+      INFO(answer.describe());
+      CHECK(answer.status == (expected.empty() ? 0 : 2));
+      CHECK(answer.errors == expected);
+      CHECK(answer.json().size() == (children ? 17 : 1));
+    }
+  }
 }
 
 TEST_CASE("the cure says that the process runs under forksafe, or under FORKSAFE=0",

@@ -191,6 +191,7 @@ class Completion:
         self.assert_offers("forksafe --child-threads in", "inherit")
         self.assert_offers("forksafe --wait-ms ")
         self.assert_offers("forksafe check --timeout ")
+        self.assert_offers_among_others("forksafe diagnose --core da", "data file")
         self.assert_offers("forksafe --log std", "stderr")
         self.assert_offers_among_others("forksafe --log ", "stderr", "data file")
 

@@ -11,7 +11,7 @@ namespace {
 // Whether it can be read by pages of that size.
 bool is_read(const char* file, size_t page) {
   constexpr uintptr_t kFirstByte = 0x10000000;
-  const auto object = Object::open(file, file, kFirstByte, "", page);
+  const auto object = Object::open(file, file, kFirstByte, "", std::nullopt, page);
   if (object == nullptr) return false;
   CHECK(object->span().begin == kFirstByte);
   const auto start = object->address_of("crew_start");

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// omp_specimen SITUATION: like specimen.cpp, but compiled with OpenMP.
+// omp_specimen SITUATION [ARGUMENT]: like specimen.cpp, but compiled with OpenMP.
 #include <omp.h>
 #include <sched.h>
 #include <signal.h>
@@ -183,6 +183,23 @@ void flag() {
   });
 }
 
+// crowd N: N children that are stuck like that of team, each beside 7 threads that sleep, and one
+// child that sleeps too.
+int argument = 0;
+
+void crowd() {
+  region(3);
+  for (int i = 0; i <= argument; ++i) {
+    if (fork() != 0) continue;
+    for (int k = 0; k < 7; ++k) std::thread(stay).detach();
+    if (i < argument) region(3);
+    stay();
+  }
+  printf("ready %d\n", getpid());
+  fflush(stdout);
+  stay();
+}
+
 constexpr struct {
   const char* name;
   void (*enter)();
@@ -202,13 +219,15 @@ constexpr struct {
     {"work-in-region", work_in_region},
     {"uneven", uneven},
     {"flag", flag},
+    {"crowd", crowd},
 };
 
 }  // namespace
 
 int main(int argc, char** argv) {
+  if (argc > 2) argument = atoi(argv[2]);
   for (const auto& s : kSituations) {
-    if (argc == 2 && strcmp(argv[1], s.name) == 0) s.enter();
+    if (argc >= 2 && strcmp(argv[1], s.name) == 0) s.enter();
   }
   fputs("usage: omp_specimen SITUATION\n", stderr);
   return 2;

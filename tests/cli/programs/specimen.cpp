@@ -468,6 +468,16 @@ void threads_end() {
   _exit(0);
 }
 
+// deep N: N generations below this process, each of which has one child.
+void deep() {
+  const pid_t first = getpid();
+  for (int i = 0; i < argument(0, 1); ++i) {
+    if (fork() != 0) stay();
+  }
+  say("ready " + std::to_string(first));
+  stay();
+}
+
 // thread-execs: a thread that is not the main thread executes sleep(1).
 void thread_execs() {
   std::thread([] {
@@ -692,6 +702,7 @@ int main(int argc, char** argv) {
       {"child-locks", child_locks},
       {"signalled", signalled},
       {"traced", traced},
+      {"deep", deep},
   };
   const auto found = argc > 4 ? situations.find(argv[4]) : situations.end();
   if (found == situations.end()) fail("usage: specimen LIBRARY PREFIX SUFFIX SITUATION");
