@@ -33,12 +33,13 @@ void fork_on_alternate_stacks() {
   const size_t frame = getauxval(AT_MINSIGSTKSZ);
   const size_t size =
       kSmall + (frame > kUsualFrame ? (frame - kUsualFrame + 4095) / 4096 * 4096 : 0);
+  const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
   void* pages =
-      mmap(nullptr, size + 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+      mmap(nullptr, page + size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   harm::expect(pages != MAP_FAILED, "mmap");
-  mprotect(pages, 4096, PROT_NONE);
+  mprotect(pages, page, PROT_NONE);
   stack_t stack = {};
-  stack.ss_sp = static_cast<char*>(pages) + 4096;
+  stack.ss_sp = static_cast<char*>(pages) + page;
   stack.ss_size = size;
   harm::expect(sigaltstack(&stack, nullptr) == 0, "sigaltstack");
   harm::on_signal(SIGUSR1, on_signal, SA_ONSTACK);
