@@ -99,8 +99,8 @@ char handle;  // what glibc takes for our object: we are never unloaded
 }  // namespace
 
 int register_head(RegisterAtfork register_atfork) {
-  // May fail before Linux 4.14; then the page is copied like any other. So it is where a page is
-  // larger than we know: other variables would be wiped too.
+  // May fail before Linux 4.14; then the page is copied like any other. It is copied, too, where a
+  // page is larger than we know: other variables would be wiped with it.
   const KeepErrno keep;
   const auto begin = reinterpret_cast<uintptr_t>(&fork_page);
   if (is_whole_pages(begin, sizeof fork_page, page_size())) {

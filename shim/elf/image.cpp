@@ -263,7 +263,7 @@ bool ElfImage::needs(const ElfImage& other) const {
   return found;
 }
 
-// binutils (2.31 to 2.45) sets DF_STATIC_TLS on all architectures but arm64. A relocation by which
+// binutils (2.40) sets DF_STATIC_TLS on all of these architectures but arm64. A relocation by which
 // code finds its own storage (it names no symbol) at a fixed distance means the same.
 bool ElfImage::static_tls() const {
   bool found = static_tls_;
