@@ -30,6 +30,8 @@ struct Still {
   double next_look = 0;  // in seconds after `since`
 };
 
+constexpr size_t kMostAtOnce = 32;  // processes
+
 struct Watched {
   unsigned long long started = 0;  // tells the process from a later one with the same id
   bool is_told = false;
@@ -48,32 +50,41 @@ class Watch {
     if (!options_.log.empty()) set_log(options_.log.c_str());
   }
 
-  void look(pid_t program) {
+  /// Returns true if there is more to look at.
+  bool look(pid_t program) {
     const auto now = Clock::now();
     std::map<pid_t, Watched> still_there;
-    std::vector<pid_t> due;
+    std::vector<pid_t> asleep, running;  // that are due
     for (const pid_t pid : process_tree(program)) {
       const unsigned long long started = read_start_time(pid);
       if (started == 0) continue;
       Watched watched = std::move(watched_[pid]);
       if (watched.started != started) watched = {started, false, false, {}};
       if (logging()) note_fork(pid, &still_there);
-      if (!watched.is_told && note_threads(pid, now, &watched.threads)) due.push_back(pid);
+      const char due = watched.is_told ? '\0' : note_threads(pid, now, &watched.threads);
+      if (due != '\0') (due == 'R' ? running : asleep).push_back(pid);
       still_there[pid] = std::move(watched);
     }
     watched_ = std::move(still_there);
-    if (due.empty()) return;
-    for (const Diagnosis& d : diagnose_processes(due)) {
+    // A look at threads that run may take seconds, one at those that sleep takes little more for
+    // many than for one.
+    const std::vector<pid_t>& due = asleep.empty() ? running : asleep;
+    const size_t count = std::min(due.size(), asleep.empty() ? size_t{1} : kMostAtOnce);
+    for (const Diagnosis& d : diagnose_processes({due.begin(), due.begin() + count})) {
       Watched& watched = watched_[d.pid];
       for (auto& [tid, still] : watched.threads) {
         const double age = seconds_between(still.since, now);
         if (age >= still.next_look) still.next_look = 2 * age;
       }
-      if (!d.stuck || read_start_time(d.pid) != watched.started) continue;
+      const auto thread = watched.threads.find(d.tid);
+      if (!d.stuck || thread == watched.threads.end()) continue;
+      const double age = seconds_between(thread->second.since, now);
+      if (age < options_.seconds || read_start_time(d.pid) != watched.started) continue;
       watched.is_told = true;
-      tell(d, seconds_between(watched.threads[d.tid].since, now));
+      tell(d, age);
       if (options_.abort) kill(d.pid, SIGABRT);
     }
+    return asleep.size() + running.size() > count;
   }
 
  private:
@@ -81,10 +92,11 @@ class Watch {
     return std::chrono::duration<double>(to - from).count();
   }
 
-  // True if one of the threads has been in its state for long enough.
-  bool note_threads(pid_t pid, Clock::time_point now, std::map<pid_t, Still>* threads) const {
+  // The state of a thread that has been in it for long enough: 'R' if one of them runs, otherwise
+  // 'S', or 0.
+  char note_threads(pid_t pid, Clock::time_point now, std::map<pid_t, Still>* threads) const {
     std::map<pid_t, Still> still_there;
-    bool is_due = false;
+    char due = '\0';
     for (const pid_t tid : thread_ids(pid)) {
       const ThreadState state = read_thread_state(pid, tid);
       if (!may_last(pid, tid, state)) continue;
@@ -94,11 +106,11 @@ class Watch {
           before->second.state.switches == state.switches) {
         still = before->second;
       }
-      is_due = is_due || seconds_between(still.since, now) >= still.next_look;
+      if (due != 'R' && seconds_between(still.since, now) >= still.next_look) due = state.letter;
       still_there[tid] = still;
     }
     *threads = std::move(still_there);
-    return is_due;
+    return due;
   }
 
   // For a child: names the threads of its parent that nobody guards. Once for each library, in a
@@ -125,8 +137,8 @@ class Watch {
   }
 
   void tell(const Diagnosis& d, double age) const {
-    std::string text = fmt::format("forksafe: {} has been stuck for {:.3g} s.\n",
-                                   d.look->process.name(), std::max(age, options_.seconds));
+    std::string text =
+        fmt::format("forksafe: {} has been stuck for {:.3g} s.\n", d.look->process.name(), age);
     text += wrapped(d.what, "  ");
     if (!d.cure.empty()) text += fmt::format("  Cure: {}\n", d.cure);
     text += options_.abort ? "  It gets SIGABRT.\n"
@@ -158,7 +170,7 @@ int run_watched(const std::vector<std::string>& command,
   // Often enough to see a wait soon after `seconds`, and rarely enough to cost nothing.
   const double pause = std::clamp(options.seconds / 4, 0.1, 5.0);
   return run_as_child(command, environment, pause, check_permission,
-                      [&](pid_t program) { watch.look(program); });
+                      [&](pid_t program) { return watch.look(program); });
 }
 
 }  // namespace forksafe::cli

@@ -147,7 +147,7 @@ int end_as(int status) {
 int run_as_child(const std::vector<std::string>& command,
                  const std::vector<std::string>& environment, double seconds,
                  const std::function<void(pid_t pid)>& may_start,
-                 const std::function<void(pid_t pid)>& look) {
+                 const std::function<bool(pid_t pid)>& look) {
   int go[2];
   int failure[2];
   if (pipe2(go, O_CLOEXEC) != 0 || pipe2(failure, O_CLOEXEC) != 0) {
@@ -190,8 +190,8 @@ int run_as_child(const std::vector<std::string>& command,
       if (status >> 16 == 0) suffer(WSTOPSIG(status));
     }
     if (Clock::now() < next_look) continue;
-    look(child);
-    next_look = Clock::now() + pause;
+    const bool again = look(child);
+    next_look = Clock::now() + (again ? Clock::duration::zero() : pause);
   }
 }
 

@@ -15,7 +15,8 @@ namespace forksafe::cli {
 /// it, the same signal ends this process.
 ///
 /// Calls `may_start(pid)` before the command is executed; it may throw. Calls `look(pid)` every
-/// `seconds` while the command runs. Throws Error (126, 127) if the command can't be executed.
+/// `seconds` while the command runs, and at once again if that returns true: a signal waits for the
+/// end of a look. Throws Error (126, 127) if the command can't be executed.
 ///
 /// - The command is in our process group, and so has the terminal. What the terminal sends to the
 ///   group reaches the command by itself. A signal that a process sends to us is passed on.
@@ -26,6 +27,6 @@ namespace forksafe::cli {
 int run_as_child(const std::vector<std::string>& command,
                  const std::vector<std::string>& environment, double seconds,
                  const std::function<void(pid_t pid)>& may_start,
-                 const std::function<void(pid_t pid)>& look);
+                 const std::function<bool(pid_t pid)>& look);
 
 }  // namespace forksafe::cli
