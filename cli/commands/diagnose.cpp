@@ -55,6 +55,48 @@ Json to_json(const Diagnosis& d, const PythonStacks& python) {
   return result;
 }
 
+// Of a process that can't be read.
+Json error_json(const Diagnosis& d) {
+  if (!d.evidence) return {{"pid", d.pid}, {"error", d.error}};
+  const Evidence& e = *d.evidence;
+  const auto or_null = [](const std::string& text) { return text.empty() ? Json() : Json(text); };
+  return {{"pid", d.pid},
+          {"parent", e.status.parent},
+          {"command", read_arguments(d.pid)},
+          {"forked", e.status.forked},
+          {"stuck", nullptr},
+          {"code", d.code},
+          {"text", d.what},
+          {"error", d.error},
+          {"missing", d.obstacle->code},
+          {"grant",
+           {{"docker", or_null(d.obstacle->docker)},
+            {"kubernetes", or_null(d.obstacle->kubernetes)},
+            {"slurm", or_null(d.obstacle->slurm)}}},
+          {"evidence",
+           {{"threads", e.status.threads},
+            {"asleep", e.asleep},
+            {"in_futex", e.in_futex},
+            {"older_in_parent", e.older_in_parent},
+            {"runtimes", e.in_sight ? Json(e.runtimes) : Json()}}}};
+}
+
+// What /proc says of a process that may not be traced.
+std::string evidence_text(const Diagnosis& d) {
+  return paint(d.evidence->name + " may not be traced, so there is no verdict.", Colour::kYellow) +
+         "\n" + wrapped(d.what, "  ");
+}
+
+std::string grants(const Obstacle& obstacle) {
+  std::string text;
+  for (const auto& [where, line] :
+       {std::pair("Docker:", &obstacle.docker), std::pair("Kubernetes:", &obstacle.kubernetes),
+        std::pair("Slurm:", &obstacle.slurm)}) {
+    if (!line->empty()) text += fmt::format("    {:<12} {}\n", where, *line);
+  }
+  return text.empty() ? "" : "  To trace it:\n" + text;
+}
+
 std::string headline(const Diagnosis& d) {
   const std::string name = d.look->process.name();
   const bool in_core = d.look->process.core() != nullptr;
@@ -120,7 +162,11 @@ int diagnose_one(const DiagnoseOptions& options) {
   int left_out = 0;
   const std::vector<Diagnosis> tree = diagnose_descendants(options.pid, &left_out);
   const Diagnosis& d = tree.front();
-  if (d.look == nullptr) throw Error(d.error);
+  if (d.look == nullptr) {
+    if (d.evidence && options.json) print_json(Json::array({error_json(d)}));
+    if (d.evidence && !options.json) fmt::print("{}{}", evidence_text(d), grants(*d.obstacle));
+    throw Error(d.error);
+  }
   const PythonStacks python = read_python_stacks(d.look->process, d.look->objects);
   std::vector<pid_t> stuck;
   for (const Diagnosis& other : tree) {
@@ -152,6 +198,10 @@ std::string without(std::string text, const std::string& part) {
 // The same for the children of a process that a reader need not tell apart: the verdict without the
 // ids of the child and of its thread.
 std::string kind_of(const Diagnosis& d) {
+  if (d.evidence) {
+    return fmt::format("{} {}", d.evidence->status.parent,
+                       without(evidence_text(d), std::to_string(d.pid)));
+  }
   if (d.look == nullptr) return without(d.error, fmt::format("process {}", d.pid));
   return fmt::format(
       "{} {}", d.look->process.status().parent,
@@ -171,7 +221,9 @@ std::string verdicts(const std::vector<Diagnosis>& tree) {
   for (const auto& group : groups) {
     const Diagnosis& first = *group.front();
     text += text.empty() ? "" : "\n";
-    text += first.look != nullptr ? verdict(first) : first.error + "\n";
+    text += first.look != nullptr ? verdict(first)
+            : first.evidence      ? evidence_text(first)
+                                  : first.error + "\n";
     if (group.size() == 1) continue;
     std::string same = fmt::format("{} children, the same:", group.size());
     for (const Diagnosis* d : group) same += fmt::format(" {}", d->pid);
@@ -184,21 +236,24 @@ std::string verdicts(const std::vector<Diagnosis>& tree) {
 int diagnose_tree(const DiagnoseOptions& options) {
   int left_out = 0;
   const std::vector<Diagnosis> tree = diagnose_descendants(options.pid, &left_out);
-  if (tree.front().look == nullptr) throw Error(tree.front().error);
+  if (tree.front().look == nullptr && !tree.front().evidence) throw Error(tree.front().error);
   Json result = Json::array();
   for (const Diagnosis& d : tree) {
     if (!options.json) break;
     result.push_back(d.look != nullptr
                          ? to_json(d, read_python_stacks(d.look->process, d.look->objects))
-                         : Json({{"pid", d.pid}, {"error", d.error}}));
+                         : error_json(d));
   }
+  const auto denied = std::find_if(tree.begin(), tree.end(),
+                                   [](const Diagnosis& d) { return d.obstacle.has_value(); });
   if (options.json) {
     print_json(result);
   } else {
-    fmt::print("{}", verdicts(tree));
+    fmt::print("{}{}", verdicts(tree), denied != tree.end() ? grants(*denied->obstacle) : "");
   }
   const bool any_stuck =
       std::any_of(tree.begin(), tree.end(), [](const Diagnosis& d) { return d.stuck; });
+  if (!any_stuck && denied != tree.end()) throw Error(denied->error);
   return exit_status(any_stuck, left_out);
 }
 

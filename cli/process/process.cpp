@@ -7,7 +7,6 @@
 #include <fmt/format.h>
 #include <link.h>
 #include <linux/futex.h>
-#include <pwd.h>
 #include <sched.h>
 #include <sys/auxv.h>
 #include <sys/syscall.h>
@@ -25,6 +24,7 @@
 
 #include "base/error.h"
 #include "process/core.h"
+#include "process/permission.h"
 
 namespace forksafe::cli {
 namespace {
@@ -89,11 +89,6 @@ std::vector<Mapping> parse_mappings(const std::string& text) {
   return result;
 }
 
-std::string user_name(uid_t user) {
-  const passwd* entry = getpwuid(user);
-  return entry != nullptr ? entry->pw_name : fmt::format("number {}", user);
-}
-
 [[noreturn]] void refuse_static(const Process& process) {
   throw Error(
       fmt::format("process {}: its program is statically linked: it has no libraries to look at, "
@@ -144,6 +139,7 @@ bool read_status(pid_t pid, ProcessStatus* status) {
   std::istringstream lines(text);
   for (std::string line; std::getline(lines, line);) {
     const char* s = line.c_str();
+    if (line.compare(0, 6, "Name:\t") == 0) status->name = line.substr(6);
     sscanf(s, "State: %c", &status->state);
     sscanf(s, "Tgid: %d", &status->group_leader);
     sscanf(s, "PPid: %d", &status->parent);
@@ -250,7 +246,7 @@ std::vector<std::string> read_arguments(pid_t pid) {
 
 Process::Process(pid_t pid) {
   if (!read_status(pid, &status_)) {
-    throw Error(fmt::format("process {}: no process has this id", pid));
+    throw Error(fmt::format("process {}: {}", pid, why_not_found(pid)));
   }
   if (status_.group_leader != pid) {
     throw Error(fmt::format("process {}: this is a thread of process {}: give that id", pid,
@@ -270,7 +266,7 @@ Process::Process(pid_t pid) {
   }
   const bool readable = read_file(proc_path(pid, "maps"), &text);
   if (!readable && (errno == EACCES || errno == EPERM)) {
-    throw Error(fmt::format("process {}: {}", name(), why_not_permitted(status_)));
+    throw NotPermitted(name(), find_obstacle(read_access(status_), pid));
   }
   if (!readable) throw Error(fmt::format("process {}: it has just ended", pid));
   mappings_ = parse_mappings(text);
@@ -335,7 +331,8 @@ void Process::read_start() {
 
 std::string Process::name() const {
   const size_t slash = program_.rfind('/');
-  if (program_.empty()) return std::to_string(pid());
+  if (program_.empty() && status_.name.empty()) return std::to_string(pid());
+  if (program_.empty()) return fmt::format("{} ({})", pid(), status_.name);
   return fmt::format("{} ({})", pid(),
                      slash == std::string::npos ? program_ : program_.substr(slash + 1));
 }
@@ -426,26 +423,6 @@ std::vector<pid_t> process_tree(pid_t pid, int* too_deep) {
   if (too_deep != nullptr) *too_deep = static_cast<int>(tree.size() - most);
   tree.resize(most);
   return tree;
-}
-
-std::string why_not_permitted(const ProcessStatus& status) {
-  if (geteuid() != 0 && status.user != geteuid()) {
-    return fmt::format("it belongs to user {}: try as that user or as root (sudo)",
-                       user_name(status.user));
-  }
-  if (status.tracer != 0) {
-    return fmt::format("process {} already traces it (a debugger?): end that first", status.tracer);
-  }
-  std::string scope;
-  if (geteuid() != 0 && read_file("/proc/sys/kernel/yama/ptrace_scope", &scope) && scope != "0\n") {
-    return fmt::format(
-        "only root may look at running processes here "
-        "(kernel.yama.ptrace_scope = {}): try with sudo",
-        scope.substr(0, scope.size() - 1));
-  }
-  return geteuid() != 0 ? "the system does not permit this user to look at it: try as root (sudo)"
-                        : "the system does not permit root to look at it: in a container, add the "
-                          "capability SYS_PTRACE";
 }
 
 }  // namespace forksafe::cli

@@ -31,6 +31,7 @@ struct Mapping {
 /// /proc/PID/status and stat (proc(5)).
 struct ProcessStatus {
   pid_t pid = 0;
+  std::string name;        ///< the first 15 characters of the program's
   pid_t group_leader = 0;  ///< Tgid: differs from pid where pid is a thread's id
   pid_t parent = 0;
   pid_t tracer = 0;  ///< 0: no process traces it
@@ -66,8 +67,8 @@ std::optional<SystemCall> read_system_call(pid_t pid, pid_t tid);
 enum class FutexWait { kNone, kShared, kPrivate };
 FutexWait futex_wait(const std::optional<SystemCall>& call);
 
-/// When a process was started, in ticks since the start of the system. 0 if there is no such
-/// process, or it has ended.
+/// When a process or a thread was started, in ticks since the start of the system. 0 if there is no
+/// such process, or it has ended.
 unsigned long long read_start_time(pid_t pid);
 
 /// The threads of a process, in the order of their ids; empty if there is no such process.
@@ -79,7 +80,8 @@ class Core;
 class Process {
  public:
   /// Throws Error if the process can't be read: it does not exist, or is a thread, a zombie, a
-  /// kernel thread, another user's, of another architecture, or static. The error says what to do.
+  /// kernel thread, of another architecture, or static. Throws NotPermitted if it may not be read.
+  /// The error says what to do.
   explicit Process(pid_t pid);
   /// Throws Error if the program is static.
   explicit Process(std::shared_ptr<const Core> core);
@@ -133,8 +135,5 @@ constexpr int kMostGenerations = 16;
 /// `pid` and its descendants, parents before their children. `too_deep` gets the number of
 /// descendants that are left out because they are more than kMostGenerations below `pid`.
 std::vector<pid_t> process_tree(pid_t pid, int* too_deep = nullptr);
-
-/// For an Error: why this process may not be traced, and what to do about it.
-std::string why_not_permitted(const ProcessStatus& status);
 
 }  // namespace forksafe::cli

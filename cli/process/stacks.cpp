@@ -26,6 +26,7 @@
 
 #include "base/error.h"
 #include "process/core.h"
+#include "process/permission.h"
 
 // libunwind's search in .eh_frame_hdr. libunwind exports it, and perf(1) uses it too, but no header
 // of libunwind declares it (1.2 to 1.8).
@@ -439,7 +440,7 @@ class Reader {
  private:
   void read_waiting() {
     for (const Target& t : waiting_) {
-      if (!result_->error.empty()) return;
+      if (result_->error != nullptr) return;
       stop_each({t}, [&](size_t, const StoppedThread& thread) { read(t.tid, thread); });
     }
   }
@@ -447,16 +448,18 @@ class Reader {
   void read(pid_t tid, const StoppedThread& thread) {
     const auto stack = std::find_if(result_->stacks.begin(), result_->stacks.end(),
                                     [&](const ThreadStack& s) { return s.tid == tid; });
-    if (thread.error() == EPERM) {
+    // ENOSYS: a container forbids ptrace.
+    const bool is_denied = thread.error() == EPERM || thread.error() == ENOSYS;
+    if (is_denied) {
       // The kernel also answers this for a thread that is just ending.
       ProcessStatus status;
       if (read_status(tid, &status) && status.state != 'Z' && status.state != 'X' &&
           read_status(result_->process->pid(), &status)) {
-        result_->error =
-            fmt::format("process {}: {}", result_->process->name(), why_not_permitted(status));
+        result_->error = std::make_exception_ptr(NotPermitted(
+            result_->process->name(), find_obstacle(read_access(status), result_->process->pid())));
       }
     }
-    if (thread.error() == EPERM || thread.error() == ESRCH) {  // ESRCH: the thread has ended
+    if (is_denied || thread.error() == ESRCH) {  // ESRCH: the thread has ended
       result_->stacks.erase(stack);
       return;
     }
@@ -510,17 +513,18 @@ void read_stacks(std::vector<ProcessStacks>* all) {
     reader_of[i]->read_busy(targets[i].tid, thread);
   });
   for (ProcessStacks& stacks : *all) {
-    if (stacks.error.empty() && stacks.stacks.empty()) {
-      stacks.error = fmt::format("process {}: it has just ended", stacks.process->pid());
+    if (stacks.error == nullptr && stacks.stacks.empty()) {
+      stacks.error = std::make_exception_ptr(
+          Error(fmt::format("process {}: it has just ended", stacks.process->pid())));
     }
-    if (!stacks.error.empty()) stacks.stacks.clear();
+    if (stacks.error != nullptr) stacks.stacks.clear();
   }
 }
 
 std::vector<ThreadStack> read_stacks(const Process& process, const Objects& objects) {
-  std::vector<ProcessStacks> one = {{&process, &objects, {}, ""}};
+  std::vector<ProcessStacks> one = {{&process, &objects, {}, nullptr}};
   read_stacks(&one);
-  if (!one[0].error.empty()) throw Error(one[0].error);
+  if (one[0].error != nullptr) std::rethrow_exception(one[0].error);
   return one[0].stacks;
 }
 

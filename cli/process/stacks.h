@@ -11,6 +11,7 @@
 #include <array>
 #include <chrono>
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <string>
 #include <vector>
@@ -38,7 +39,8 @@ struct ThreadStack {
   std::vector<Frame> frames;  ///< innermost first; empty if the thread could not be stopped
 };
 
-/// The stack of each thread, the main thread first. Throws Error if the process may not be traced.
+/// The stack of each thread, the main thread first. Throws NotPermitted if the process may not be
+/// traced.
 /// A thread that does not stop within 200 ms has no frames.
 std::vector<ThreadStack> read_stacks(const Process& process, const Objects& objects);
 
@@ -47,7 +49,7 @@ struct ProcessStacks {
   const Process* process;
   const Objects* objects;
   std::vector<ThreadStack> stacks;
-  std::string error;  ///< why there are none
+  std::exception_ptr error;  ///< why there are none
 };
 void read_stacks(std::vector<ProcessStacks>* all);
 

@@ -16,6 +16,7 @@
 
 #include "base/error.h"
 #include "base/words.h"
+#include "process/permission.h"
 #include "process/process.h"
 #include "process/target.h"
 
@@ -123,8 +124,12 @@ Traced trace(const std::vector<std::string>& command, double timeout_seconds,
   close(go[0]);
   if (leader < 0 || ptrace(PTRACE_SEIZE, leader, nullptr, kOptions) != 0) {
     const int error = errno;
+    ProcessStatus status;
+    const bool forbidden = error == EPERM && read_status(leader, &status);
+    const std::string why =
+        forbidden ? describe(find_obstacle(read_access(status), leader)) : strerror(error);
     if (leader > 0) end_all({leader});
-    throw Error(fmt::format("{}: it can't be traced: {}", command[0], strerror(error)));
+    throw Error(fmt::format("{}: it can't be traced: {}", command[0], why));
   }
   const bool told = write(go[1], "g", 1) == 1;
   close(go[1]);

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <fstream>
 #include <map>
+#include <set>
 #include <utility>
 
 #include "base/error.h"
@@ -740,14 +741,32 @@ std::vector<Wait> find_waits(const Look& look) {
 
 namespace {
 
-// The first look at a process, and how its threads have slept since.
-struct FirstLook {
+// A look at a process, or why there is none.
+struct Looked {
   std::unique_ptr<Look> look;
+  std::string error;
+  std::optional<Obstacle> obstacle;
+
+  void fail(const std::exception_ptr& why) {
+    try {
+      std::rethrow_exception(why);
+    } catch (const NotPermitted& e) {
+      error = e.what();
+      obstacle = e.obstacle();
+    } catch (const Error& e) {
+      error = e.what();
+    }
+  }
+};
+
+// The first look at a process, and how its threads have slept since.
+struct FirstLook : Looked {
+  explicit FirstLook(Looked looked) : Looked(std::move(looked)) {}
+
   std::vector<Wait> waits;        // of threads that are not workers
   std::map<pid_t, Sleep> sleeps;  // of all threads that one of the rules asks for
   bool any_waits_for_thread = false;
   bool may_spin_alone = false;
-  std::string error;
 
   bool may_be_stuck() const { return !waits.empty() || any_waits_for_thread || may_spin_alone; }
 };
@@ -759,12 +778,6 @@ bool may_be_any_worker(const ThreadStack& stack) {
     return frame.object != nullptr && is_c_library(*frame.object);
   });
 }
-
-// A look at a process, or why there is none.
-struct Looked {
-  std::unique_ptr<Look> look;
-  std::string error;
-};
 
 std::vector<Looked> look_at(const std::vector<pid_t>& pids) {
   struct Subject {
@@ -778,17 +791,18 @@ std::vector<Looked> look_at(const std::vector<pid_t>& pids) {
   for (size_t i = 0; i < pids.size(); ++i) {
     try {
       subjects[i] = std::make_unique<Subject>(pids[i]);
-      stacks.push_back({&subjects[i]->process, &subjects[i]->objects, {}, ""});
-    } catch (const Error& e) {
-      result[i].error = e.what();
+      stacks.push_back({&subjects[i]->process, &subjects[i]->objects, {}, nullptr});
+    } catch (const Error&) {
+      result[i].fail(std::current_exception());
     }
   }
   read_stacks(&stacks);
   auto next = stacks.begin();
   for (size_t i = 0; i < pids.size(); ++i) {
     if (subjects[i] == nullptr) continue;
-    result[i].error = next->error;
-    if (next->error.empty()) {
+    if (next->error != nullptr) {
+      result[i].fail(next->error);
+    } else {
       result[i].look =
           std::make_unique<Look>(std::move(subjects[i]->process), std::move(subjects[i]->objects),
                                  std::move(next->stacks));
@@ -798,10 +812,11 @@ std::vector<Looked> look_at(const std::vector<pid_t>& pids) {
   return result;
 }
 
-FirstLook first_look(Looked looked) {
-  FirstLook first;
-  first.error = looked.error;
-  first.look = std::move(looked.look);
+FirstLook first_look(pid_t pid, Looked looked) {
+  FirstLook first(std::move(looked));
+  if (first.obstacle) {
+    for (const pid_t tid : thread_ids(pid)) first.sleeps[tid] = {};
+  }
   if (first.look == nullptr) return first;
   for (const Wait& wait : find_waits(*first.look)) {
     // It is normal for a worker to wait for work.
@@ -993,11 +1008,28 @@ void find_lost_threads(const FirstLook& first, Parents* parents, Diagnosis* resu
   result->tid = wait->tid;
 }
 
+void add_evidence(const FirstLook& first, Diagnosis* result) {
+  std::set<pid_t> asleep;
+  for (const auto& [tid, sleep] : first.sleeps) {
+    if (sleep.asleep) asleep.insert(tid);
+  }
+  result->obstacle = first.obstacle;
+  try {
+    result->evidence = find_evidence(result->pid, asleep);
+    result->unknown = true;
+    result->code = "unknown";
+    result->what = describe(*result->evidence);
+  } catch (const Error&) {
+    // It has ended.
+  }
+}
+
 }  // namespace
 
 Diagnosis diagnose_core(const std::string& path) {
-  FirstLook first =
-      first_look({std::make_unique<Look>(Process(std::make_shared<const Core>(path))), ""});
+  Looked looked;
+  looked.look = std::make_unique<Look>(Process(std::make_shared<const Core>(path)));
+  FirstLook first = first_look(0, std::move(looked));
   Diagnosis result = new_diagnosis(first.look->process.pid());
   result.look = std::move(first.look);
   for (auto& [tid, sleep] : first.sleeps) {
@@ -1014,20 +1046,22 @@ std::vector<Diagnosis> diagnose_processes(const std::vector<pid_t>& pids) {
   std::vector<FirstLook> firsts;
   Parents parents;
   std::vector<pid_t> again;
+  bool any_to_watch = false;
   for (Looked& looked : look_at(pids)) {
-    firsts.push_back(first_look(std::move(looked)));
+    const pid_t pid = pids[firsts.size()];
+    firsts.push_back(first_look(pid, std::move(looked)));
     const FirstLook& first = firsts.back();
     if (first.look != nullptr) parents.add(*first.look);
-    if (first.may_be_stuck()) again.push_back(first.look->process.pid());
+    if (first.may_be_stuck()) again.push_back(pid);
+    any_to_watch = any_to_watch || first.may_be_stuck() || first.obstacle;
   }
   const auto each_sleep = [&](auto step) {
-    for (FirstLook& first : firsts) {
-      if (!first.may_be_stuck()) continue;
-      const pid_t pid = first.look->process.pid();
-      for (auto& [tid, sleep] : first.sleeps) step(&sleep, read_sleep(pid, tid));
+    for (size_t i = 0; i < pids.size(); ++i) {
+      if (!firsts[i].may_be_stuck() && !firsts[i].obstacle) continue;
+      for (auto& [tid, sleep] : firsts[i].sleeps) step(&sleep, read_sleep(pids[i], tid));
     }
   };
-  if (!again.empty()) {
+  if (any_to_watch) {
     usleep(kSettleUs);
     each_sleep([](Sleep* sleep, const Sleep& now) { *sleep = now; });
     usleep(kStillUs);
@@ -1049,6 +1083,7 @@ std::vector<Diagnosis> diagnose_processes(const std::vector<pid_t>& pids) {
     } else {
       result.error = firsts[i].error;
       result.look = std::move(firsts[i].look);
+      if (firsts[i].obstacle) add_evidence(firsts[i], &result);
     }
   }
   std::vector<size_t> left;

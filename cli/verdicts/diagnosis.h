@@ -15,8 +15,10 @@
 #include <vector>
 
 #include "process/objects.h"
+#include "process/permission.h"
 #include "process/process.h"
 #include "process/stacks.h"
+#include "verdicts/evidence.h"
 #include "verdicts/other_threads.h"
 #include "verdicts/thread_runtimes.h"
 
@@ -58,15 +60,19 @@ std::vector<Wait> find_waits(const Look& look);
 
 struct Diagnosis {
   pid_t pid = 0;
-  std::string error;  ///< why the process can't be read; then nothing else is set
+  std::string error;  ///< why the process can't be read; then there is no verdict
   bool stuck = false;
   bool unknown = false;  ///< it may be stuck; `what` says what is known
-  std::string code;      ///< of the verdict, to be read by programs: "gnu-openmp-team", "none"
-  std::string what;      ///< "It waits in GOMP_parallel (libgomp.so.1) for ..."
-  std::string cure;      ///< empty if there is nothing to cure
-  std::string place;     ///< where the stuck thread waits: "GOMP_parallel (libgomp.so.1)"
-  std::string library;   ///< the path of the library at `place`
-  pid_t tid = 0;         ///< of the stuck thread
+  /// Why the process may not be traced. Then there is an error and no look, but evidence unless the
+  /// process has ended.
+  std::optional<Obstacle> obstacle;
+  std::optional<Evidence> evidence;
+  std::string code;     ///< of the verdict, to be read by programs: "gnu-openmp-team", "none"
+  std::string what;     ///< "It waits in GOMP_parallel (libgomp.so.1) for ..."
+  std::string cure;     ///< empty if there is nothing to cure
+  std::string place;    ///< where the stuck thread waits: "GOMP_parallel (libgomp.so.1)"
+  std::string library;  ///< the path of the library at `place`
+  pid_t tid = 0;        ///< of the stuck thread
   std::unique_ptr<Look> look;
 };
 

@@ -656,6 +656,12 @@ void with_thread() {
   }).join();
 }
 
+// not-dumpable: a process that others of its user may not look at.
+void not_dumpable() {
+  prctl(PR_SET_DUMPABLE, 0);
+  stay_as_i_am();
+}
+
 // traced: a child that this process traces.
 void traced() {
   const pid_t child = fork();
@@ -702,6 +708,7 @@ int main(int argc, char** argv) {
       {"child-locks", child_locks},
       {"signalled", signalled},
       {"traced", traced},
+      {"not-dumpable", not_dumpable},
       {"deep", deep},
   };
   const auto found = argc > 4 ? situations.find(argv[4]) : situations.end();

@@ -1,0 +1,312 @@
+// SPDX-License-Identifier: Apache-2.0
+// Processes that may not be traced: which permission is missing, and what /proc tells without it.
+#include "process/permission.h"
+
+#include <linux/capability.h>
+#include <sched.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <catch2/catch.hpp>
+#include <filesystem>
+#include <fstream>
+
+#include "background.h"
+
+using namespace forksafe_test;
+using forksafe::cli::Access;
+using forksafe::cli::find_obstacle;
+using forksafe::cli::Obstacle;
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr const char* kDocker = "docker run --cap-add=SYS_PTRACE";
+constexpr const char* kKubernetes = "securityContext: {capabilities: {add: [SYS_PTRACE]}}";
+
+std::string words(pid_t pid) { return std::to_string(pid); }
+
+/// Runs a command line and waits for its end.
+Answer ask_by(std::vector<std::string> line, const std::vector<std::string>& more) {
+  line.insert(line.end(), more.begin(), more.end());
+  Command command;
+  command.arguments = line;
+  Background asked(command);
+  const int status = asked.wait(60);
+  REQUIRE(WIFEXITED(status));
+  return {WEXITSTATUS(status), asked.output(), asked.errors()};
+}
+
+/// A program that every user may run, as another user.
+class OtherUser {
+ public:
+  explicit OtherUser(unsigned user = 65534, unsigned group = 65534) : user_(user), group_(group) {
+    if (geteuid() != 0) skip("only root can become another user");
+    installed("setpriv");
+  }
+  std::vector<std::string> line(const std::string& program) {
+    const std::string copy = folder_.file(fs::path(program).filename());
+    if (!fs::exists(copy)) fs::copy_file(program, copy);
+    return {"setpriv",        "--reuid", std::to_string(user_), "--regid", std::to_string(group_),
+            "--clear-groups", copy};
+  }
+  Command command(Command command) {
+    const std::vector<std::string> front = line(command.arguments[0]);
+    command.arguments.erase(command.arguments.begin());
+    command.arguments.insert(command.arguments.begin(), front.begin(), front.end());
+    return command;
+  }
+  std::string folder() const { return folder_.path(); }
+
+ private:
+  TemporaryDirectory folder_;
+  unsigned user_;
+  unsigned group_;
+};
+
+/// Checks that the commands refuse a process with one line that has `part`, and that diagnose gives
+/// no verdict. Returns its JSON.
+Json check_denied(const std::vector<std::string>& forksafe, pid_t pid, const std::string& missing,
+                  const std::string& part) {
+  INFO(part);
+  for (const std::string name : {"diagnose", "check"}) {
+    Answer answer = ask_by(forksafe, {name, words(pid)});
+    INFO(answer.describe());
+    if (name == "diagnose") {
+      CHECK(contains(answer.output, words(pid) + " ("));
+      CHECK(contains(answer.output, ") may not be traced, so there is no verdict.\n  This is "));
+      CHECK_FALSE(contains(answer.output, ") is stuck."));
+      answer.output.clear();
+    }
+    check_refused(answer, part);
+    CHECK(answer.errors.rfind("forksafe: process " + words(pid) + " (", 0) == 0);
+  }
+  const Answer answer = ask_by(forksafe, {"diagnose", "--json", words(pid)});
+  INFO(answer.describe());
+  CHECK(answer.status == 2);
+  const Json json = answer.json();
+  REQUIRE(json.size() == 1);
+  CHECK(json[0]["pid"] == pid);
+  CHECK(json[0]["stuck"].is_null());
+  CHECK(json[0]["code"] == "unknown");
+  CHECK(json[0]["missing"] == missing);
+  CHECK(contains(answer.errors, json[0]["error"].get<std::string>()));
+  return json[0];
+}
+
+}  // namespace
+
+TEST_CASE("without ptrace, /proc shows a child that lacks threads and waits",
+          "[permission seccomp]") {
+  const std::vector<std::string> denied = {NO_PTRACE, forksafe_command()};
+  Background background(omp_specimen("team"));
+  const pid_t child = background.ready();
+  usleep(200000);
+  const std::string part =
+      "seccomp forbids the system call ptrace here: in a container, add the capability SYS_PTRACE";
+  const Json json = check_denied(denied, child, "seccomp", part);
+  INFO(json.dump(1));
+  CHECK(json["forked"] == true);
+  CHECK(json["parent"] == background.pid());
+  CHECK(json["grant"]["docker"] == kDocker);
+  CHECK(json["grant"]["kubernetes"] == kKubernetes);
+  CHECK(json["grant"]["slurm"] == "srun --overlap --jobid=JOB forksafe diagnose " + words(child));
+  const Json& evidence = json["evidence"];
+  CHECK(evidence["threads"] == 1);
+  CHECK(evidence["asleep"] == 1);
+  CHECK(evidence["in_futex"] == 1);
+  CHECK(evidence["older_in_parent"] == 2);
+  REQUIRE(evidence["runtimes"].size() == 1);
+  const std::string runtime = evidence["runtimes"][0];
+  CHECK(json["text"] == "This is a forked child of " + words(background.pid()) +
+                            ". It lacks 2 threads of its parent. It has 1 thread, which waits in "
+                            "futex(2). It has loaded " +
+                            runtime +
+                            ". A child that waits for lost threads looks like that, but so may a "
+                            "healthy one that waits for work.");
+
+  // The parent, the child, and the lines that help, once.
+  const Answer tree = ask_by(denied, {"diagnose", "--children", words(background.pid())});
+  INFO(tree.describe());
+  CHECK(tree.status == 2);
+  CHECK(contains(tree.output, "\n  This is not a forked child. It has 3 threads, of which 2 wait"));
+  CHECK(contains(tree.output, "\n  This is a forked child of "));
+  const size_t help = tree.output.find("  To trace it:\n    Docker:      " + std::string(kDocker));
+  CHECK(help != std::string::npos);
+  CHECK(tree.output.find("Docker:", help + 30) == std::string::npos);
+
+  // list needs only what it can see. check can't start a command.
+  const Answer list = ask_by(denied, {"list", words(child)});
+  INFO(list.describe());
+  CHECK(list.status == 0);
+  CHECK(contains(list.output, "GNU OpenMP"));
+  check_refused(ask_by(denied, {"check", "--", "true"}), "true: it can't be traced: " + part);
+}
+
+TEST_CASE("without ptrace, a healthy child is not called stuck", "[permission seccomp]") {
+  const std::vector<std::string> denied = {NO_PTRACE, forksafe_command()};
+  Background busy(omp_specimen("regions-1"));
+  const pid_t child = busy.ready();
+  for (int i = 0; i < 20; ++i) {
+    const Json json = ask_by(denied, {"diagnose", "--json", words(child)}).json();
+    INFO(json.dump(1));
+    CHECK(json[0]["stuck"].is_null());
+    CHECK(contains(json[0]["text"], "That does not tell whether it is stuck."));
+  }
+}
+
+TEST_CASE("the process of another user, or of another group", "[permission user]") {
+  OtherUser nobody;
+  Background background(specimen({"idle"}));
+  const pid_t pid = background.ready();
+  const Json json = check_denied(nobody.line(forksafe_command()), pid, "other-user",
+                                 "it belongs to user root: try as that user or as root (sudo)");
+  CHECK(json["grant"]["docker"] ==
+        "docker exec --user 0 CONTAINER forksafe diagnose " + words(pid));
+  CHECK(json["grant"]["kubernetes"] == "securityContext: {runAsUser: 0}");
+  CHECK(json["evidence"]["runtimes"].is_null());
+  CHECK(contains(json["text"],
+                 "This is not a forked child. It has 1 thread, which sleeps. What it "
+                 "has loaded can't be seen."));
+  check_refused(ask_by(nobody.line(forksafe_command()), {"list", words(pid)}),
+                "it belongs to user root: try as that user or as root (sudo)");
+
+  Background of_nobody(nobody.command(specimen({"idle"})));
+  const pid_t its = of_nobody.ready();
+  CHECK(ask_by(nobody.line(forksafe_command()), {"diagnose", words(its)}).status == 0);
+  OtherUser other_group(65534, 1);
+  check_denied(other_group.line(forksafe_command()), its, "other-group",
+               "it runs with group nogroup, and forksafe does not: try as root (sudo)");
+}
+
+TEST_CASE("a set-uid program, and one that is not dumpable", "[permission dumpable]") {
+  OtherUser nobody;
+  Background hidden(nobody.command(specimen({"not-dumpable"})));
+  const Json json =
+      check_denied(nobody.line(forksafe_command()), hidden.ready(), "not-dumpable",
+                   "it is not dumpable (prctl PR_SET_DUMPABLE, or a set-uid program): "
+                   "try as root (sudo), or with the capability SYS_PTRACE");
+  CHECK(json["grant"]["docker"] == kDocker);
+
+  Command set_uid = nobody.command(specimen({"idle"}));
+  fs::permissions(nobody.folder() + "/specimen", fs::perms::set_uid, fs::perm_options::add);
+  Background raised(set_uid);
+  const pid_t pid = raised.ready();
+  if (!contains(read_file("/proc/" + words(pid) + "/status"), "Uid:\t65534\t0")) {
+    skip("set-uid has no effect in the folder for temporary files");
+  }
+  check_denied(nobody.line(forksafe_command()), pid, "other-user",
+               "it is a set-uid program of user root: try as root (sudo)");
+}
+
+TEST_CASE("root in a container does not have the capability SYS_PTRACE",
+          "[permission capability]") {
+  if (geteuid() != 0) skip("only root has capabilities to lose");
+  const std::vector<std::string> root = {installed("setpriv"), "--bounding-set",
+                                         "-sys_ptrace",        "--inh-caps",
+                                         "-sys_ptrace",        forksafe_command()};
+  Background background(specimen({"idle"}));
+  const Json json = check_denied(root, background.ready(), "capability",
+                                 "it has capabilities that forksafe does not have: in a container, "
+                                 "add the capability SYS_PTRACE");
+  CHECK(json["grant"]["kubernetes"] == kKubernetes);
+  // A process with as few capabilities may be traced.
+  OtherUser nobody;
+  Background of_nobody(nobody.command(specimen({"idle"})));
+  check_denied(
+      root, of_nobody.ready(), "other-user",
+      "it belongs to user nobody, and root does not have the capability SYS_PTRACE here: try "
+      "as that user, or in a container, add that capability");
+}
+
+TEST_CASE("an id of another pid namespace", "[permission namespaces]") {
+  if (geteuid() != 0) skip("only root can make a pid namespace");
+  const std::string unshare = installed("unshare");
+  Background background(specimen({"idle"}));
+  const pid_t pid = background.ready();
+  const std::vector<std::string> inside = {unshare, "--pid", "--fork", "--mount-proc"};
+  std::vector<std::string> line = inside;
+  line.push_back(forksafe_command());
+  check_refused(ask_by(line, {"diagnose", words(pid)}),
+                "process " + words(pid) +
+                    ": no process has this id in forksafe's pid namespace (a container?)");
+
+  // The other way round: the id that the container shows, where no process has it outside.
+  Command container = specimen({"idle"});
+  const std::string id = "30011";
+  if (fs::exists("/proc/" + id)) skip("a process has the id of this test");
+  container.arguments.insert(container.arguments.begin(),
+                             {unshare, "--pid", "--fork", "--mount-proc", "/bin/sh", "-c",
+                              "echo 30010 > /proc/sys/kernel/ns_last_pid && \"$@\"", "sh"});
+  Background in_container(container);
+  const pid_t its = in_container.ready();
+  if (words(its) != id) skip("the next id can't be chosen");
+  const Answer answer = ask({"diagnose", id});
+  check_refused(answer, "process " + id + ": no process has this id; process ");
+  check_refused(answer, " has it in its own pid namespace (a container?): give ");
+  const std::string outside = answer.errors.substr(answer.errors.rfind(' ') + 1);
+  CHECK(ask({"diagnose", outside.substr(0, outside.size() - 1)}).status == 0);
+}
+
+TEST_CASE("Yama's scope is named with its value", "[permission yama]") {
+  Access access;
+  access.own_user = 1000;
+  access.its_user = {1000, 1000, 1000};
+  access.yama_scope = 1;
+  const Obstacle one = find_obstacle(access, 4242);
+  CHECK(one.code == "yama");
+  CHECK(describe(one) ==
+        "kernel.yama.ptrace_scope is 1, which permits it only to the ancestors of a process and to "
+        "the capability SYS_PTRACE: try as root (sudo), or with the capability SYS_PTRACE");
+  CHECK(one.docker == kDocker);
+  CHECK(one.kubernetes == kKubernetes);
+  CHECK(one.slurm == "sysctl kernel.yama.ptrace_scope=0, as root of the node");
+
+  access.yama_scope = 2;
+  access.own_user = 0;
+  access.its_user = {};
+  CHECK(describe(find_obstacle(access, 4242)) ==
+        "kernel.yama.ptrace_scope is 2, which permits it only to the capability SYS_PTRACE: in a "
+        "container, add the capability SYS_PTRACE");
+
+  access.yama_scope = 3;
+  access.own_capabilities = uint64_t{1} << CAP_SYS_PTRACE;
+  const Obstacle three = find_obstacle(access, 4242);
+  CHECK(
+      describe(three) ==
+      "kernel.yama.ptrace_scope is 3, which forbids tracing to everybody until the next boot: set "
+      "it to 1 in /etc/sysctl.d, and boot");
+  CHECK(three.docker.empty());
+
+  // Yama is not what forbids it to who has the capability.
+  access.yama_scope = 2;
+  CHECK(find_obstacle(access, 4242).code == "system");
+  access.in_own_users = false;
+  CHECK(find_obstacle(access, 4242).code == "user-namespace");
+  access.tracer = 7;
+  CHECK(find_obstacle(access, 4242).code == "tracer");
+}
+
+TEST_CASE("Yama's scope is read from /proc/sys", "[permission yama]") {
+  if (geteuid() != 0) skip("only root can mount a folder there");
+  const pid_t child = fork();
+  if (child == 0) {
+    forksafe::cli::ProcessStatus status;
+    if (unshare(CLONE_NEWNS) != 0 ||
+        mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
+        mount("none", "/proc/sys/kernel", "tmpfs", 0, nullptr) != 0 ||
+        mkdir("/proc/sys/kernel/yama", 0755) != 0) {
+      _exit(77);
+    }
+    std::ofstream("/proc/sys/kernel/yama/ptrace_scope") << "2\n";
+    const bool read = read_status(getpid(), &status);
+    _exit(read && read_access(status).yama_scope == 2 ? 0 : 1);
+  }
+  int status = 0;
+  REQUIRE(waitpid(child, &status, 0) == child);
+  REQUIRE(WIFEXITED(status));
+  if (WEXITSTATUS(status) == 77) skip("nothing can be mounted here");
+  CHECK(WEXITSTATUS(status) == 0);
+}
