@@ -16,6 +16,9 @@ constexpr unsigned kInitialExec = R_386_TLS_TPOFF;
 #elif defined(__aarch64__) && defined(__LP64__)
 constexpr unsigned kSlots[] = {R_AARCH64_JUMP_SLOT, R_AARCH64_GLOB_DAT};
 constexpr unsigned kInitialExec = R_AARCH64_TLS_TPREL;
+#elif defined(__arm__) && defined(__ARM_EABI__)
+constexpr unsigned kSlots[] = {R_ARM_JUMP_SLOT, R_ARM_GLOB_DAT};
+constexpr unsigned kInitialExec = R_ARM_TLS_TPOFF32;
 #elif defined(__powerpc64__) && _CALL_ELF == 2
 // In ELFv1 a slot holds a descriptor. GCC's code has addresses in words of its own (.toc).
 constexpr unsigned kSlots[] = {R_PPC64_JMP_SLOT, R_PPC64_GLOB_DAT, R_PPC64_ADDR64};
@@ -32,7 +35,7 @@ constexpr unsigned kInitialExec = R_RISCV_TLS_TPREL64;
 
 // The addends of an architecture's relocations stand either beside all of them or in the words that
 // they are for. DT_JMPREL says which of the two it has.
-#if defined(__i386__)
+#if defined(__i386__) || defined(__arm__)
 using Relocation = ElfW(Rel);
 constexpr auto kRelocations = DT_REL, kRelocationsSize = DT_RELSZ;
 #else

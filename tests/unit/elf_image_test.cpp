@@ -29,7 +29,7 @@ using forksafe::ElfImage;
 
 namespace {
 
-#if defined(__i386__)
+#if defined(__i386__) || defined(__arm__)
 using Relocation = ElfW(Rel);
 constexpr ElfW(Sxword) kRelocations = DT_REL, kRelocationsSize = DT_RELSZ;
 #else
@@ -667,7 +667,7 @@ TEST_CASE("storage at a fixed distance is known by a flag or by its relocations"
   CHECK_FALSE(is_static());
 }
 
-#if !defined(__i386__)
+#if !defined(__i386__) && !defined(__arm__)
 TEST_CASE("a word that holds more than the address of a symbol is no slot", "[elf_image]") {
   const Loaded loaded("symbols_gnu");
   Copy copy(loaded);
