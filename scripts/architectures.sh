@@ -40,6 +40,7 @@ choose() {
   suite=bookworm
   case $1 in
     arm64) emulator=aarch64 ;;
+    armhf) emulator=arm ;;
     i386) emulator= ;;
     ppc64el) emulator=ppc64le ;;
     riscv64)

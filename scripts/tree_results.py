@@ -15,7 +15,7 @@ import re
 import sys
 
 PASSED = ('OK', 'EXPECTEDFAIL')
-ORDER = ('bullseye', 'trixie', 'sid', 'arm64', 'ppc64el', 's390x', 'riscv64', 'i386')
+ORDER = ('bullseye', 'trixie', 'sid', 'arm64', 'ppc64el', 's390x', 'riscv64', 'armhf', 'i386')
 VERSIONS = ('glibc', 'libgomp', 'OpenBLAS', 'BLIS', 'LLVM-OpenMP', 'Python')
 DOCUMENT = pathlib.Path(__file__).resolve().parents[1] / 'docs/systems.md'
 
