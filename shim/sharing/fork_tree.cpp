@@ -62,6 +62,11 @@ int64_t now_ms() {
   return int64_t{t.tv_sec} * 1000 + t.tv_nsec / 1000000;
 }
 
+// What has passed since `then`, which may be any number: it is read from the shared page.
+int64_t since(int64_t then, int64_t now) {
+  return static_cast<int64_t>(static_cast<uint64_t>(now) - static_cast<uint64_t>(then));
+}
+
 // The CPU time of a process, or -1 where there is no such process.
 int64_t cpu_ns(int pid) {
   const KeepErrno keep;
@@ -91,9 +96,9 @@ void look(int64_t now, int64_t before) {
       free_place(child, pid);
       return;
     }
-    const int64_t used = cpu - child->cpu_ns.exchange(cpu);
-    if (used * 8 >= (now - before) * 1000000) child->busy_ms.store(now);
-    if (now - child->busy_ms.load() < kIdleMs) ++computing;
+    const auto used_ns = static_cast<double>(since(child->cpu_ns.exchange(cpu), cpu));
+    if (used_ns * 8 >= static_cast<double>(since(before, now)) * 1e6) child->busy_ms.store(now);
+    if (since(child->busy_ms.load(), now) < kIdleMs) ++computing;
   });
   tree->computing.store(computing);
 }
@@ -101,7 +106,8 @@ void look(int64_t now, int64_t before) {
 // False if the last look was less than kLookMs ago, or if another process looks.
 bool look_if_due(int64_t now) {
   int64_t before = tree->looked_ms.load(std::memory_order_relaxed);
-  if (now - before < kLookMs || !tree->looked_ms.compare_exchange_strong(before, now)) return false;
+  if (since(before, now) < kLookMs || !tree->looked_ms.compare_exchange_strong(before, now))
+    return false;
   look(now, before);
   return true;
 }
@@ -126,7 +132,7 @@ void recount(int64_t now) {
   each_child([&](Child* child, int pid) {
     if (cpu_ns(pid) < 0) {
       free_place(child, pid);
-    } else if (now - child->busy_ms.load() < kIdleMs) {
+    } else if (since(child->busy_ms.load(), now) < kIdleMs) {
       ++computing;
     }
   });
@@ -154,7 +160,7 @@ void enter(int64_t now) {
 
 // Done at once, not at the next look, so that the siblings' next calls know it.
 void compute_again(int64_t now) {
-  const int64_t idle_ms = now - own->busy_ms.load(std::memory_order_relaxed);
+  const int64_t idle_ms = since(own->busy_ms.load(std::memory_order_relaxed), now);
   if (idle_ms < kIdleMs / 2 || own->busy_ms.exchange(now) == now) return;
   if (idle_ms >= kIdleMs) tree->computing.fetch_add(1);
 }
