@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cinttypes>
 #include <cstring>
 #include <fstream>
 #include <map>
@@ -73,20 +72,22 @@ std::optional<Place> find_place(const std::vector<Frame>& frames,
   return place;
 }
 
-// The memory that other processes may write to.
-std::vector<Range> shared_memory(pid_t pid) {
-  std::vector<Range> result;
+// Whether another process or a device may write to memory of the process, and so end its wait.
+// glibc's named semaphores are no such memory: one sleeps there. A file that is mapped to be read
+// is constant, like glibc's gconv-modules.cache.
+bool shares_memory(pid_t pid) {
   std::ifstream maps(fmt::format("/proc/{}/maps", pid));
   for (std::string line; std::getline(maps, line);) {
-    Range range;
     char rights[5] = "";
-    if (sscanf(line.c_str(), "%" SCNxPTR "-%" SCNxPTR " %4s", &range.begin, &range.end, rights) ==
-            3 &&
-        rights[1] == 'w' && rights[3] == 's') {
-      result.push_back(range);
-    }
+    int path = 0;
+    if (sscanf(line.c_str(), "%*x-%*x %4s %*x %*s %*u %n", rights, &path) != 1) continue;
+    if (rights[3] != 's' || path == 0) continue;
+    const std::string file = line.substr(static_cast<size_t>(path));
+    const auto is_in = [&](const char* folder) { return file.rfind(folder, 0) == 0; };
+    if (is_in("/dev/shm/sem.")) continue;
+    if (rights[1] == 'w' || is_in("/dev/") || is_in("/memfd:") || is_in("/SYSV")) return true;
   }
-  return result;
+  return false;
 }
 
 // What a loop that only waits leaves as it is: at one place it has the same registers and the same
@@ -103,22 +104,10 @@ std::string unchanging_state(const Process& process, const Sample& sample, const
   return state + stack;
 }
 
-bool has_word_in(const std::string& state, const std::vector<Range>& ranges) {
-  for (size_t i = 0; i + sizeof(uintptr_t) <= state.size(); i += sizeof(uintptr_t)) {
-    uintptr_t word = 0;
-    memcpy(&word, state.data() + i, sizeof word);
-    for (const Range& range : ranges) {
-      if (range.contains(word)) return true;
-    }
-  }
-  return false;
-}
-
 // What was seen of a thread that may spin.
 class Watch {
  public:
-  explicit Watch(const LoneSuspect& suspect)
-      : suspect_(suspect), shared_(shared_memory(suspect.process->pid())) {}
+  explicit Watch(const LoneSuspect& suspect) : suspect_(suspect) {}
 
   // False when the thread need not be seen again.
   bool take(const Sample& sample, bool long_enough) {
@@ -127,10 +116,7 @@ class Watch {
     const std::string state = unchanging_state(*suspect_.process, sample, *place);
     const bool innermost = place->body == sample.frames.data();
     const auto [known, is_new] = states_.try_emplace({place->body->address, innermost}, state);
-    if (state.empty() || known->second != state || states_.size() > kMostPlaces ||
-        has_word_in(state, shared_)) {
-      return false;
-    }
+    if (state.empty() || known->second != state || states_.size() > kMostPlaces) return false;
     if (!is_new) ++repeats_;
     proven_ = long_enough && repeats_ >= kRepeats;
     return !proven_;
@@ -139,7 +125,6 @@ class Watch {
 
  private:
   const LoneSuspect& suspect_;
-  std::vector<Range> shared_;
   std::map<std::pair<uintptr_t, bool>, std::string> states_;  // by the place in the body
   int repeats_ = 0;  // samples at a place that was seen before
   bool proven_ = false;
@@ -162,7 +147,9 @@ std::optional<LoneSpin> find_lone_thread(const Process& process, const Objects& 
   }
   if (alone == nullptr) return std::nullopt;
   const std::optional<Place> place = find_place(alone->frames, runtimes);
-  if (!place || handles_signals(process, objects)) return std::nullopt;
+  if (!place || handles_signals(process, objects) || shares_memory(process.pid())) {
+    return std::nullopt;
+  }
   LoneSpin spin = {alone->tid, place->body->object, place->body->function, nullptr, ""};
   if (place->region != nullptr) {
     spin.runtime = runtime_of(runtimes, *place->region);

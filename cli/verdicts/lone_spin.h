@@ -3,8 +3,9 @@
 // the parent: inside a parallel region, as Eigen does, or in a library with threads of its own.
 //
 // That is a guess, so it asks for much: no other thread of the child runs, no signal and no other
-// process can end the wait, and for a second nothing changes in the thread, neither its registers
-// nor its part of the stack. A loop that computes changes some of that.
+// process can end the wait (no memory is shared with one), and for a second nothing changes in the
+// thread, neither its registers nor its part of the stack. A loop that computes changes some of
+// that.
 #pragma once
 
 #include <optional>
@@ -29,7 +30,7 @@ struct LoneSpin {
 };
 
 /// A thread of a forked child that may spin so: the only one of the child that does not sleep. None
-/// if the child handles signals, or is in a core.
+/// if the child handles signals or shares memory with other processes, or is in a core.
 std::optional<LoneSpin> find_lone_thread(const Process& process, const Objects& objects,
                                          const std::vector<ThreadStack>& stacks,
                                          const std::vector<ThreadRuntime>& runtimes);

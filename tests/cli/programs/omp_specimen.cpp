@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // omp_specimen SITUATION [ARGUMENT]: like specimen.cpp, but compiled with OpenMP.
+#include <fcntl.h>
 #include <omp.h>
 #include <sched.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -12,6 +14,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <string>
 #include <thread>
 
 namespace {
@@ -116,9 +119,13 @@ void named_critical() {
 }
 
 // The child passes the start of the region, as the team mate was there at the fork, and waits for
-// the mate in the body. Eigen's products do that.
+// the mate in the body. Eigen's products do that. Like a worker of multiprocessing.Pool it has a
+// semaphore in memory shared with the parent.
 template <bool Yields>
 void spin() {
+  const std::string name = "/forksafe-spin-" + std::to_string(getpid());
+  if (sem_open(name.c_str(), O_CREAT | O_EXCL, 0600, 0) == SEM_FAILED) abort();
+  sem_unlink(name.c_str());
   region(2);
   usleep(200 * 1000);
   with_child(fork, [] {
