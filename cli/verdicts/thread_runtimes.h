@@ -21,7 +21,7 @@ enum class Threading { kNone, kOwn, kOpenMp, kTbb };
 
 /// What happens after a fork in one situation.
 struct Fork {
-  bool safe;
+  bool safe = false;
   std::string word;  ///< for a table: "safe", "hangs"
   std::string text;  ///< for a sentence: what happens
 };
