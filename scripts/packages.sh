@@ -17,7 +17,7 @@ for kind in "$@"; do
 done
 # shellcheck disable=SC2086 # a list
 [ $# -gt 0 ] || set -- $kinds
-need_packages git python3 python3-pip
+need_packages git python3 python3-pip bsdextrautils
 . "$root/scripts/trees.sh"
 . "$root/scripts/qemu.sh"
 
