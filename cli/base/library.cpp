@@ -125,7 +125,7 @@ std::string edit_preload(std::string_view value, const std::string& library) {
 
 std::string edit_library_path(const std::string& value, const std::string& library) {
   if (!needs_library_path(library)) return value;
-  const std::string folder = fs::path(library).parent_path();
+  std::string folder = fs::path(library).parent_path();
   if (value.empty()) return folder;  // an empty entry after it would be the current folder
   const bool is_first = (value + ":").compare(0, folder.size() + 1, folder + ":") == 0;
   return is_first ? value : folder + ":" + value;

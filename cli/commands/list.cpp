@@ -67,7 +67,7 @@ int list(const ListOptions& options) {
     // Stop the threads only if there may be workers to count.
     if (!runtimes.empty() || process.status().threads > 1) {
       try {
-        const std::vector<ThreadStack> stacks = read_stacks(process, objects);
+        const std::vector<ThreadStack> stacks = read_settled_stacks(process, objects);
         runtimes = find_thread_runtimes(process, objects, stacks);
         others = find_other_threads(process, objects, stacks, runtimes);
       } catch (const Error& e) {

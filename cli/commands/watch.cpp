@@ -68,9 +68,11 @@ class Watch {
     watched_ = std::move(still_there);
     // A look at threads that run may take seconds, one at those that sleep takes little more for
     // many than for one.
-    const std::vector<pid_t>& due = asleep.empty() ? running : asleep;
-    const size_t count = std::min(due.size(), asleep.empty() ? size_t{1} : kMostAtOnce);
-    for (const Diagnosis& d : diagnose_processes({due.begin(), due.begin() + count})) {
+    const size_t all = asleep.size() + running.size();
+    const size_t most = asleep.empty() ? 1 : kMostAtOnce;
+    std::vector<pid_t> due = asleep.empty() ? std::move(running) : std::move(asleep);
+    due.resize(std::min(due.size(), most));
+    for (const Diagnosis& d : diagnose_processes(due)) {
       Watched& watched = watched_[d.pid];
       for (auto& [tid, still] : watched.threads) {
         const double age = seconds_between(still.since, now);
@@ -84,7 +86,7 @@ class Watch {
       tell(d, age);
       if (options_.abort) kill(d.pid, SIGABRT);
     }
-    return asleep.size() + running.size() > count;
+    return all > due.size();
   }
 
  private:

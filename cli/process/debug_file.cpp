@@ -85,7 +85,8 @@ Link read_link(const std::string& path) {
     static constexpr char kLink[] = ".gnu_debuglink";
     if (section.sh_type == SHT_PROGBITS && section.sh_name < names.size() &&
         names.compare(section.sh_name, sizeof kLink, kLink, sizeof kLink) == 0) {
-      link.name = content(section).c_str();  // a checksum comes behind its end
+      link.name = content(section);
+      link.name.resize(strlen(link.name.c_str()));  // a checksum comes behind its end
     }
   }
   return link;

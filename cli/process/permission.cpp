@@ -163,7 +163,7 @@ std::string why_not_found(pid_t pid) {
   if (kill(pid, 0) == 0 || errno == EPERM) {
     return "/proc hides it (it is mounted with hidepid): try as root (sudo)";
   }
-  const std::string none = "no process has this id";
+  std::string none = "no process has this id";
   for (const pid_t other : all_processes()) {
     // "NSpid: 4242 7": its id here, and in each pid namespace below this one.
     std::ifstream file(fmt::format("/proc/{}/status", other));

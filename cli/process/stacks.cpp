@@ -213,6 +213,7 @@ class Unwinder {
       unw_word_t sp = 0;
       if (unw_get_reg(&cursor, UNW_REG_IP, &ip) != 0 || ip == 0) break;
       if (unw_get_reg(&cursor, UNW_REG_SP, &sp) != 0) break;
+      if (!frames.empty() && ip == frames.back().address && sp == frames.back().stack) break;
       Frame frame;
       frame.address = ip;
       frame.stack = sp;
@@ -482,6 +483,19 @@ uint64_t read_run_time(pid_t pid, pid_t tid) {
   return result;
 }
 
+constexpr auto kNewFor = std::chrono::milliseconds(300);
+
+// Whether a thread was made less than kNewFor ago.
+bool is_new(pid_t tid) {
+  timespec now = {};
+  clock_gettime(CLOCK_BOOTTIME, &now);
+  const auto per_second = static_cast<unsigned long long>(sysconf(_SC_CLK_TCK));
+  const unsigned long long ticks =
+      static_cast<unsigned long long>(now.tv_sec) * per_second +
+      static_cast<unsigned long long>(now.tv_nsec) * per_second / 1000000000;
+  return read_start_time(tid) + per_second * kNewFor.count() / 1000 >= ticks;
+}
+
 void read_core(ProcessStacks* result) {
   Unwinder unwinder(*result->process, *result->objects);
   for (const pid_t tid : result->process->threads()) {
@@ -526,6 +540,25 @@ std::vector<ThreadStack> read_stacks(const Process& process, const Objects& obje
   read_stacks(&one);
   if (one[0].error != nullptr) std::rethrow_exception(one[0].error);
   return one[0].stacks;
+}
+
+std::vector<ThreadStack> read_settled_stacks(const Process& process, const Objects& objects) {
+  const auto deadline = std::chrono::steady_clock::now() + kNewFor;
+  for (;;) {
+    std::vector<ThreadStack> stacks = read_stacks(process, objects);
+    const bool any_is_new =
+        std::any_of(stacks.begin(), stacks.end(), [&](const ThreadStack& stack) {
+          return stack.tid != process.pid() && tells_nothing(stack) && is_new(stack.tid);
+        });
+    if (!any_is_new || std::chrono::steady_clock::now() > deadline) return stacks;
+    usleep(5000);
+  }
+}
+
+bool tells_nothing(const ThreadStack& stack) {
+  return std::all_of(stack.frames.begin(), stack.frames.end(), [](const Frame& frame) {
+    return frame.object == nullptr || is_c_library(*frame.object);
+  });
 }
 
 void sample_stacks(const std::vector<Sampled>& threads, const Sampling& sampling,

@@ -44,7 +44,16 @@ struct ThreadStack {
 /// A thread that does not stop within 200 ms has no frames.
 std::vector<ThreadStack> read_stacks(const Process& process, const Objects& objects);
 
-/// The same for several processes at once.
+/// The same, but again and again while the stack of a thread that was made less than 300 ms ago
+/// tells nothing.
+std::vector<ThreadStack> read_settled_stacks(const Process& process, const Objects& objects);
+
+/// Whether the stack does not tell who made the thread, or what for: the thread did not stop, or it
+/// has not begun (in clone(2), what is behind the C library's frame on the stack has no meaning),
+/// or it runs code that was made at run time.
+bool tells_nothing(const ThreadStack& stack);
+
+/// The stacks of several processes at once.
 struct ProcessStacks {
   const Process* process;
   const Objects* objects;

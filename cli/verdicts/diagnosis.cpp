@@ -726,7 +726,7 @@ Look::Look(Process&& its_process, Objects&& its_objects, std::vector<ThreadStack
 Look::Look(Process&& its_process)
     : process(std::move(its_process)),
       objects(process),
-      stacks(read_stacks(process, objects)),
+      stacks(read_settled_stacks(process, objects)),
       runtimes(find_thread_runtimes(process, objects, stacks)),
       others(find_other_threads(process, objects, stacks, runtimes)),
       guard(find_guard(process, objects)) {}
@@ -770,14 +770,6 @@ struct FirstLook : Looked {
 
   bool may_be_stuck() const { return !waits.empty() || any_waits_for_thread || may_spin_alone; }
 };
-
-// Whether the stack does not tell what the thread does: a new thread that has not had a processor
-// yet is in the C library alone, and one that did not stop in time has no stack.
-bool may_be_any_worker(const ThreadStack& stack) {
-  return std::all_of(stack.frames.begin(), stack.frames.end(), [](const Frame& frame) {
-    return frame.object != nullptr && is_c_library(*frame.object);
-  });
-}
 
 std::vector<Looked> look_at(const std::vector<pid_t>& pids) {
   struct Subject {
@@ -828,7 +820,8 @@ FirstLook first_look(pid_t pid, Looked looked) {
   const bool may_be_lost =
       process.status().forked || std::any_of(stacks.begin(), stacks.end(), is_in_fork);
   for (const ThreadStack& stack : stacks) {
-    if (may_be_any_worker(stack)) first.sleeps[stack.tid] = {};
+    // It may be any worker.
+    if (tells_nothing(stack)) first.sleeps[stack.tid] = {};
     if (may_be_lost && waits_for_thread(process, stack)) {
       first.sleeps[stack.tid] = {};
       first.any_waits_for_thread = true;
@@ -869,7 +862,7 @@ bool apply_rules(const FirstLook& first, Spins* spins, Parents* parents, Diagnos
   const Look& look = *result->look;
   // Such a thread may be the worker that the others wait for, unless it sleeps.
   for (const ThreadStack& stack : look.stacks) {
-    if (may_be_any_worker(stack) && !slept(first.sleeps, stack.tid)) return true;
+    if (tells_nothing(stack) && !slept(first.sleeps, stack.tid)) return true;
   }
   const std::vector<Wait> waits = find_waits(look);
   for (const Rule& rule : kRules) {

@@ -172,6 +172,7 @@ std::vector<bool> spin_alone(const std::vector<LoneSuspect>& suspects) {
                   return watches[i].take(sample, Clock::now() - start >= kDuration);
                 });
   std::vector<bool> result;
+  result.reserve(watches.size());
   for (const Watch& watch : watches) result.push_back(watch.proven());
   return result;
 }

@@ -99,9 +99,13 @@ std::vector<OtherThreads> find_other_threads(const Process& process, const Objec
                                              const std::vector<ThreadStack>& stacks,
                                              const std::vector<ThreadRuntime>& runtimes) {
   std::vector<OtherThreads> result;
+  int unreadable = 0;
   for (const ThreadStack& stack : stacks) {
+    if (stack.tid == process.pid()) continue;
     const Object* starter = starter_of(stack);
-    if (stack.tid == process.pid() || starter == nullptr || starter->is(is_python)) continue;
+    const bool is_complete = !stack.frames.empty() && stack.frames.back().object != nullptr;
+    if (starter == nullptr && !is_complete) ++unreadable;
+    if (starter == nullptr || starter->is(is_python)) continue;
     if (is_worker_of_any(runtimes, stack, *starter)) continue;
     const auto known = std::find_if(result.begin(), result.end(), [&](const OtherThreads& other) {
       return other.object == starter;
@@ -116,11 +120,15 @@ std::vector<OtherThreads> find_other_threads(const Process& process, const Objec
   std::sort(result.begin(), result.end(), [](const OtherThreads& a, const OtherThreads& b) {
     return a.object->base() < b.object->base();
   });
+  if (unreadable > 0) result.push_back({nullptr, unreadable, false, false});
   return result;
 }
 
 std::string describe(const OtherThreads& threads) {
   const char* plural = threads.count == 1 ? "" : "s";
+  if (threads.object == nullptr) {
+    return fmt::format("{} thread{} whose stack can't be read", threads.count, plural);
+  }
   if (threads.is_program) return fmt::format("{} thread{} of its own", threads.count, plural);
   return fmt::format("{} thread{} of {}", threads.count, plural, threads.object->name());
 }

@@ -17,7 +17,7 @@ namespace forksafe::cli {
 
 /// Threads that one object has started.
 struct OtherThreads {
-  const Object* object = nullptr;
+  const Object* object = nullptr;  ///< null: unknown, as the stacks can't be read
   int count = 0;
   bool is_program = false;   ///< the object is the program itself
   bool start_again = false;  ///< the object makes new ones in a child

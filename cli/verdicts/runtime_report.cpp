@@ -137,7 +137,8 @@ std::string other_threads_note(const std::vector<OtherThreads>& others) {
     text += fmt::format(
         "{}, {}", describe(other),
         other.start_again ? "which starts new ones in a child" : "which forksafe does not know");
-    text += other.is_program ? "\n" : fmt::format(": {}\n", other.object->path());
+    const bool has_path = other.object != nullptr && !other.is_program;
+    text += has_path ? fmt::format(": {}\n", other.object->path()) : "\n";
   }
   return text;
 }
@@ -146,7 +147,7 @@ Json other_threads_json(const std::vector<OtherThreads>& others) {
   Json result = Json::array();
   for (const OtherThreads& other : others) {
     result.push_back({{"user_api", nullptr},
-                      {"filepath", other.object->path()},
+                      {"filepath", other.object != nullptr ? Json(other.object->path()) : Json()},
                       {"workers", other.count},
                       {"start_again_in_children", other.start_again}});
   }

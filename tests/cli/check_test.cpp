@@ -109,6 +109,19 @@ TEST_CASE("check does not call a fork safe beside threads that forksafe does not
   CHECK(json["other_threads"][0]["filepath"] == CREW);
 }
 
+TEST_CASE("check does not call a fork safe beside threads that it can't name",
+          "[check new threads]") {
+  const auto check_beside = [](const char* situation, const std::string& threads) {
+    Background background(specimen(Blas{CREW, "", "", "", false}, {situation}));
+    const Answer answer = ask({"check", std::to_string(background.ready())});
+    INFO(answer.describe());
+    CHECK(answer.status == 2);
+    CHECK(contains(answer.output, "fork may hang here: forksafe does not know " + threads + ".\n"));
+  };
+  check_beside("crew-late", "2 threads of libcrew.so");
+  check_beside("crew-unread", "2 threads whose stack can't be read");
+}
+
 TEST_CASE("check calls GNU OpenMP that is linked in unsafe, without a cure", "[check linked in]") {
   const Command command = static_omp_specimen("team", false);
   const Verdict verdict = check({}, under_forksafe(command));

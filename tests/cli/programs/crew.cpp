@@ -67,6 +67,11 @@ void crew_work(int parts, useconds_t microseconds) {
 /// Waits for somebody who posts the semaphore.
 void crew_wait(sem_t* semaphore) { sem_wait(semaphore); }
 
+/// For a signal handler.
+void crew_stay(int) {
+  for (;;) pause();
+}
+
 /// This thread takes a mutex that a fork handler takes in the child.
 void crew_lock_handler(bool by_jump) {
   pthread_atfork(nullptr, nullptr, by_jump ? jump_in_child : lock_and_unlock);

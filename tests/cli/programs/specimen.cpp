@@ -374,10 +374,21 @@ void unstarted() {
   });
 }
 
-// unread: each worker waits in vfork() for a child that stays, while the main thread computes. The
-// kernel stops no thread in vfork() for a tracer.
-void unread() {
-  multiply(400);
+// Sends SIGUSR1 to all threads but the main one, and returns their number.
+int signal_other_threads() {
+  int count = 0;
+  for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
+    const pid_t tid = std::stoi(task.path().filename());
+    if (tid == getpid()) continue;
+    ++count;
+    syscall(SYS_tgkill, getpid(), tid, SIGUSR1);
+  }
+  return count;
+}
+
+// Each other thread waits in vfork() for a child that stays. The kernel stops no thread in vfork()
+// for a tracer.
+void keep_other_threads_in_vfork() {
   static std::atomic<int> waiting{0};
   struct sigaction action = {};
   action.sa_handler = [](int) {
@@ -388,14 +399,14 @@ void unread() {
     }
   };
   sigaction(SIGUSR1, &action, nullptr);
-  int workers = 0;
-  for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
-    const pid_t tid = std::stoi(task.path().filename());
-    if (tid == getpid()) continue;
-    ++workers;
-    syscall(SYS_tgkill, getpid(), tid, SIGUSR1);
-  }
-  while (waiting != workers) usleep(1000);
+  const int others = signal_other_threads();
+  while (waiting != others) usleep(1000);
+}
+
+// unread: the workers can't be stopped, while the main thread computes.
+void unread() {
+  multiply(400);
+  keep_other_threads_in_vfork();
   say("ready " + std::to_string(getpid()));
   multiply(400);
 }
@@ -511,6 +522,27 @@ void make_crew() {
   crew<void(int, useconds_t)>("crew_work")(2, 1000);
 }
 
+// crew-late: libcrew's workers stay within the C library for 0.1 s, as if they had not run yet.
+void late_crew() {
+  pthread_spin_init(&held_lock, PTHREAD_PROCESS_PRIVATE);
+  pthread_spin_lock(&held_lock);
+  threads_get_nowhere = true;
+  signal(SIGUSR1, crew<void(int)>("crew_stay"));
+  crew<void(int)>("crew_start")(2);
+  say("ready " + std::to_string(getpid()));
+  usleep(100 * 1000);
+  signal_other_threads();
+  stay();
+}
+
+// crew-unread: libcrew's workers can't be stopped.
+void unread_crew() {
+  make_crew();
+  keep_other_threads_in_vfork();
+  say("ready " + std::to_string(getpid()));
+  stay();
+}
+
 // crew: a child waits for libcrew's workers.
 void lost_crew() {
   make_crew();
@@ -545,11 +577,15 @@ void lost_crew_beside() {
 // crew-of-its-own: a child has started workers of its own, and waits for one that takes long.
 void own_crew() {
   make_crew();
-  with_child(fork, [] {
-    crew<void()>("crew_forget")();
-    crew<void(int)>("crew_start")(2);
-    crew<void(int, useconds_t)>("crew_work")(1, 100 * 1000 * 1000);
-  });
+  const pid_t child = fork();
+  if (child != 0) {
+    waitpid(child, nullptr, 0);
+    _exit(3);
+  }
+  crew<void()>("crew_forget")();
+  crew<void(int)>("crew_start")(2);
+  say("ready " + std::to_string(getpid()));
+  crew<void(int, useconds_t)>("crew_work")(1, 100 * 1000 * 1000);
 }
 
 // crew-handler BY_JUMP: a child hangs in a fork handler of libcrew.
@@ -700,6 +736,8 @@ int main(int argc, char** argv) {
       {"crew", lost_crew},
       {"crew-forks", crew_forks},
       {"crew-beside", lost_crew_beside},
+      {"crew-late", late_crew},
+      {"crew-unread", unread_crew},
       {"crew-of-its-own", own_crew},
       {"crew-handler", crew_handler},
       {"crew-before-fork", crew_before_fork},
