@@ -19,8 +19,8 @@ void prove_in_flight(Command command) {
   command.environment["OMP_NUM_THREADS"] = "1";
   Command with = command;
   command.arguments.push_back("--forks=10000");
-  with.arguments.push_back("--forks=2000");
-  prove(command, with, 2000);
+  with.arguments.push_back("--forks=1000");
+  prove(command, with, 1000);
 }
 
 }  // namespace

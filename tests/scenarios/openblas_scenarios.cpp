@@ -25,15 +25,15 @@ void prove_forker(const Blas& blas, const std::vector<std::string>& arguments, i
 TEST_CASE("idle, the parent keeps its pool and children compute with all threads") {
   const Blas blas = blas_under_test();
   // Without the library an OpenMP build hangs in the first child. The other builds end their pool
-  // at each fork, which 20 forks show as well as 300.
+  // at each fork, which 20 forks show as well as 100.
   const auto command = [&](const char* forks) {
     return forker(blas, {"--child-threads-at-end=2", "--threads-after=2", forks});
   };
-  prove(command("--forks=20"), command("--forks=300"), 300);
+  prove(command("--forks=20"), command("--forks=100"), 100);
 }
 
 TEST_CASE("one call in flight") {
-  prove_forker(blas_under_test(), {"--flight=1", "--child-threads-at-end=2"}, 200);
+  prove_forker(blas_under_test(), {"--flight=1", "--child-threads-at-end=2"}, 100);
 }
 
 TEST_CASE("three calls in flight") {
@@ -44,7 +44,7 @@ TEST_CASE("three small calls in flight") {
   prove_forker(blas_under_test(), {"--flight=3", "--n=128"}, 100);
   // OpenBLAS computes n = 64 with one thread. A child hangs only if it inherits the memory
   // allocator's lock, which is too rare to expect it without the library.
-  expect_success(forker(blas_under_test(), {"--flight=3", "--n=64", "--forks=300"}), 300);
+  expect_success(forker(blas_under_test(), {"--flight=3", "--n=64", "--forks=200"}), 200);
 }
 
 TEST_CASE("three large calls in flight") {
@@ -70,7 +70,7 @@ TEST_CASE("a fork from another thread") {
 }
 
 TEST_CASE("two threads fork at once") {
-  prove_forker(blas_under_test(), {"--flight=1", "--from=both"}, 150);
+  prove_forker(blas_under_test(), {"--flight=1", "--from=both"}, 100);
 }
 
 TEST_CASE("25 generations with 32 threads each") {
@@ -121,7 +121,7 @@ TEST_CASE("children that exec, exit or never touch BLAS") {
 }
 
 TEST_CASE("children start with empty buffers") {
-  prove_forker(blas_under_test(), {"--child=look"}, 300);
+  prove_forker(blas_under_test(), {"--child=look"}, 100);
 }
 
 TEST_CASE("lazily bound") {

@@ -45,14 +45,15 @@ void prove_other_runtime(const std::map<std::string, std::string>& environment) 
   // Idle, these runtimes work without the library, and must still work with it. But they forget
   // their locks at a fork. OpenBLAS has such locks from 0.3.27 on (level3_thread.c), so the child
   // crashes there without the library.
-  const Command idle = command("0", "300");
+  const Command idle = command("0", "100");
   if (patch_level(blas) < 27) {
     CHECK(run(idle).succeeded());
   } else {
     expect_trouble(idle);
   }
-  expect_success(idle, 300);
-  prove(command("2", "200"), command("2", "200"), 200);
+  expect_success(idle, 100);
+  const Command in_flight = command("2", "100");
+  prove(in_flight, in_flight, 100);
 }
 
 }  // namespace

@@ -60,10 +60,10 @@ TEST_CASE("a call that outlives FORKSAFE_WAIT_MS: children compute with one thre
 TEST_CASE("within FORKSAFE_WAIT_MS no fork is degraded") {
   for (const char* name : {"debian", "debian-openmp"}) {
     const LogFile log;
-    Command command = forker(blas_by_name(name), {"--flight=3", "--forks=200"});
+    Command command = forker(blas_by_name(name), {"--flight=3", "--forks=100"});
     command.environment["FORKSAFE_LOG"] = log.path();
     command.environment["FORKSAFE_WAIT_MS"] = "10000";
-    expect_success(command, 200);
+    expect_success(command, 100);
     INFO(log.text());
     CHECK(log.count("one thread") == 0);
     CHECK(log.count("adopted ") == (std::string(name) == "debian" ? 1 : 2));

@@ -45,15 +45,15 @@ void prove_notes_program(Command command) {
 }  // namespace
 
 TEST_CASE("numpy wheel: os.fork while a thread is inside a @ a") {
-  Command command = python("fork_in_flight.py", {"200"});
+  Command command = python("fork_in_flight.py", {"100"});
   command.environment["PYTHONPATH"] = numpy_wheel();
-  prove(command, command, 200);
+  prove(command, command, 100);
 }
 
 TEST_CASE("Debian's numpy on OpenMP: multiprocessing.Pool after the parent has used BLAS") {
-  Command command = python("pool.py", {"200"});
+  Command command = python("pool.py", {"100"});
   command.environment["LD_LIBRARY_PATH"] = blas_by_name("debian-openmp").library_path;
-  prove(command, command, 200);
+  prove(command, command, 100);
 }
 
 TEST_CASE("the notes' program, ObsPy's detrend in numpy alone") {

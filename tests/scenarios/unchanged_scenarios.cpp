@@ -21,16 +21,16 @@ std::string installed(const std::string& file) {
 
 void prove_beside(const std::string& preload) {
   for (const bool ours_first : {true, false}) {
-    Command command = forker(blas_by_name("debian"), {"--flight=2", "--forks=200"});
+    Command command = forker(blas_by_name("debian"), {"--flight=2", "--forks=100"});
     command.environment["LD_PRELOAD"] =
         ours_first ? library_path() + ":" + preload : preload + ":" + library_path();
     const Outcome outcome = run(command);
     INFO(outcome.describe());
     CHECK(outcome.succeeded());
   }
-  Command openmp = forker(blas_by_name("debian-openmp"), {"--flight=2", "--forks=200"});
+  Command openmp = forker(blas_by_name("debian-openmp"), {"--flight=2", "--forks=100"});
   openmp.environment["LD_PRELOAD"] = preload;
-  expect_success(openmp, 200);
+  expect_success(openmp, 100);
   // In the child the library sets GNU OpenMP's variables again, which allocates memory. The
   // preloaded allocator must be ready for that.
   Command variables;
