@@ -104,10 +104,10 @@ TEST_CASE("without ptrace, /proc shows a child that lacks threads and waits",
   Background background(omp_specimen("team"));
   const pid_t child = background.ready();
   usleep(200000);
-  const std::string part = std::string("seccomp forbids the system call ptrace here: ") +
-                           (geteuid() == 0
-                                ? "in a container, add the capability SYS_PTRACE"
-                                : "try as root (sudo), or with the capability SYS_PTRACE");
+  const std::string part =
+      std::string("seccomp forbids the system call ptrace here: ") +
+      (geteuid() == 0 ? "in a container, add the capability SYS_PTRACE"
+                      : "try as root (sudo), or with the capability SYS_PTRACE");
   const Json json = check_denied(denied, child, "seccomp", part);
   INFO(json.dump(1));
   CHECK(json["forked"] == true);

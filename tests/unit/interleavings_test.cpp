@@ -429,7 +429,7 @@ uint64_t seed_of_run() {
   return text != nullptr ? strtoull(text, nullptr, 10) : 1;
 }
 
-// `preemptions` exhaustively, then some thousand random executions.
+// `preemptions` exhaustively, then a thousand random executions.
 void explore(const Scenario& s, int preemptions) {
   make_initial_memory();
   Totals totals;
@@ -439,7 +439,7 @@ void explore(const Scenario& s, int preemptions) {
   if (fine) {
     const char* text = getenv("FORKSAFE_MODEL_SECONDS");
     const double seconds = text != nullptr ? atof(text) : 0;
-    Random random(seed_of_run(), seconds > 0 ? INT32_MAX : 3000);
+    Random random(seed_of_run(), seconds > 0 ? INT32_MAX : 1000);
     fine = explore(s, &random, seconds, &totals);
   }
   CHECK(fine);
