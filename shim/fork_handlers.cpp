@@ -40,7 +40,10 @@ uint64_t take_hold() {
 // In a program without BLAS and OpenMP there is nothing to do, so there is nothing to wait for.
 // What was adopted is read from lists that have an order of their own.
 void head_prepare() {
-  if (!anything_adopted.load(std::memory_order_relaxed)) return;
+  if (!anything_adopted.load(std::memory_order_relaxed)) {
+    thread_state.modules = 0;
+    return;
+  }
   const KeepErrno keep;
   if (thread_state.at_head) {  // a signal handler forks within this thread's fork
     ++thread_state.forks_within;
@@ -49,6 +52,7 @@ void head_prepare() {
   const uint64_t mask = take_hold();
   thread_state.at_head = true;
   thread_state.revoked_holds = revoked_holds.load();
+  thread_state.modules = static_cast<uint8_t>(module_count.load());
   run_step(&Runtime::prepare_last);
   thread_state.outlived = 0;
   fork_page.hold.go_away(this_thread());

@@ -103,7 +103,7 @@ bool reset_module_in_child(Module* module) {
   module->mutexes.each([](void* m) { reset_object<pthread_mutex_t>(m); });
   module->conditions.each([](void* c) { reset_object<pthread_cond_t>(c); });
   if (module->adapting.load() != 0) module->adapting.store(0);
-  return !child_torn;
+  return !child_torn && module->slot < thread_state.modules;
 }
 
 }  // namespace forksafe

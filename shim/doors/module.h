@@ -123,6 +123,7 @@ struct ThreadState {
   uint32_t outlived;       ///< bit N: calls of module N have outlived the fork's first wait
   uint32_t revoked_holds;  ///< at the head's prepare
   uint32_t forks_within;   ///< how many forks of signal handlers are under way within this one
+  uint8_t modules;         ///< how many there were at the head's prepare
   bool at_head;            ///< between the head's prepare and its parent or child
   bool in_fork;            ///< between our steps before and after glibc's fork
   bool in_new_child;       ///< in a child that has not yet taken the last of our steps
@@ -231,7 +232,8 @@ inline bool this_thread_holds() {
 void set_child_torn(bool torn);
 
 /// In a child: no thread is inside the module but perhaps this one, its static mutexes are free
-/// and nobody waits for its conditions. False where set_child_torn(true) was called.
+/// and nobody waits for its conditions. False where set_child_torn(true) was called, and
+/// for a module that came after the head's prepare: nothing has kept calls out of it.
 bool reset_module_in_child(Module* module);
 
 }  // namespace forksafe

@@ -194,6 +194,11 @@ struct Bytes {
   void restore(T* object) const { memcpy(static_cast<void*>(object), bytes, sizeof *object); }
 };
 
+void set_modules(int count) {
+  forksafe::module_count.store(count);
+  forksafe::anything_adopted.store(count != 0);
+}
+
 struct Memory {
   Bytes<Module> modules[kCopies];
   Bytes<forksafe::OpenBlasOpenMp> openmp;
@@ -202,6 +207,7 @@ struct Memory {
   Bytes<Word> revoked;
   Bytes<forksafe::ForkPage> page;
   Bytes<World> program;
+  int module_count;
 
   void save_library() {
     for (int i = 0; i < kCopies; ++i) modules[i].save(::modules[i]);
@@ -209,6 +215,7 @@ struct Memory {
     threads.save(threads_copy);
     state.save(forksafe_state);
     revoked.save(forksafe::revoked_holds);
+    module_count = forksafe::module_count.load();
   }
   void save_page() { page.save(fork_page); }
   void save_program() { program.save(world); }
@@ -223,6 +230,7 @@ struct Memory {
     threads.restore(&threads_copy);
     state.restore(&forksafe_state);
     revoked.restore(&forksafe::revoked_holds);
+    set_modules(module_count);
     page.restore(&fork_page);
     program.restore(&world);
   }
@@ -341,8 +349,7 @@ void make_initial_memory() {
   static bool made = false;
   if (made) return;
   made = true;
-  forksafe::anything_adopted.store(true);
-  forksafe::module_count.store(kCopies);
+  set_modules(kCopies);
   for (int i = 0; i < kCopies; ++i) {
     modules[i].slot = i;
     forksafe::OpenBlas* blas = openblas_copies[i];
@@ -504,6 +511,20 @@ TEST_CASE("a thread forks while another computes", "[interleavings]") {
 
 TEST_CASE("two threads fork while another computes", "[interleavings]") {
   explore(scenario_of(forker("F1"), forker("F2"), computing()), 2);
+}
+
+TEST_CASE("a library is loaded, and computes, while another thread forks", "[interleavings]") {
+  Scenario s = scenario_of(forker("F1"), thread("loading", [] {
+                             scheduler.step();
+                             set_modules(kCopies);
+                             call_openmp_build();
+                             call_threads_build();
+                           }));
+  s.all_whole = false;
+  for (const int before : {0, 1}) {
+    s.prologue = [before] { set_modules(before); };
+    explore(s, 2);
+  }
 }
 
 TEST_CASE("forks that fail leave nothing behind", "[interleavings]") {
