@@ -152,6 +152,11 @@ bool ElfImage::read_dynamic() {
   }
   if (!table_fits(d, 1)) return false;  // it does not end
   plt_relocations_.entry_size = plt_is_rela ? sizeof(ElfW(Rela)) : sizeof(ElfW(Rel));
+  // The second table may be the end of the first one (RISC-V, binutils 2.44).
+  if (plt_bytes <= relocations_bytes &&
+      relocations_.begin + relocations_bytes == plt_relocations_.begin + plt_bytes) {
+    relocations_bytes -= plt_bytes;
+  }
   relocations_.count = relocations_bytes / relocations_.entry_size;
   plt_relocations_.count = plt_bytes / plt_relocations_.entry_size;
 

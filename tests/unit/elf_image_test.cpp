@@ -667,6 +667,26 @@ TEST_CASE("storage at a fixed distance is known by a flag or by its relocations"
   CHECK_FALSE(is_static());
 }
 
+TEST_CASE("a slot in both of the overlapping tables of relocations is one slot", "[elf_image]") {
+  const Loaded loaded("symbols_gnu");
+  Copy copy(loaded);
+  const auto names = [&] {
+    ElfImage image;
+    REQUIRE(image.read(copy.info()));
+    return slot_names(image);
+  };
+  auto& begin = copy.entry(kRelocations)->d_un.d_ptr;
+  auto& size = copy.entry(kRelocationsSize)->d_un.d_val;
+  const auto plt = copy.entry(DT_JMPREL)->d_un.d_ptr;
+  const auto plt_size = copy.entry(DT_PLTRELSZ)->d_un.d_val;
+  // As binutils writes them for RISC-V: the second table is the end of the first one.
+  size = plt + plt_size - begin;
+  const std::vector<std::string> overlapping = names();
+  size = plt - begin;
+  CHECK(overlapping == names());
+  CHECK_FALSE(overlapping.empty());
+}
+
 #if !defined(__i386__) && !defined(__arm__)
 TEST_CASE("a word that holds more than the address of a symbol is no slot", "[elf_image]") {
   const Loaded loaded("symbols_gnu");
