@@ -113,8 +113,9 @@ class Watch {
     const std::optional<Place> place = find_place(sample.frames, *suspect_.runtimes);
     if (!place) return false;
     const std::string state = unchanging_state(*suspect_.process, sample, *place);
-    const bool innermost = place->body == sample.frames.data();
-    const auto [known, is_new] = states_.try_emplace({place->body->address, innermost}, state);
+    std::vector<uintptr_t> addresses = {place->body == sample.frames.data()};
+    for (const Frame* f = place->body; f <= place->end(); ++f) addresses.push_back(f->address);
+    const auto [known, is_new] = states_.try_emplace(std::move(addresses), state);
     if (state.empty() || known->second != state) return false;
     if (!is_new) ++repeats_;
     proven_ = long_enough && repeats_ >= kRepeats;
@@ -124,7 +125,9 @@ class Watch {
 
  private:
   const LoneSuspect& suspect_;
-  std::map<std::pair<uintptr_t, bool>, std::string> states_;  // by the place in the body
+  // By the place in the body: whether that is the innermost frame, and the addresses from there to
+  // the end. Without optimization a function of the body's is called from several places.
+  std::map<std::vector<uintptr_t>, std::string> states_;
   int repeats_ = 0;  // samples at a place that was seen before
   bool proven_ = false;
 };

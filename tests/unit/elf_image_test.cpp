@@ -480,6 +480,7 @@ TEST_CASE("an image whose tables are outside of it is refused or has nothing to 
     for (const auto tag : {kRelocations, ElfW(Sxword){DT_JMPREL}}) {
       const uintptr_t sound = copy.entry(tag)->d_un.d_ptr;
       for (const uintptr_t address : outside) {
+        if (address == copy.end() - 8 && sizeof(Relocation) == 8) continue;  // one would fit
         copy.entry(tag)->d_un.d_ptr = address;
         CHECK_FALSE(read_and_use(copy.info()));
       }
