@@ -424,8 +424,9 @@ class Reader {
     const Process& process = *result->process;
     for (const pid_t tid : process.threads()) {
       const ThreadState state = read_thread_state(process.pid(), tid);
-      result_->stacks.push_back({tid, state.name, {}});
       const bool waits = state.letter == 'S' || state.letter == 'T' || state.letter == 't';
+      result_->stacks.push_back({tid, state.name, {}});
+      if (waits) result_->stacks.back().system_call = process.system_call(tid);
       (waits ? waiting_ : busy_).emplace_back(process, tid);
     }
     busy_left_ = busy_.size();
@@ -499,7 +500,7 @@ bool is_new(pid_t tid) {
 void read_core(ProcessStacks* result) {
   Unwinder unwinder(*result->process, *result->objects);
   for (const pid_t tid : result->process->threads()) {
-    result->stacks.push_back({tid, "", unwinder.walk(tid)});
+    result->stacks.push_back({tid, "", unwinder.walk(tid), result->process->system_call(tid)});
     finish_names(*result->process, &result->stacks.back().frames);
   }
 }

@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <exception>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -37,6 +38,9 @@ struct ThreadStack {
   pid_t tid = 0;
   std::string name;           ///< the thread's (comm)
   std::vector<Frame> frames;  ///< innermost first; empty if the thread could not be stopped
+  /// In which it slept before it was stopped. A stop interrupts the call, and the thread needs a
+  /// processor to get back into it.
+  std::optional<SystemCall> system_call = {};
 };
 
 /// The stack of each thread, the main thread first. Throws NotPermitted if the process may not be

@@ -21,8 +21,10 @@
 namespace forksafe::cli {
 namespace {
 
-// After a look, a thread has kSettleUs to go back to its wait. There it must stay for kStillUs.
+// After a look, the threads have kSettleUs to go back to their waits, and up to kMostSettles times
+// that if one has not got a processor yet. There they must stay for kStillUs.
 constexpr useconds_t kSettleUs = 20 * 1000;
+constexpr int kMostSettles = 25;
 constexpr useconds_t kStillUs = 100 * 1000;
 
 bool contains(const std::string& text, const char* part) {
@@ -117,7 +119,8 @@ std::optional<Wait> find_wait(const Look& look, const ThreadStack& stack) {
   return wait;
 }
 
-// How often a thread has gone to sleep so far, and whether it sleeps now.
+// How often a thread has gone to sleep so far, and whether it sleeps now. In a core, and before the
+// first look: whether it slept then.
 struct Sleep {
   long switches = -1;
   bool asleep = false;
@@ -822,10 +825,12 @@ FirstLook first_look(pid_t pid, Looked looked) {
   for (const ThreadStack& stack : stacks) {
     // It may be any worker.
     if (tells_nothing(stack)) first.sleeps[stack.tid] = {};
-    if (may_be_lost && waits_for_thread(process, stack)) {
+    if (may_be_lost && waits_for_thread(stack)) {
       first.sleeps[stack.tid] = {};
       first.any_waits_for_thread = true;
     }
+    const auto sleep = first.sleeps.find(stack.tid);
+    if (sleep != first.sleeps.end()) sleep->second.asleep = stack.system_call.has_value();
   }
   first.may_spin_alone =
       find_lone_thread(process, first.look->objects, stacks, first.look->runtimes).has_value();
@@ -845,7 +850,7 @@ Diagnosis new_diagnosis(pid_t pid) {
 bool is_proven_by_core(const Look& look, const Wait& wait, const Rule& rule) {
   return std::all_of(look.stacks.begin(), look.stacks.end(), [&](const ThreadStack& stack) {
     const bool counts = stack.tid == wait.tid || rule.others_may_end_it;
-    return !counts || waits_for_thread(look.process, stack);
+    return !counts || waits_for_thread(stack);
   });
 }
 
@@ -978,7 +983,7 @@ void find_lost_threads(const FirstLook& first, Parents* parents, Diagnosis* resu
                                    stacks_of_parent(look, parents));
   if (!wait) {
     // It may be woken yet, but the user should know where it is.
-    if (const auto handler = find_handler_wait(look.process, look.stacks, asleep)) {
+    if (const auto handler = find_handler_wait(look.stacks, asleep)) {
       result->what += fmt::format(" {} is inside fork(), in a handler{}.",
                                   subject(look, handler->tid), of_whom(*handler));
     }
@@ -1025,9 +1030,6 @@ Diagnosis diagnose_core(const std::string& path) {
   FirstLook first = first_look(0, std::move(looked));
   Diagnosis result = new_diagnosis(first.look->process.pid());
   result.look = std::move(first.look);
-  for (auto& [tid, sleep] : first.sleeps) {
-    sleep.asleep = result.look->process.system_call(tid).has_value();
-  }
   Spins spins;
   Parents parents;
   apply_rules(first, &spins, &parents, &result);
@@ -1055,7 +1057,15 @@ std::vector<Diagnosis> diagnose_processes(const std::vector<pid_t>& pids) {
     }
   };
   if (any_to_watch) {
-    usleep(kSettleUs);
+    bool settled = false;
+    for (int i = 0; i < kMostSettles && !settled; ++i) {
+      usleep(kSettleUs);
+      settled = true;
+      each_sleep([&](Sleep* sleep, const Sleep& now) {
+        if (now.asleep) sleep->asleep = false;  // it is back
+        settled = settled && !sleep->asleep;
+      });
+    }
     each_sleep([](Sleep* sleep, const Sleep& now) { *sleep = now; });
     usleep(kStillUs);
     each_sleep([](Sleep* sleep, const Sleep& now) {

@@ -82,7 +82,7 @@ struct Diagnosis {
 Diagnosis diagnose_core(const std::string& path);
 
 /// Diagnoses each process. Takes a fifth of a second for all of them, plus some milliseconds for
-/// each.
+/// each. On a busy machine, up to half a second more.
 std::vector<Diagnosis> diagnose_processes(const std::vector<pid_t>& pids);
 
 }  // namespace forksafe::cli

@@ -140,10 +140,7 @@ std::optional<LoneSpin> find_lone_thread(const Process& process, const Objects& 
   if (!process.status().forked || process.core() != nullptr) return std::nullopt;
   const ThreadStack* alone = nullptr;
   for (const ThreadStack& stack : stacks) {
-    if (read_thread_state(process.pid(), stack.tid).letter == 'S' &&
-        waits_for_thread(process, stack)) {
-      continue;
-    }
+    if (waits_for_thread(stack)) continue;
     if (alone != nullptr) return std::nullopt;
     alone = &stack;
   }

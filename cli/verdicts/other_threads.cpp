@@ -149,8 +149,8 @@ bool handles_signals(const Process& process, const Objects& objects) {
   return caught != 0;
 }
 
-bool waits_for_thread(const Process& process, const ThreadStack& stack) {
-  const FutexWait wait = futex_wait(process.system_call(stack.tid));
+bool waits_for_thread(const ThreadStack& stack) {
+  const FutexWait wait = futex_wait(stack.system_call);
   if (wait != FutexWait::kShared) return wait == FutexWait::kPrivate;
   // The kernel wakes who joins a thread by a futex that is not private (clone(2),
   // CLONE_CHILD_CLEARTID). Other futexes like that may be in memory shared with other processes.
@@ -172,7 +172,7 @@ std::optional<LostWait> find_lost_wait(const Process& process, const Objects& ob
                                        const StacksOfParent& stacks_of_parent) {
   const auto waits = [&](const ThreadStack& stack) {
     return std::find(asleep.begin(), asleep.end(), stack.tid) != asleep.end() &&
-           waits_for_thread(process, stack);
+           waits_for_thread(stack);
   };
   // If all threads wait, none can wake another. Then only a signal could end their waits: a handler
   // may call sem_post, or set Python's threading.Event.
@@ -197,13 +197,12 @@ std::optional<LostWait> find_lost_wait(const Process& process, const Objects& ob
   return std::nullopt;
 }
 
-std::optional<LostWait> find_handler_wait(const Process& process,
-                                          const std::vector<ThreadStack>& stacks,
+std::optional<LostWait> find_handler_wait(const std::vector<ThreadStack>& stacks,
                                           const std::vector<pid_t>& asleep) {
   for (const ThreadStack& stack : stacks) {
     if (std::find(asleep.begin(), asleep.end(), stack.tid) == asleep.end()) continue;
     std::optional<LostWait> wait = describe_wait(stack);
-    if (wait && wait->in_fork && waits_for_thread(process, stack)) return wait;
+    if (wait && wait->in_fork && waits_for_thread(stack)) return wait;
   }
   return std::nullopt;
 }

@@ -34,8 +34,8 @@ std::vector<OtherThreads> find_other_threads(const Process& process, const Objec
 std::string describe(const OtherThreads& threads);
 
 /// Whether a thread waits for another thread of its process, without a timeout: on a private futex
-/// (futex(2)) or in pthread_join. False also if that can't be read.
-bool waits_for_thread(const Process& process, const ThreadStack& stack);
+/// (futex(2)) or in pthread_join. False also if that could not be read.
+bool waits_for_thread(const ThreadStack& stack);
 
 /// Whether the process handles a signal that may be meant to end a wait. Handlers of a crash and
 /// glibc's own are not, nor is that of SIGINT in Python, which always has one. A core does not
@@ -69,8 +69,7 @@ std::optional<LostWait> find_lost_wait(const Process& process, const Objects& ob
                                        const StacksOfParent& stacks_of_parent);
 
 /// Finds a thread that waits in a fork handler, whoever may wake it.
-std::optional<LostWait> find_handler_wait(const Process& process,
-                                          const std::vector<ThreadStack>& stacks,
+std::optional<LostWait> find_handler_wait(const std::vector<ThreadStack>& stacks,
                                           const std::vector<pid_t>& asleep);
 
 /// Whether the thread is inside fork(2).
