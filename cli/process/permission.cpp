@@ -39,14 +39,51 @@ std::string read_link(const std::string& path) {
   return size > 0 ? std::string(target, static_cast<size_t>(size)) : "";
 }
 
+// The AppArmor profile that holds for this process; empty if none does. "docker-default (enforce)",
+// "unconfined", or a context of SELinux in the file of older kernels (before 5.8).
+std::string own_apparmor_profile() {
+  std::string line;
+  for (const char* file : {"/proc/self/attr/apparmor/current", "/proc/self/attr/current"}) {
+    if (std::getline(std::ifstream(file), line)) break;
+  }
+  const size_t mode = line.rfind(" (enforce)");
+  return mode != std::string::npos ? line.substr(0, mode) : "";
+}
+
+// A step of the job, outside of any container and with the user and the groups of the job. Without
+// a node, Slurm may choose another one of the job's.
+std::string as_step(pid_t pid) {
+  return fmt::format("srun --overlap --jobid=JOB --nodelist=NODE forksafe diagnose {}", pid);
+}
+
 // The capability SYS_PTRACE grants it.
-Obstacle by_capability(const Access& access, pid_t pid, const std::string& code,
-                       const std::string& what) {
+Obstacle by_capability(const Access& access, const std::string& code, const std::string& what) {
   Obstacle obstacle = {code, what, "try as root (sudo), or with the capability SYS_PTRACE"};
   if (access.own_user == 0) obstacle.cure = "in a container, add the capability SYS_PTRACE";
   obstacle.docker = "docker run --cap-add=SYS_PTRACE";
   obstacle.kubernetes = "securityContext: {capabilities: {add: [SYS_PTRACE]}}";
-  obstacle.slurm = fmt::format("srun --overlap --jobid=JOB forksafe diagnose {}", pid);
+  return obstacle;
+}
+
+// The capability grants it, and so does a step of the job.
+Obstacle by_step(const Access& access, pid_t pid, const std::string& code,
+                 const std::string& what) {
+  Obstacle obstacle = by_capability(access, code, what);
+  obstacle.slurm = as_step(pid);
+  return obstacle;
+}
+
+// A profile forbids it to who has the capability, too (Linux, security/apparmor/task.c,
+// profile_tracer_perm).
+Obstacle by_apparmor(const Access& access, pid_t pid) {
+  Obstacle obstacle = {
+      "apparmor",
+      fmt::format("the AppArmor profile {}, under which forksafe runs, may forbid it",
+                  access.apparmor_profile),
+      "run forksafe outside of that profile, or see the system's log (dmesg)"};
+  obstacle.docker = "docker run --security-opt apparmor=unconfined";
+  obstacle.kubernetes = "securityContext: {appArmorProfile: {type: Unconfined}}";
+  obstacle.slurm = as_step(pid);
   return obstacle;
 }
 
@@ -64,12 +101,11 @@ Obstacle by_other_user(const Access& access, pid_t pid) {
   }
   obstacle.docker = fmt::format("docker exec --user {} CONTAINER forksafe diagnose {}", user, pid);
   obstacle.kubernetes = fmt::format("securityContext: {{runAsUser: {}}}", user);
-  obstacle.slurm =
-      fmt::format("srun --overlap --jobid=JOB forksafe diagnose {}, as the user of the job", pid);
+  obstacle.slurm = as_step(pid) + ", as the user of the job";
   return obstacle;
 }
 
-Obstacle by_yama(const Access& access, pid_t pid) {
+Obstacle by_yama(const Access& access) {
   const std::string scope =
       fmt::format("kernel.yama.ptrace_scope is {}, which ", access.yama_scope);
   if (access.yama_scope >= 3) {
@@ -77,7 +113,7 @@ Obstacle by_yama(const Access& access, pid_t pid) {
             "set it to 1 in /etc/sysctl.d, and boot"};
   }
   Obstacle obstacle = by_capability(
-      access, pid, "yama",
+      access, "yama",
       scope +
           (access.yama_scope == 1
                ? "permits it only to the ancestors of a process and to the capability SYS_PTRACE"
@@ -115,6 +151,7 @@ Access read_access(const ProcessStatus& status) {
     access.is_dumpable = info.st_uid == access.its_user.effective;
   }
   std::ifstream("/proc/sys/kernel/yama/ptrace_scope") >> access.yama_scope;
+  access.apparmor_profile = own_apparmor_profile();
   access.in_own_users = read_link("/proc/self/ns/user") == "user:[4026531837]";
   return access;
 }
@@ -123,21 +160,20 @@ Obstacle find_obstacle(const Access& access, pid_t pid) {
   const bool may_trace_all = (access.own_capabilities & kSysPtrace) != 0;
   const bool has_more = (access.its_capabilities & ~access.own_capabilities) != 0;
   if (access.ptrace_fails) {
-    return by_capability(access, pid, "seccomp", "seccomp forbids the system call ptrace here");
+    return by_step(access, pid, "seccomp", "seccomp forbids the system call ptrace here");
   }
   if (!may_trace_all) {
     if (!are_all(access.its_user, access.own_user)) return by_other_user(access, pid);
     if (!are_all(access.its_group, access.own_group)) {
       const std::string group = group_name(access.its_group.effective);
-      return by_capability(access, pid, "other-group",
-                           fmt::format("it runs with group {}, and forksafe does not", group));
+      return by_step(access, pid, "other-group",
+                     fmt::format("it runs with group {}, and forksafe does not", group));
     }
     if (has_more) {
-      return by_capability(access, pid, "capability",
-                           "it has capabilities that forksafe does not have");
+      return by_capability(access, "capability", "it has capabilities that forksafe does not have");
     }
     if (!access.is_dumpable) {
-      return by_capability(access, pid, "not-dumpable",
+      return by_capability(access, "not-dumpable",
                            "it is not dumpable (prctl PR_SET_DUMPABLE, or a set-uid program)");
     }
   }
@@ -146,14 +182,15 @@ Obstacle find_obstacle(const Access& access, pid_t pid) {
             "end that first"};
   }
   if (access.yama_scope >= 3 || (access.yama_scope > 0 && !may_trace_all)) {
-    return by_yama(access, pid);
+    return by_yama(access);
   }
   if (!access.in_own_users) {
     return {"user-namespace", "it is outside of forksafe's user namespace (a container?)",
             "run forksafe where the process was started"};
   }
-  const char* unknown = "the system does not permit it (AppArmor? SELinux?)";
-  if (!may_trace_all) return by_capability(access, pid, "system", unknown);
+  if (!access.apparmor_profile.empty()) return by_apparmor(access, pid);
+  const char* unknown = "the system does not permit it (SELinux?)";
+  if (!may_trace_all) return by_step(access, pid, "system", unknown);
   return {"system", unknown, "see its log (dmesg)"};
 }
 

@@ -29,9 +29,11 @@ struct Access {
   gid_t own_group = 0;
   Ids its_user;
   Ids its_group;
-  bool is_dumpable = true;   ///< prctl(2), PR_SET_DUMPABLE
-  pid_t tracer = 0;          ///< 0: no process traces it
-  int yama_scope = 0;        ///< kernel.yama.ptrace_scope; 0 too if there is no Yama
+  bool is_dumpable = true;  ///< prctl(2), PR_SET_DUMPABLE
+  pid_t tracer = 0;         ///< 0: no process traces it
+  int yama_scope = 0;       ///< kernel.yama.ptrace_scope; 0 too if there is no Yama
+  /// The AppArmor profile that holds for forksafe; empty if none does.
+  std::string apparmor_profile{};
   bool in_own_users = true;  ///< forksafe is in the first user namespace of the system
 };
 

@@ -114,7 +114,8 @@ TEST_CASE("without ptrace, /proc shows a child that lacks threads and waits",
   CHECK(json["parent"] == background.pid());
   CHECK(json["grant"]["docker"] == kDocker);
   CHECK(json["grant"]["kubernetes"] == kKubernetes);
-  CHECK(json["grant"]["slurm"] == "srun --overlap --jobid=JOB forksafe diagnose " + words(child));
+  CHECK(json["grant"]["slurm"] ==
+        "srun --overlap --jobid=JOB --nodelist=NODE forksafe diagnose " + words(child));
   const Json& evidence = json["evidence"];
   CHECK(evidence["threads"] == 1);
   CHECK(evidence["asleep"] == 1);
@@ -191,6 +192,7 @@ TEST_CASE("a set-uid program, and one that is not dumpable", "[permission dumpab
                    "it is not dumpable (prctl PR_SET_DUMPABLE, or a set-uid program): "
                    "try as root (sudo), or with the capability SYS_PTRACE");
   CHECK(json["grant"]["docker"] == kDocker);
+  CHECK(json["grant"]["slurm"].is_null());
 
   Command set_uid = nobody.command(specimen({"idle"}));
   fs::permissions(nobody.folder() + "/specimen", fs::perms::set_uid, fs::perm_options::add);
@@ -285,30 +287,64 @@ TEST_CASE("Yama's scope is named with its value", "[permission yama]") {
   // Yama is not what forbids it to who has the capability.
   access.yama_scope = 2;
   CHECK(find_obstacle(access, 4242).code == "system");
+  access.apparmor_profile = "docker-default";
+  CHECK(find_obstacle(access, 4242).code == "apparmor");
   access.in_own_users = false;
   CHECK(find_obstacle(access, 4242).code == "user-namespace");
   access.tracer = 7;
   CHECK(find_obstacle(access, 4242).code == "tracer");
 }
 
-TEST_CASE("Yama's scope is read from /proc/sys", "[permission yama]") {
+/// Whether `holds` is true of the access of a process that finds `line` in a file of /proc.
+bool reads(const std::string& folder, const std::string& subfolder, const std::string& file,
+           const std::string& line, bool (*holds)(const Access&)) {
   if (geteuid() != 0) skip("only root can mount a folder there");
   const pid_t child = fork();
   if (child == 0) {
     forksafe::cli::ProcessStatus status;
     if (unshare(CLONE_NEWNS) != 0 ||
         mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
-        mount("none", "/proc/sys/kernel", "tmpfs", 0, nullptr) != 0 ||
-        mkdir("/proc/sys/kernel/yama", 0755) != 0) {
+        mount("none", folder.c_str(), "tmpfs", 0, nullptr) != 0 ||
+        mkdir((folder + subfolder).c_str(), 0755) != 0) {
       _exit(77);
     }
-    std::ofstream("/proc/sys/kernel/yama/ptrace_scope") << "2\n";
+    std::ofstream(folder + subfolder + file) << line << '\n';
     const bool read = read_status(getpid(), &status);
-    _exit(read && read_access(status).yama_scope == 2 ? 0 : 1);
+    _exit(read && holds(read_access(status)) ? 0 : 1);
   }
   int status = 0;
   REQUIRE(waitpid(child, &status, 0) == child);
   REQUIRE(WIFEXITED(status));
   if (WEXITSTATUS(status) == 77) skip("nothing can be mounted here");
-  CHECK(WEXITSTATUS(status) == 0);
+  return WEXITSTATUS(status) == 0;
+}
+
+TEST_CASE("Yama's scope is read from /proc/sys", "[permission yama]") {
+  CHECK(reads("/proc/sys/kernel", "/yama", "/ptrace_scope", "2",
+              [](const Access& access) { return access.yama_scope == 2; }));
+}
+
+TEST_CASE("the AppArmor profile of forksafe is named", "[permission apparmor]") {
+  Access access;
+  access.apparmor_profile = "docker-default";
+  const Obstacle obstacle = find_obstacle(access, 4242);
+  CHECK(obstacle.code == "apparmor");
+  CHECK(describe(obstacle) ==
+        "the AppArmor profile docker-default, under which forksafe runs, may forbid it: run "
+        "forksafe outside of that profile, or see the system's log (dmesg)");
+  CHECK(obstacle.docker == "docker run --security-opt apparmor=unconfined");
+  CHECK(obstacle.kubernetes == "securityContext: {appArmorProfile: {type: Unconfined}}");
+  CHECK(obstacle.slurm == "srun --overlap --jobid=JOB --nodelist=NODE forksafe diagnose 4242");
+}
+
+TEST_CASE("the AppArmor profile is read from /proc, if it is enforced", "[permission apparmor]") {
+  const auto is_named = [](const Access& a) { return a.apparmor_profile == "docker-default"; };
+  const auto is_none = [](const Access& a) { return a.apparmor_profile.empty(); };
+  const std::string attr = "/proc/self/attr";
+  CHECK(reads(attr, "/apparmor", "/current", "docker-default (enforce)", is_named));
+  CHECK(reads(attr, "/apparmor", "/current", "docker-default (complain)", is_none));
+  CHECK(reads(attr, "/apparmor", "/current", "unconfined", is_none));
+  // Before Linux 5.8, and there it may be a context of SELinux.
+  CHECK(reads(attr, "/none", "/../current", "docker-default (enforce)", is_named));
+  CHECK(reads(attr, "/none", "/../current", "system_u:system_r:container_t:s0", is_none));
 }
