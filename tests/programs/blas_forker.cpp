@@ -332,7 +332,8 @@ int main(int argc, char** argv) {
   if (op == "none") return 0;  // what a child runs that execs
   const std::string binding = arguments.text("binding", "now");
   Blas blas(arguments.text("blas", ""), arguments.text("prefix", ""), arguments.text("suffix", ""),
-            (binding == "lazy" ? RTLD_LAZY : RTLD_NOW) | RTLD_LOCAL);
+            (binding == "now" ? RTLD_NOW : RTLD_LAZY) | (binding == "deep" ? RTLD_DEEPBIND : 0) |
+                RTLD_LOCAL);
   const int threads = arguments.number("threads", 2);
   blas.set_threads(threads);
   const Integer n = arguments.number("n", 200);

@@ -128,6 +128,11 @@ TEST_CASE("lazily bound") {
   prove_forker(blas_under_test(), {"--flight=1", "--binding=lazy"}, 100);
 }
 
+TEST_CASE("loaded with RTLD_DEEPBIND") {
+  prove_forker(blas_under_test(), {"--flight=1", "--binding=deep", "--child-threads-at-end=2"},
+               100);
+}
+
 TEST_CASE("loaded at start") {
   const Blas blas = blas_under_test();
   Command command = forker(blas, {"--blas=", "--flight=1", "--forks=100"});

@@ -6,12 +6,15 @@
 
 #include "doors/setters.h"
 #include "elf/loaded_objects.h"
+#include "elf/slots.h"
 #include "number.h"
 #include "options.h"
 #include "report.h"
 #include "runtimes/openblas/openmp.h"
 #include "runtimes/openblas/threads.h"
 #include "runtimes/runtime.h"
+
+extern "C" int __register_atfork(void (*)(), void (*)(), void (*)(), void*);
 
 namespace forksafe {
 namespace {
@@ -81,12 +84,40 @@ bool replaces(void (*prepare)()) {
   return true;
 }
 
+// A copy that was loaded with RTLD_DEEPBIND, as Julia loads its own, would register in the C
+// library and not with us. It is found before its constructor, by the names that builds give the
+// function.
+ElfImage loaded[kMaxModules];
+int loaded_count = 0;
+
+void see(const ElfImage& image, size_t, const ElfW(Phdr) *) {
+  for (const char* name : {"openblas_get_config", "openblas_get_config64_",
+                           "scipy_openblas_get_config", "scipy_openblas_get_config64_"}) {
+    if (image.find(name).address == nullptr) continue;
+    if (loaded_count < kMaxModules) loaded[loaded_count++] = image;
+    return;
+  }
+}
+
+void seen_all() {
+  static constexpr char kName[] = "__register_atfork";
+  for (int i = 0; i < loaded_count; ++i) {
+    void* const next = find_next_function(kName);
+    void* const ours = reinterpret_cast<void*>(__register_atfork);
+    // A slot that was not bound yet seems to lead to ours.
+    redirect_slots(
+        loaded[i], [](const char* name) { return strcmp(name, kName) == 0 ? 0 : -1; },
+        [&](int, void* behind) { return behind == next || behind == ours ? ours : nullptr; });
+  }
+  loaded_count = 0;
+}
+
 void start() { threads_at_start = threads_in_environment(); }
 
 }  // namespace
 
 const Runtime openblas = {
-    "OpenBLAS", nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, start, replaces,
+    "OpenBLAS", see, seen_all, nullptr, nullptr, nullptr, nullptr, nullptr, start, replaces,
 };
 
 }  // namespace forksafe
