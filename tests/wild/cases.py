@@ -22,6 +22,16 @@ docs/compatibility.md has a section for each file, under the file's title. The k
     variables     environment variables
     runner        the script beside this one that runs the case (default run_case.py)
 The table `all` of a file has the keys that all its cases share.
+
+cases/verdicts.toml has other cases: what the command says of a library that the library does not
+know. They have some of the keys above, and these:
+    threads       a pattern for the file name of the library whose threads the parent has
+                  (default: none)
+    check         the exit status of `forksafe check`, without and with the library. 1: an OpenBLAS
+                  beside these threads is not safe there (default: [2, 2])
+    code, text    the verdict of `forksafe diagnose` on the stuck process: its code, and a pattern
+                  for a part of its text (default: no process is stuck)
+    library       a pattern for the file name of the library in which it waits (default: threads)
 """
 import dataclasses
 import re
@@ -63,6 +73,30 @@ def all_cases():
     return found
 
 
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    name: str
+    run: str
+    environment: str
+    threads: str = ""
+    check: list = dataclasses.field(default_factory=lambda: [2, 2])
+    code: str = ""
+    text: str = ""
+    library: str = ""
+    packages: list = dataclasses.field(default_factory=list)
+    debian: list = dataclasses.field(default_factory=list)
+    sources: str = ""
+    forks: int = 0
+    variables: dict = dataclasses.field(default_factory=dict)
+    runner: str = "run_verdict.py"
+
+
+def all_verdicts():
+    with (Path(__file__).parent / "cases" / "verdicts.toml").open("rb") as file:
+        table = tomllib.load(file)
+    return [Verdict(**{**table["all"], **entry}) for entry in table["verdict"]]
+
+
 def by_name(name):
     return next(case for case in all_cases() if case.name == name)
 
@@ -72,7 +106,8 @@ def file_name(name):
 
 
 if __name__ == "__main__":
+    tests = all_cases() + all_verdicts()
     if sys.argv[1:] == ["--debian"]:
-        print("\n".join(sorted({package for case in all_cases() for package in case.debian})))
+        print("\n".join(sorted({package for case in tests for package in case.debian})))
     else:
-        print("\n".join(f"{case.name}:{case.runner}" for case in all_cases()))
+        print("\n".join(f"{case.name}:{case.runner}" for case in tests))
