@@ -6,7 +6,6 @@ import json
 import os
 import platform
 import random
-import re
 import shutil
 import subprocess
 import sys
@@ -18,6 +17,8 @@ import watched
 # must not grow at all. glibc keeps the stacks and the heaps of threads that have ended.
 MOST_RSS_KB = 4096
 MOST_MAPPINGS = 16
+
+LIBRARIES = f"/usr/lib/{platform.machine()}-linux-gnu"
 
 BUILDS = {  # name: (file, prefix and suffix of its functions, kind)
     "OpenBLAS, Debian": ("lib:openblas-pthread/libopenblas.so.0", "", "", "threads"),
@@ -44,8 +45,7 @@ class Runtime:
         self.environment = {"OMP_NUM_THREADS": "2", "BLIS_NUM_THREADS": "2"}
         if pattern is None:
             return
-        libraries = f"/usr/lib/{platform.machine()}-linux-gnu"
-        full = (libraries + "/" + pattern[4:] if pattern.startswith("lib:")
+        full = (LIBRARIES + "/" + pattern[4:] if pattern.startswith("lib:")
                 else f"{build}/wheels/{pattern}")
         found = sorted(glob.glob(full))
         if not found:
@@ -124,10 +124,10 @@ class Situation:
                                           "both": "two threads"}[source])
             arguments += [f"--forking-threads={2 if source == 'both' else 1}",
                           "--from=" + ("thread" if source == "thread" else "main")]
-            plugins = [str(build / "tests/harm/libplugin_a.so")]
+            plugins = [f"{LIBRARIES}/libgomp.so.1"]
             if runtime.path and not blis:
-                plugins.append(str(copy_of(build, runtime)))
-            arguments.append(f"--plugin={dice.choice(plugins)}")
+                plugins.append(runtime.path)
+            arguments.append(f"--plugin={copy_of(build, dice.choice(plugins))}")
             if flight == 0 and source == "main" and not blis and dice.random() < 0.5:
                 arguments.append("--parent-sets-threads=yes")
                 words.append("the parent sets numbers")
@@ -149,10 +149,11 @@ class Situation:
         return [*pinned, str(build / "tests/storm"), *self.arguments, f"--seconds={seconds}"]
 
 
-def copy_of(build, runtime):
-    copy = build / "soak" / ("copy-" + re.sub(r"\W+", "-", runtime.name) + ".so")
+def copy_of(build, library):
+    """Returns a copy of the library, which the dynamic linker takes for another one."""
+    copy = build / "soak" / ("copy-" + os.path.basename(library))
     if not copy.exists():
-        shutil.copyfile(runtime.path, copy)
+        shutil.copyfile(library, copy)
     return copy
 
 
@@ -241,11 +242,11 @@ def run(build, seed, end):
     if not found:
         sys.exit("soak.sh: no runtime to test")
     total = end - time.monotonic()
-    large = total >= 600
+    large = total >= 3600
     controls, rows = {}, []
     # BLIS on pthreads has no pool. Only a rare fork finds its lock held, so it shows nothing here.
     needed = [r for r in found if r.kind != "blis"]
-    for runtime in needed if large else [dice.choice(needed)]:
+    for runtime in needed if total >= 600 else [dice.choice(needed)]:
         controls[runtime.name] = without(build, runtime)
         print(f"without the library: {runtime.name}: {controls[runtime.name]}", flush=True)
     while not rows or time.monotonic() < end:

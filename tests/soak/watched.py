@@ -51,12 +51,12 @@ class Outcome:
         self.seconds = 0.0
 
 
-def run(build, command, environment, quiet=QUIET, longest=LONGEST, most=None):
+def run(build, command, environment, quiet=QUIET, longest=LONGEST, most=None, folder=None):
     """Runs the command in a session of its own. `most`: it is ended after so many seconds."""
     outcome = Outcome()
     begin = last = looked = time.monotonic()
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                               stderr=subprocess.STDOUT, start_new_session=True,
+                               stderr=subprocess.STDOUT, start_new_session=True, cwd=folder,
                                env={**os.environ, **environment})
     try:
         while True:
