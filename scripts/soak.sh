@@ -4,6 +4,7 @@
 #
 #   storm   forks in situations that the seed chooses; every child and every call in flight is exact
 #   faults  each system call that the library makes fails, once, at each place, with each error
+#   fuzz    random inputs for what reads files and texts of others
 #
 # The areas share the minutes (default: 10). A run that fails is printed with the command that repeats it.
 # The results go to BUILD/soak/results.json; `sh scripts/soak.sh --report` writes docs/reliability.md from
@@ -13,7 +14,7 @@
 if [ "$*" = --report ]; then
   exec "$python" -B "$root/tests/soak/report.py" "$build"
 fi
-need_packages $build_packages python3 python3-pip procps util-linux binutils \
+need_packages $build_packages python3 python3-pip procps util-linux binutils clang-14 libclang-rt-14-dev \
   libopenblas0-pthread libopenblas0-openmp libblis4-pthread libblis4-openmp
 fetch_test_wheels numpy-1.26 numpy-2.2 numpy-2.4 openblas64
 build_targets shim/forksafe cli/forksafe tests/storm tests/blas_forker tests/omp_forker tests/inject

@@ -24,7 +24,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-AREAS = ("storm", "faults")
+AREAS = ("storm", "faults", "fuzz")
 PR_SET_CHILD_SUBREAPER = 36
 
 
