@@ -14,8 +14,16 @@
 if [ "$*" = --report ]; then
   exec "$python" -B "$root/tests/soak/report.py" "$build"
 fi
+for word in "$@"; do
+  case $word in
+    storm | faults | fuzz | --minutes | --seed | --minutes=* | --seed=* | [0-9]*) ;;
+    *) fail "unknown argument: $word. Usage: sh scripts/soak.sh [--minutes N] [--seed S] [AREA...]" ;;
+  esac
+done
+inject=
+[ "$(uname -m)" != x86_64 ] || inject=tests/inject
 need_packages $build_packages python3 python3-pip procps util-linux binutils clang-14 libclang-rt-14-dev \
   libopenblas0-pthread libopenblas0-openmp libblis4-pthread libblis4-openmp
 fetch_test_wheels numpy-1.26 numpy-2.2 numpy-2.4 openblas64
-build_targets shim/forksafe cli/forksafe tests/storm tests/blas_forker tests/omp_forker tests/inject
+build_targets shim/forksafe cli/forksafe tests/storm tests/blas_forker tests/omp_forker $inject
 exec "$python" -B "$root/tests/soak/soak.py" "$build" "$@"

@@ -52,7 +52,8 @@ def small_objects(folder, page):
         file = folder / f"{style}.so"
         subprocess.run(
             ["clang-14", "-shared", "-fPIC", "-nostdlib", f"-Wl,--hash-style={style}", "-Os",
-             "-Wl,-soname,small.so", f"-Wl,-z,max-page-size={page}", "-Wl,-z,noseparate-code", "-x", "c", "-", "-o", str(file)],
+             "-Wl,-soname,small.so", f"-Wl,-z,max-page-size={page}", "-Wl,-z,noseparate-code",
+             "-x", "c", "-", "-o", str(file)],
             input="extern int missing(int); int variable = 1; static int hidden(int n) "
                   "{ return missing(n) + variable; } int function(int n) { return hidden(n); }"
                   " const char text[] = \"OpenBLAS 0.3.21\";", text=True, check=True)
