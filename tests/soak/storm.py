@@ -103,7 +103,7 @@ class Situation:
             words.append(mode)
         special = dice.choice(("", "", "", "chain", "crowd", "threads", "per-millisecond"))
         size = 1000 if large else 100
-        arguments += ["--forks=3000", f"--measure-at={size}"]
+        arguments.append("--forks=3000")
         if special == "chain":
             arguments += [f"--chain={size}"]
             words.append(f"{size} generations")
@@ -246,7 +246,7 @@ def run(build, seed, end):
     controls, rows = {}, []
     # BLIS on pthreads has no pool. Only a rare fork finds its lock held, so it shows nothing here.
     needed = [r for r in found if r.kind != "blis"]
-    for runtime in needed if total >= 600 else [dice.choice(needed)]:
+    for runtime in needed if total >= 300 else [dice.choice(needed)]:
         controls[runtime.name] = without(build, runtime)
         print(f"without the library: {runtime.name}: {controls[runtime.name]}", flush=True)
     while not rows or time.monotonic() < end:
