@@ -67,7 +67,7 @@ class Program:
         self.log.write_text("")
         command = ["sh", "-c", 'exec "$@" 3>places', "sh", str(self.build / "tests/inject"), library,
                    what, "env", f"LD_PRELOAD={library}", *map(str, self.command)]
-        outcome = watched.run(self.build, command, self.environment, quiet=20, longest=120,
+        outcome = watched.run(self.build, command, self.environment, quiet=20,
                               folder=self.build / "soak")
         return outcome, self.places.read_text().split("\n")[:-1]
 

@@ -168,8 +168,8 @@ int main(int argc, char** argv) {
   kill(leader, SIGCONT);
 
   std::set<std::string> listed;
-  bool done =
-      false;  // from then on, each thread that stops is let go: also a new one, which stops first
+  // The call has failed. From then on each thread that stops is let go, also a new one.
+  bool done = false;
   for (;;) {
     const pid_t tid = waitpid(-1, &status, __WALL);
     if (tid < 0) return 2;

@@ -62,14 +62,13 @@ def run(build, command, environment, quiet=QUIET, longest=LONGEST, most=None, fo
         while True:
             if select.select([process.stdout], [], [], 0.2)[0]:
                 data = os.read(process.stdout.fileno(), 65536)
-                if not data and process.poll() is not None:
-                    outcome.status = process.returncode
-                    break
-                rest = data.lstrip(b".+")
-                outcome.dots += data[:len(data) - len(rest)].count(b".")
-                outcome.output += rest
-                last = looked = time.monotonic()
-                continue
+                if data:
+                    rest = data.lstrip(b".+")
+                    outcome.dots += data[:len(data) - len(rest)].count(b".")
+                    outcome.output += rest
+                    last = looked = time.monotonic()
+                    continue
+                time.sleep(0.2)  # it has closed its output, and ends soon
             if process.poll() is not None:
                 outcome.status = process.returncode
                 break
