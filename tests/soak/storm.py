@@ -160,13 +160,15 @@ def copy_of(build, library):
 def without(build, runtime):
     """Runs the program without the library, where a fork must break it. Returns what happened."""
     command = [str(build / "tests/storm"), *runtime.arguments, "--forks=200", "--flight=1",
-               "--children-set-threads=no"]
+               "--operations=gemm:150", "--children-set-threads=no"]
     outcome = watched.run(build, command, runtime.environment, quiet=1, longest=1000, most=120)
     if outcome.stuck:
         codes = {d["code"] for d in verdicts(outcome.verdict) if d.get("stuck")}
         return "hangs" + (f" ({', '.join(sorted(codes))})" if codes else "")
     if outcome.status is None:
         return "runs"  # for two minutes: it did not hang
+    if outcome.status == 2:
+        sys.exit(f"soak.sh: wrong usage of storm: {outcome.output.decode(errors='replace')}")
     return "passes" if outcome.status == 0 else "crashes" if outcome.status < 0 else "fails"
 
 
