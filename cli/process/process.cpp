@@ -62,13 +62,15 @@ std::vector<std::string> split_at_nul(const std::string& text) {
 std::vector<Mapping> parse_mappings(const std::string& text) {
   std::vector<Mapping> result;
   const char* const last = text.data() + text.size();
-  for (const char* line = text.data(); line < last;) {
-    const char* const end = std::find(line, last, '\n');
+  for (const char* next = text.data(); next < last;) {
+    // A text of its own: strtoul would skip the newline before a number.
+    const std::string line(next, std::find(next, last, '\n'));
+    const char* const end = line.data() + line.size();
+    next += line.size() + 1;
     char* at = nullptr;
     Mapping m;
-    m.begin = strtoul(line, &at, 16);
+    m.begin = strtoul(line.c_str(), &at, 16);
     if (*at == '-') m.end = strtoul(at + 1, &at, 16);
-    line = end + 1;
     if (end - at < 6) continue;
     m.offset = strtoull(at + 5, &at, 16);
     strtoul(at, &at, 16);  // the device, in two parts

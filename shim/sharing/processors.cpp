@@ -53,7 +53,7 @@ class Path {
 
 int to_processors(long quota, long period) {
   if (quota <= 0 || period <= 0) return 0;
-  const long nearest = (quota + period / 2) / period;
+  const long nearest = quota / period + (quota % period >= period - period / 2 ? 1 : 0);
   return nearest < 1 ? 1 : nearest > 1 << 20 ? 0 : static_cast<int>(nearest);
 }
 

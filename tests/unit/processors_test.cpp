@@ -67,9 +67,11 @@ TEST_CASE("a quota of cgroup v2 is rounded to the nearest, and one at least", "[
   const struct {
     const char* text;
     int processors;
-  } cases[] = {{"200000 100000\n", 2}, {"150000 100000\n", 2},  {"140000 100000\n", 1},
-               {"10000 100000\n", 1},  {"3200000 50000\n", 64}, {"100000", 0},
-               {"-1 100000\n", 0},     {"100000 0\n", 0},       {"junk\n", 0}};
+  } cases[] = {{"200000 100000\n", 2},  {"150000 100000\n", 2},
+               {"140000 100000\n", 1},  {"10000 100000\n", 1},
+               {"3200000 50000\n", 64}, {"100000", 0},
+               {"-1 100000\n", 0},      {"100000 0\n", 0},
+               {"junk\n", 0},           {"9223372036854775807 2\n", 0}};
   for (const auto& c : cases) {
     CAPTURE(c.text);
     Cgroups cgroups("0::/a\n");

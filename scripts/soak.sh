@@ -1,0 +1,29 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# sh scripts/soak.sh [--minutes N] [--seed S] [AREA...]: runs for a long time what could hang, and counts.
+#
+#   storm   forks in situations that the seed chooses; every child and every call in flight is exact
+#   faults  each system call that the library makes fails, once, at each place, with each error
+#   fuzz    random inputs for what reads files and texts of others
+#
+# The areas share the minutes (default: 10). A run that fails is printed with the command that repeats it.
+# The results go to BUILD/soak/results.json; `sh scripts/soak.sh --report` writes docs/reliability.md from
+# them. Exit status: 0 all went as promised; 1 something did not; 2 bad usage.
+. "$(dirname "$0")/common.sh"
+
+if [ "$*" = --report ]; then
+  exec "$python" -B "$root/tests/soak/report.py" "$build"
+fi
+for word in "$@"; do
+  case $word in
+    storm | faults | fuzz | --minutes | --seed | --minutes=* | --seed=* | [0-9]*) ;;
+    *) fail "unknown argument: $word. Usage: sh scripts/soak.sh [--minutes N] [--seed S] [AREA...]" ;;
+  esac
+done
+inject=
+[ "$(uname -m)" != x86_64 ] || inject=tests/inject
+need_packages $build_packages python3 python3-pip procps util-linux binutils clang-14 libclang-rt-14-dev \
+  libopenblas0-pthread libopenblas0-openmp libblis4-pthread libblis4-openmp
+fetch_test_wheels numpy-1.26 numpy-2.2 numpy-2.4 openblas64
+build_targets shim/forksafe cli/forksafe tests/storm tests/blas_forker tests/omp_forker $inject
+exec "$python" -B "$root/tests/soak/soak.py" "$build" "$@"

@@ -1,0 +1,41 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Writes docs/reliability.md from BUILD/soak/results.json (scripts/soak.sh).
+
+    report.py BUILD
+"""
+import importlib
+import json
+import sys
+from pathlib import Path
+
+import soak
+
+
+def main():
+    build = Path(sys.argv[1]).resolve()
+    results_file = build / "soak/results.json"
+    if not results_file.exists():
+        sys.exit(f"soak.sh: no results: {results_file} does not exist; run sh scripts/soak.sh first")
+    results = json.loads(results_file.read_text())
+    text = ["""<!-- Written by tests/soak/report.py from the results of the last runs: not to be edited by hand. -->
+# Reliability
+
+How often a program forked without a hang, and what happened when something failed. Made by
+`sh scripts/soak.sh`, which says how to repeat each run ([testing.md](testing.md#for-hours)), and written by
+`sh scripts/soak.sh --report`.
+"""]
+    for area in soak.AREAS:
+        if area not in results:
+            continue
+        result = results[area]
+        text.append(importlib.import_module(area).report(result))
+        text.append(f"""{result['date']}, commit {result['commit']}, seed {result['seed']}, \
+{result['seconds']} seconds; {result['machine']}. The load average was {result['load'][0]} before and \
+{result['load'][1]} after.
+""")
+    (soak.ROOT / "docs/reliability.md").write_text("\n".join(text))
+
+
+if __name__ == "__main__":
+    main()
