@@ -213,6 +213,7 @@ struct Subcommand : Form {
     if (separated && !ids.empty()) misuse("takes a process id or a command, not both");
     if (!instead_of_id.empty() && given(instead_of_id)) {
       if (!ids.empty()) misuse("takes a process id or " + instead_of_id + ", not both");
+      if (separated) misuse("takes a command or " + instead_of_id + ", not both");
       return true;
     }
     if (separated ? command.empty() : ids.empty()) {
@@ -244,10 +245,17 @@ struct Subcommand : Form {
 int list_command(const Words& words) {
   Subcommand form("list", "List the BLAS and OpenMP runtimes that a process has loaded.",
                   "Usage: forksafe list [--json] PID\n"
+                  "       forksafe list [--json] --all\n"
                   "       forksafe list [--json] -- COMMAND [ARG...]\n",
                   "Example: forksafe list -- python -c 'import numpy'");
+  ListOptions options;
+  form.add_flag("--all", &options.all, "list all processes of this user; as root, of all");
+  form.instead_of_id = "--all";
   if (!form.parse(words)) return 0;
-  return list({form.json, form.pid, form.command});
+  options.json = form.json;
+  options.pid = form.pid;
+  options.command = form.command;
+  return list(options);
 }
 
 int check_command(const Words& words) {

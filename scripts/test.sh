@@ -1,28 +1,34 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# sh scripts/test.sh [--quick | --wild]: installs what the tests need, builds, runs the tests, and prints
-# the counts.
+# sh scripts/test.sh [--quick | --wild | --recipes]: installs what the tests need, builds, runs the tests, and
+# prints the counts.
 #
 # Debian's packages come through apt-get, as root or with sudo. The Python wheels whose OpenBLAS is tested
 # come from PyPI into the build folder. A test whose package is not available is skipped, named and
 # counted.
 #
-# --quick  only the unit tests, the command, and the main cases of one build of each kind. No sanitizers.
-# --wild   also the suite "more", which has the cases that builds of OpenBLAS and BLIS repeat, and the suite
-#          of real programs (tests/wild). It installs about 2 GB more and takes up to 30 minutes.
+# --quick    only the unit tests, the command, and the main cases of one build of each kind. No sanitizers.
+# --wild     also the suite "more", which has the cases that builds of OpenBLAS and BLIS repeat, and the suite
+#            of real programs (tests/wild). It installs about 2 GB more and takes up to 30 minutes.
+# --recipes  only the suite of systems that start programs (tests/recipes). It installs about 2 GB, and takes
+#            up to 20 minutes.
 . "$(dirname "$0")/common.sh"
 
 quick=no
 wild=no
+recipes=no
 case $* in
   '') ;;
   --quick) quick=yes ;;
   --wild) wild=yes ;;
-  *) fail "unknown arguments: $*. Usage: sh scripts/test.sh [--quick | --wild]" ;;
+  --recipes) recipes=yes ;;
+  *) fail "unknown arguments: $*. Usage: sh scripts/test.sh [--quick | --wild | --recipes]" ;;
 esac
 
 if [ "$quick" = yes ]; then
   say "This takes about 3 minutes on 2 cores, and the first time about 3 more to install and build."
+elif [ "$recipes" = yes ]; then
+  say "This takes up to 20 minutes on 2 cores, and the first time up to 15 more to install and build."
 elif [ "$wild" = yes ]; then
   say "This takes about 35 minutes on 2 cores, and the first time up to 15 more to install and build."
 else
@@ -38,25 +44,30 @@ need_packages $build_packages binutils mandoc zsh bash-completion \
 
 fetch_test_wheels
 
-# install_wild_packages: installs what the cases of tests/wild need. If that fails as a whole, it installs
-# the packages one by one. A case whose package is missing is skipped.
-install_wild_packages() {
-  wanted=$("$python" "$root/tests/wild/cases.py" --debian)
+# install_packages SUITE: installs what the cases of the suite wild or recipes need. If that fails as a
+# whole, it installs the packages one by one. A case whose package is missing is skipped.
+install_packages() {
+  wanted=$("$python" "$root/tests/wild/cases.py" "$1" --debian)
   # shellcheck disable=SC2086
   (need_packages python3-venv python3-scipy $wanted) ||
     for package in python3-venv python3-scipy $wanted; do
       (need_packages "$package") || missing="$missing $package"
     done
-  make_obspy_venv || missing="$missing obspy==1.4.1"
-  for list in "$root"/tests/wild/environments/*.txt; do
+  for environment in $("$python" "$root/tests/wild/cases.py" "$1" --environments); do
+    list=$root/tests/wild/environments/$environment.txt
     # shellcheck disable=SC2046
-    make_venv "wild/$(basename "$list" .txt)" --no-deps $(cat "$list") ||
+    make_venv "wild/$environment" --no-deps $(cat "$list") ||
       while read -r requirement; do
         "$venv/bin/python" -m pip install --quiet --no-deps --disable-pip-version-check --no-input \
           --only-binary :all: --timeout 10 --retries 2 "$requirement" >>"$build/pip.log" 2>&1 ||
           missing="$missing $requirement"
       done <"$list"
   done
+}
+
+install_wild_packages() {
+  install_packages wild
+  make_obspy_venv || missing="$missing obspy==1.4.1"
   # threadpoolctl's tests use extensions of their own. If one can't be built, they skip what needs it.
   helpers=$build/wild/sources/python-threadpoolctl/tests/_openmp_test_helper
   if fetch_sources python-threadpoolctl "$build/wild/sources/python-threadpoolctl"; then
@@ -68,14 +79,14 @@ install_wild_packages() {
   fi
 }
 
-if [ "$wild" = yes ]; then
+if [ "$wild" = yes ] || [ "$recipes" = yes ]; then
   if "$python" -m pip download --quiet --no-deps --dest "$build/wheels/probe" --timeout 10 \
     --retries 2 threadpoolctl >"$build/pip.log" 2>&1; then
     missing=
-    install_wild_packages
+    if [ "$recipes" = yes ]; then install_packages recipes; else install_wild_packages; fi
     [ -z "$missing" ] || say "not available, so their cases are skipped:$missing"
   else
-    say "PyPI can't be reached, so cases of tests/wild whose packages are not installed are skipped"
+    say "PyPI can't be reached, so cases whose packages are not installed are skipped"
   fi
 fi
 
@@ -132,6 +143,8 @@ wait_for_sanitized_builds() {
 build_targets
 if [ "$quick" = yes ]; then
   run_tests "$build" --suite quick
+elif [ "$recipes" = yes ]; then
+  run_tests "$build" --suite recipes
 else
   start_sanitized_builds
   if [ "$wild" = yes ]; then run_tests "$build"; else run_tests "$build" --no-suite more; fi

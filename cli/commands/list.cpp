@@ -3,9 +3,15 @@
 
 #include <fmt/format.h>
 #include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <map>
+#include <memory>
 
 #include "base/error.h"
 #include "base/terminal.h"
+#include "process/permission.h"
 #include "process/trace.h"
 #include "verdicts/runtime_report.h"
 
@@ -53,11 +59,106 @@ class Report {
   nlohmann::ordered_json entries_ = nlohmann::ordered_json::array();
 };
 
+// A process in `forksafe list --all`. It keeps the objects: what is read of a file is shared with
+// the processes that come later.
+struct Listed {
+  Process process;
+  Objects objects;
+  std::vector<ThreadRuntime> runtimes;
+  Guard guard;
+
+  explicit Listed(pid_t pid)
+      : process(pid),
+        objects(process),
+        runtimes(find_thread_runtimes(process, objects, {})),
+        guard(find_guard(process, objects)) {
+    // Without its memory, nothing tells whether the library is switched on in it.
+    char byte;
+    if (guard.loaded && !process.read_memory((*objects.begin())->span().begin, &byte, 1)) {
+      throw NotPermitted(process.name(), find_obstacle(read_access(process.status()), pid));
+    }
+  }
+
+  std::string runtime_names() const {
+    std::string names;
+    for (const ThreadRuntime& r : runtimes) names += (names.empty() ? "" : ", ") + describe(r);
+    return names.empty() ? "-" : names;
+  }
+};
+
+/// A name in one line of a table. A process chooses its own.
+std::string printable(std::string name) {
+  for (char& c : name) {
+    if (static_cast<unsigned char>(c) < ' ' || c == 0x7f) c = '?';
+  }
+  return name;
+}
+
+// Each process is read as it is, and none is stopped. So the workers are not counted.
+int list_all(bool json) {
+  std::vector<std::unique_ptr<Listed>> all;
+  int unreadable = 0;
+  std::vector<pid_t> pids = all_processes();
+  std::sort(pids.begin(), pids.end());
+  for (const pid_t pid : pids) {
+    ProcessStatus status;
+    if (pid == getpid() || !read_status(pid, &status)) continue;
+    if (geteuid() != 0 && status.user != geteuid()) continue;
+    // Only a program has a command line: a kernel thread has none, and a zombie has none left.
+    if (status.state == 'Z' || status.state == 'X' || read_arguments(pid).empty()) continue;
+    try {
+      all.push_back(std::make_unique<Listed>(pid));
+    } catch (const Error&) {
+      if (read_status(pid, &status) && status.state != 'Z') ++unreadable;
+    }
+  }
+
+  std::vector<std::vector<Cell>> rows;
+  auto entries = nlohmann::ordered_json::array();
+  std::map<uid_t, std::string> names;
+  for (const auto& listed : all) {
+    const ProcessStatus& status = listed->process.status();
+    std::string& user = names[status.user];
+    if (user.empty()) user = user_name(status.user);
+    const Cell guarded = guard_cell(listed->runtimes, listed->guard);
+    if (json) {
+      entries.push_back({{"pid", status.pid},
+                         {"user", user},
+                         {"name", status.name},
+                         {"command", listed->process.arguments()},
+                         {"guarded", guarded.text},
+                         {"threads", status.threads},
+                         {"runtimes", runtime_json(listed->runtimes)}});
+    } else {
+      rows.push_back({{std::to_string(status.pid)},
+                      {user},
+                      {printable(status.name)},
+                      guarded,
+                      {std::to_string(status.threads)},
+                      {listed->runtime_names()}});
+    }
+  }
+  if (json) {
+    print_json(entries);
+  } else {
+    fmt::print("{}", table({"PID", "USER", "NAME", "GUARDED", "THREADS", "RUNTIMES"}, rows));
+  }
+  if (unreadable > 0) {
+    fmt::print(
+        stderr,
+        "forksafe: list: {} more process{} can't be read: static, of another architecture, or "
+        "not permitted\n",
+        unreadable, unreadable == 1 ? "" : "es");
+  }
+  return 0;
+}
+
 constexpr const char* kNothing = "no BLAS or OpenMP runtime that forksafe knows";
 
 }  // namespace
 
 int list(const ListOptions& options) {
+  if (options.all) return list_all(options.json);
   Report report(options.json);
   if (options.pid) {
     const Process process(*options.pid);

@@ -10,9 +10,11 @@
 
 namespace forksafe::cli {
 
-/// The target is a process or a command to start. Exactly one of `pid` and `command` is given.
+/// The target is a process, a command to start, or all processes. Exactly one of `pid`, `command`
+/// and `all` is given.
 struct ListOptions {
   bool json = false;
+  bool all = false;  ///< each process of this user; for root, of all users
   std::optional<pid_t> pid;
   std::vector<std::string> command;
 };

@@ -61,7 +61,7 @@ _forksafe() {
   COMPREPLY=()
   if ((COMP_CWORD > 1)); then
     case ${COMP_WORDS[1]} in
-      list) options='--json -h --help' form=list i=2 ;;
+      list) options='--json --all -h --help' form=list i=2 ;;
       check) options='--json --timeout --no-proof -h --help' form=check i=2 ;;
       diagnose) options='--json --children --core -h --help' form=diagnose i=2 ;;
     esac

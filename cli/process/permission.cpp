@@ -15,14 +15,15 @@
 #include <fstream>
 
 namespace forksafe::cli {
-namespace {
-
-constexpr uint64_t kSysPtrace = uint64_t{1} << CAP_SYS_PTRACE;
 
 std::string user_name(uid_t user) {
   const passwd* entry = getpwuid(user);
   return entry != nullptr ? entry->pw_name : fmt::format("number {}", user);
 }
+
+namespace {
+
+constexpr uint64_t kSysPtrace = uint64_t{1} << CAP_SYS_PTRACE;
 
 std::string group_name(gid_t group) {
   const ::group* entry = getgrgid(group);

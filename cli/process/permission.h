@@ -12,6 +12,9 @@
 
 namespace forksafe::cli {
 
+/// For messages: the name of a user, or "number 1234" if it has none.
+std::string user_name(uid_t user);
+
 /// The real, effective and saved id of a user or a group.
 struct Ids {
   unsigned real = 0;

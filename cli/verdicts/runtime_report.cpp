@@ -5,8 +5,6 @@
 
 #include <cstdio>
 
-#include "base/terminal.h"
-
 namespace forksafe::cli {
 namespace {
 
@@ -59,10 +57,12 @@ const char* told_by(NamedBy named_by) {
   }
 }
 
+bool needs_guard(const ThreadRuntime& r) { return !r.idle.safe || !r.in_flight.safe; }
+
 std::string guard_word(const ThreadRuntime& r) {
   if (r.one_thread) return "one thread";
   if (r.guarded) return "yes";
-  return r.idle.safe && r.in_flight.safe ? "not needed" : "no";
+  return needs_guard(r) ? "no" : "not needed";
 }
 
 }  // namespace
@@ -81,6 +81,17 @@ std::string describe(const ThreadRuntime& r) {
     case Threading::kOpenMp: break;
   }
   return text + (r.openmp != nullptr ? " on " + r.openmp->name() : std::string(" on OpenMP"));
+}
+
+Cell guard_cell(const std::vector<ThreadRuntime>& runtimes, const Guard& guard) {
+  bool one_thread = false;
+  for (const ThreadRuntime& r : runtimes) {
+    if (!r.guarded && needs_guard(r)) return {"no", Colour::kRed};
+    one_thread = one_thread || r.one_thread;
+  }
+  if (one_thread) return {"one thread"};
+  if (guard.enabled) return {"yes", Colour::kGreen};
+  return {"not needed"};
 }
 
 std::string runtime_table(const std::vector<ThreadRuntime>& runtimes) {

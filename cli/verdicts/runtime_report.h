@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "base/terminal.h"
 #include "verdicts/other_threads.h"
 #include "verdicts/thread_runtimes.h"
 
@@ -13,6 +14,10 @@ namespace forksafe::cli {
 
 /// "OpenBLAS 0.3.21 on its own threads"
 std::string describe(const ThreadRuntime& runtime);
+
+/// Whether the library guards a process, as one cell of a table: "no" if it does not guard one of
+/// the runtimes that need it, "yes" if it is there and switched on.
+Cell guard_cell(const std::vector<ThreadRuntime>& runtimes, const Guard& guard);
 
 std::string runtime_table(const std::vector<ThreadRuntime>& runtimes);
 

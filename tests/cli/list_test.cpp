@@ -609,3 +609,65 @@ TEST_CASE("list -- COMMAND does not change signals and children of the command",
   CHECK(contains(answer.errors, "got USR1\nwaited 0\n"));
   CHECK(contains(answer.errors, "child 143\n"));
 }
+
+// ---- all processes
+
+TEST_CASE("list --all tells who runs unguarded", "[list all]") {
+  const Blas blas = blas_by_name("debian");
+  Background unguarded(specimen(blas, {"idle"}));
+  Background guarded(with_library(specimen(blas, {"idle"})));
+  Command off_command = with_library(specimen(blas, {"idle"}));
+  off_command.environment["FORKSAFE"] = "0";
+  Background off(off_command);
+  Background without_runtime(specimen({"idle"}));
+  const struct {
+    pid_t pid;
+    std::string guarded;
+    size_t runtimes;
+  } expected[] = {{unguarded.ready(), "no", 1},
+                  {guarded.ready(), "yes", 1},
+                  {off.ready(), "no", 1},
+                  {without_runtime.ready(), "not needed", 0}};
+
+  const Json all = list({"--all"});
+  const Answer text = ask({"list", "--all"});
+  INFO(text.describe());
+  CHECK(text.status == 0);
+  for (const auto& e : expected) {
+    INFO(e.pid);
+    const auto found = std::find_if(all.begin(), all.end(),
+                                    [&](const Json& entry) { return entry["pid"] == e.pid; });
+    REQUIRE(found != all.end());
+    CHECK((*found)["name"] == "specimen");
+    CHECK((*found)["guarded"] == e.guarded);
+    CHECK((*found)["threads"] == (e.runtimes == 0 ? 1 : 2));
+    CHECK((*found)["runtimes"].size() == e.runtimes);
+    int lines = 0;
+    for (const std::string& line : lines_of(text.output)) {
+      if (cell(line, 0) != std::to_string(e.pid)) continue;
+      ++lines;
+      CHECK(cell(line, 2) == "specimen");
+      CHECK(cell(line, 3) == e.guarded);
+      CHECK(cell(line, 4) == (e.runtimes == 0 ? "1" : "2"));
+      CHECK(cell(line, 5).substr(0, 8) == (e.runtimes == 0 ? "-" : "OpenBLAS"));
+    }
+    CHECK(lines == 1);
+  }
+}
+
+TEST_CASE("list --all shows each of many processes once", "[list all]") {
+  Command command;
+  command.arguments = {"sh", "-c",
+                       "i=0; while [ $i -lt 200 ]; do i=$((i + 1)); sleep 600 & echo $!; done; "
+                       "echo ready $$; wait"};
+  Background background(command);
+  background.ready();
+  std::set<pid_t> started;
+  for (const std::string& line : lines_of(background.output())) {
+    if (line.rfind("ready", 0) != 0) started.insert(std::stoi(line));
+  }
+  REQUIRE(started.size() == 200);
+  std::multiset<pid_t> listed;
+  for (const Json& entry : list({"--all"})) listed.insert(entry["pid"].get<pid_t>());
+  for (const pid_t pid : started) CHECK(listed.count(pid) == 1);
+}

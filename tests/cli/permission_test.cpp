@@ -184,6 +184,26 @@ TEST_CASE("the process of another user, or of another group", "[permission user]
                "it runs with group nogroup, and forksafe does not: try as root (sudo)");
 }
 
+TEST_CASE("list --all shows the processes of this user, and counts those that can't be read",
+          "[permission all]") {
+  OtherUser user(54321, 54321);  // which has no other processes
+  Background of_root(specimen({"idle"}));
+  Background readable(user.command(specimen({"idle"})));
+  Background hidden(user.command(specimen({"not-dumpable"})));
+  of_root.ready();
+  hidden.ready();
+  const pid_t pid = readable.ready();
+  const Answer answer = ask_by(user.line(forksafe_command()), {"list", "--all", "--json"});
+  INFO(answer.describe());
+  CHECK(answer.status == 0);
+  REQUIRE(answer.json().size() == 1);
+  CHECK(answer.json()[0]["pid"] == pid);
+  CHECK(answer.json()[0]["user"] == "number 54321");
+  CHECK(answer.errors ==
+        "forksafe: list: 1 more process can't be read: static, of another architecture, or not "
+        "permitted\n");
+}
+
 TEST_CASE("a set-uid program, and one that is not dumpable", "[permission dumpable]") {
   OtherUser nobody;
   Background hidden(nobody.command(specimen({"not-dumpable"})));

@@ -235,6 +235,8 @@ TEST_CASE("bad usage is one line and status 2", "[usage]") {
       {{"list", "4294967297"}, "list 4294967297: not a process id\n"},
       {{"list", "5", "6"}, "list takes one process id"},
       {{"list", "5", "--", "true"}, "list takes a process id or a command, not both"},
+      {{"list", "--all", "5"}, "list takes a process id or --all, not both"},
+      {{"list", "--all", "--", "true"}, "list takes a command or --all, not both"},
       {{"list", "--no-such-option", "5"}, "list --no-such-option: unknown option"},
       {{"check", "--timeout", "soon", "5"},
        "check --timeout soon: not a number of seconds above 0"},

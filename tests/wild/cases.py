@@ -1,12 +1,17 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Reads the tables of cases, cases/*.toml, into Python objects. As a script it prints a line
-"NAME:RUNNER" for each case, or with --debian the Debian packages that the cases need.
+"""Reads the tables of cases, cases/*.toml and ../recipes/recipes.toml, into Python objects. As a
+script it prints for each case of a suite (wild, verdicts or recipes) a line "NAME:RUNNER", or what the cases
+need:
+
+    cases.py SUITE [--debian | --environments]
 
 docs/compatibility.md has a section for each file, under the file's title. The keys of a case:
     name          the name of the test; meson allows no colon in it
     what          what the program does, in a few words
-    run           a program in programs/, with arguments; its suffix says what runs it
+    run           a program in programs/, with arguments; its suffix says what runs it. In a recipe
+                  any command (../recipes/run_recipe.py)
+    recipe        the folder in ../recipes with the configuration that the command uses
     environment   a list of packages in environments/, from which the virtual environment is made
                   that the program runs in (default: Debian's Python)
     packages      the packages whose versions are reported; if one is missing, the case is skipped
@@ -39,6 +44,8 @@ import sys
 import tomllib
 from pathlib import Path
 
+HERE = Path(__file__).parent
+RECIPES = HERE.parent / "recipes" / "recipes.toml"
 TABLES = ["numpy", "science", "multiprocessing", "joblib", "servers", "languages", "suites"]
 
 
@@ -52,6 +59,7 @@ class Case:
     without: list
     with_library: str = "passes"
     why: str = ""
+    recipe: str = ""
     environment: str = ""
     packages: list = dataclasses.field(default_factory=list)
     debian: list = dataclasses.field(default_factory=list)
@@ -61,12 +69,16 @@ class Case:
     variables: dict = dataclasses.field(default_factory=dict)
     runner: str = "run_case.py"
 
+    @property
+    def suite(self):
+        return "recipes" if self.recipe else "wild"
+
 
 def all_cases():
-    """The cases of all files, in the order of TABLES."""
+    """The cases of all files, in the order of TABLES, and then the recipes."""
     found = []
-    for name in TABLES:
-        with (Path(__file__).parent / "cases" / f"{name}.toml").open("rb") as file:
+    for path in [*(HERE / "cases" / f"{name}.toml" for name in TABLES), RECIPES]:
+        with path.open("rb") as file:
             table = tomllib.load(file)
         shared = {"group": table["title"], **table.get("all", {})}
         found += [Case(**{**shared, **entry}) for entry in table["case"]]
@@ -89,10 +101,11 @@ class Verdict:
     forks: int = 0
     variables: dict = dataclasses.field(default_factory=dict)
     runner: str = "run_verdict.py"
+    suite: str = "verdicts"
 
 
 def all_verdicts():
-    with (Path(__file__).parent / "cases" / "verdicts.toml").open("rb") as file:
+    with (HERE / "cases" / "verdicts.toml").open("rb") as file:
         table = tomllib.load(file)
     return [Verdict(**{**table["all"], **entry}) for entry in table["verdict"]]
 
@@ -105,9 +118,16 @@ def file_name(name):
     return re.sub("[^a-z0-9.]+", "-", name.lower()).strip("-")
 
 
-if __name__ == "__main__":
-    tests = all_cases() + all_verdicts()
-    if sys.argv[1:] == ["--debian"]:
-        print("\n".join(sorted({package for case in tests for package in case.debian})))
+def main(suite, what=""):
+    chosen = [case for case in all_cases() + all_verdicts() if case.suite == suite]
+    if what == "--debian":
+        lines = sorted({package for case in chosen for package in case.debian})
+    elif what == "--environments":
+        lines = sorted({case.environment for case in chosen if case.environment})
     else:
-        print("\n".join(f"{case.name}:{case.runner}" for case in tests))
+        lines = [f"{case.name}:{case.runner}" for case in chosen]
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

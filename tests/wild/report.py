@@ -5,7 +5,7 @@ the counts in README.md.
 
     report.py --build BUILD
 
-It reads BUILD/wild/results (meson test --suite wild). A case without a result is listed as "not
+It reads BUILD/wild/results (meson test --suite wild, and --suite recipes). A case without a result is listed as "not
 run".
 """
 import argparse
@@ -27,14 +27,18 @@ BAD = {"hangs", "crashes", "fails"}
 
 def load(build):
     """Returns the cases with their results, as {group: [(case, result)]}, and the cases that are
-    other projects' suites as [(case, result)]. The result of a case that was not run is None."""
-    groups, suites = {}, []
+    recipes or other projects' suites as [(case, result)]. The result of a case that was not run is
+    None."""
+    groups, recipes, suites = {}, [], []
     for case in cases.all_cases():
         file = build / "wild" / "results" / f"{cases.file_name(case.name)}.json"
         result = json.loads(file.read_text()) if file.exists() else None
-        is_suite = case.runner == "run_suite.py"
-        (suites if is_suite else groups.setdefault(case.group, [])).append((case, result))
-    return groups, suites
+        by_runner = {"run_suite.py": suites, "run_recipe.py": recipes}
+        entries = by_runner.get(case.runner)
+        if entries is None:
+            entries = groups.setdefault(case.group, [])
+        entries.append((case, result))
+    return groups, recipes, suites
 
 
 def system():
@@ -142,7 +146,7 @@ def span(versions):
     return ordered[0] if len(ordered) == 1 else f"{ordered[0]} to {ordered[-1]}"
 
 
-def compatibility(groups, suites):
+def compatibility(groups, recipes, suites):
     text = [f"""<!-- Written by tests/wild/report.py from the results of the last runs: not to be edited by hand. -->
 # What works
 
@@ -167,6 +171,16 @@ Made by `sh scripts/test.sh --wild && python3 tests/wild/report.py --build build
 """]
     for group, entries in groups.items():
         text += [f"## {group}\n", case_table(entries) + "\n"]
+    text += [f"""## {recipes[0][0].group}
+
+Systems that start programs, with the configurations of [recipes.md](recipes.md). *without*: the
+program runs in its system, and the lines that name forksafe are left out. *with*: they are there. A
+trap is a setting that has no effect: there the program must behave as without.
+
+{case_table(recipes)}
+
+Made by `sh scripts/test.sh --recipes && python3 tests/wild/report.py --build build`.
+"""]
     text += [f"""## Other projects' own test suites
 
 Each test must have the same result without the library and with it.
@@ -222,11 +236,11 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--build", type=Path, required=True)
     build = parser.parse_args().build
-    groups, suites = load(build)
+    groups, recipes, suites = load(build)
 
     docs = ROOT / "docs"
     docs.mkdir(exist_ok=True)
-    (docs / "compatibility.md").write_text(compatibility(groups, suites))
+    (docs / "compatibility.md").write_text(compatibility(groups, recipes, suites))
     (docs / "compatibility.svg").write_text(picture(groups))
     readme = ROOT / "README.md"
     before, _, rest = readme.read_text().partition(BEGIN)

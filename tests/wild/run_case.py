@@ -53,6 +53,7 @@ class Attempt:
             self.folder = Path(folder)
             self.errors = self.folder / "errors"
             environment = {**environment, "WILD_FOLDER": folder}
+            self.lay_out()
             start = time.monotonic()
             with self.errors.open("wb") as errors:
                 self.process = subprocess.Popen(
@@ -64,6 +65,9 @@ class Attempt:
                 end_descendants()
             self.seconds = time.monotonic() - start
             self.log = self.errors.read_text(errors="replace")
+
+    def lay_out(self):
+        """Puts files into the folder, in which the program runs."""
 
     def watch(self, start):
         """Waits until the program ends or is stuck. Returns the outcome, and a text that explains
@@ -86,7 +90,9 @@ class Attempt:
                 return self.judge_end(status)
             now = time.monotonic()
             if now - last_output > QUIET:
-                stuck = [d for d in self.diagnose("--children", self.process.pid) if d.get("stuck")]
+                # Orphans of the program are children of this process, too.
+                stuck = [d for child in children_by_parent().get(os.getpid(), [])
+                         for d in self.diagnose("--children", child) if d.get("stuck")]
                 if stuck:
                     return "hangs", "; ".join(place(d, self.process.pid) for d in stuck[:3])
                 last_output = now
@@ -143,7 +149,7 @@ def end_descendants():
         time.sleep(0.01)
 
 
-def descendants(ancestor):
+def children_by_parent():
     children = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -151,6 +157,11 @@ def descendants(ancestor):
         except OSError:
             continue
         children.setdefault(int(fields[1]), []).append(int(stat.parent.name))
+    return children
+
+
+def descendants(ancestor):
+    children = children_by_parent()
     found = children.get(ancestor, [])
     for pid in found:
         found += children.get(pid, [])
@@ -189,7 +200,11 @@ def check(case, without, with_library):
     if with_library.outcome != case.with_library:
         problems.append(f"with: the table says that the program {case.with_library}, but it "
                         f"{with_library.outcome}: {with_library.text}")
-    if not all(guarded(p, case.runtime) for p in with_library.parents):
+    is_guarded = all(guarded(p, case.runtime) for p in with_library.parents)
+    if case.recipe and case.with_library != "passes":
+        if is_guarded:
+            problems.append("with: the library did guard the runtime, so this is no trap")
+    elif not is_guarded:
         problems.append("with: the library did not guard the runtime")
     return problems
 
@@ -204,7 +219,7 @@ def versions(case, folder):
                      for d in metadata.distributions(path=sites)}
     for package in case.packages:
         if package.lower() not in installed:
-            raise Skipped(f"{package} is not installed in {folder} (sh scripts/test.sh --wild)")
+            raise Skipped(f"{package} is not installed in {folder} (sh scripts/test.sh --{case.suite})")
         found[package] = installed[package.lower()]
     for package in case.debian:
         answer = subprocess.run(
@@ -212,7 +227,7 @@ def versions(case, folder):
             capture_output=True, text=True, check=False)
         status, _, version = answer.stdout.partition(" ")
         if status != "installed":
-            raise Skipped(f"Debian's {package} is not installed (sh scripts/test.sh --wild)")
+            raise Skipped(f"Debian's {package} is not installed (sh scripts/test.sh --{case.suite})")
         found[package] = version
     return found
 
@@ -255,7 +270,13 @@ def summary(attempt):
             "seconds": round(attempt.seconds, 1)}
 
 
-def main():
+def attempts(case, command, environment, options):
+    """Returns two functions that run the case: without the library, and with it."""
+    return (lambda: Attempt(case, command, environment, options.forksafe),
+            lambda: Attempt(case, [options.forksafe, *command], environment, options.forksafe))
+
+
+def main(command_of=command_of, attempts=attempts):
     parser = argparse.ArgumentParser()
     parser.add_argument("--build", type=Path, required=True)
     parser.add_argument("--forksafe", type=os.path.abspath, required=True)
@@ -277,12 +298,13 @@ def main():
         return 77
     environment = environment_of(case, folder)
     print("$", shlex.join(command), flush=True)
+    run_without, run_with = attempts(case, command, environment, options)
     for _ in range(TRIES):
-        without = Attempt(case, command, environment, options.forksafe)
+        without = run_without()
         print("without:", summary(without), flush=True)
         if without.outcome in case.without:
             break
-    with_library = Attempt(case, [options.forksafe, *command], environment, options.forksafe)
+    with_library = run_with()
     print("with:", summary(with_library), flush=True)
 
     problems = check(case, without, with_library)

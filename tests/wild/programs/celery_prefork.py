@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Celery's prefork pool, with a new worker for each task. It starts a Redis server of its own."""
+"""Celery's prefork pool, with a new worker for each task. It starts a Redis server of its own. Arguments
+are another command that starts the worker."""
 import os
+import sys
 
 from celery import Celery, signals
 
@@ -20,8 +22,9 @@ def answer():
 if __name__ == "__main__":
     with served.running("redis-server", "--port", "0", "--unixsocket", "redis", "--save", ""):
         served.wait_for_listener("redis")
-        with served.running("celery", "-A", "celery_prefork", "worker", "--pool=prefork",
-                            "--concurrency=4", "--max-tasks-per-child=1",
-                            "--without-gossip", "--without-mingle", "--without-heartbeat"):
+        command = sys.argv[1:] or [
+            "celery", "-A", "celery_prefork", "worker", "--pool=prefork", "--concurrency=4",
+            "--max-tasks-per-child=1", "--without-gossip", "--without-mingle", "--without-heartbeat"]
+        with served.running(*command):
             tasks = [answer.delay() for _ in range(wild.forks)]
             served.compare(task.get() for task in tasks)

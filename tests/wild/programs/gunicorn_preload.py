@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs gunicorn --preload, with a new worker for each request."""
-import http.client
+"""Runs gunicorn --preload, with a new worker for each request. Arguments are another command that
+starts a server for this app."""
 import json
-import socket
+import sys
 
 import served
 
@@ -13,18 +13,11 @@ def app(environ, start_response):
     return [body]
 
 
-def get():
-    connection = http.client.HTTPConnection("localhost")
-    connection.sock = socket.socket(socket.AF_UNIX)
-    connection.sock.connect("gunicorn")
-    connection.request("GET", "/")
-    return json.load(connection.getresponse())
-
-
 if __name__ == "__main__":
-    with served.running("gunicorn", "--preload", "--workers=2", "--max-requests=1",
-                        "--bind=unix:gunicorn", "gunicorn_preload:app"):
+    command = sys.argv[1:] or ["gunicorn", "--preload", "--workers=2", "--max-requests=1",
+                               "--bind=unix:gunicorn", "gunicorn_preload:app"]
+    with served.running(*command):
         served.wait_for_listener("gunicorn")
-        served.compare(iter(get, None))
+        served.compare(iter(served.get, None))
 else:
     served.start()

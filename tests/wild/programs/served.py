@@ -4,6 +4,8 @@ master process also computes all the time, or "model" of scikit-learn, on OpenMP
 import atexit
 import contextlib
 import gc
+import http.client
+import json
 import os
 import socket
 import subprocess
@@ -73,6 +75,15 @@ def wait_for_listener(path):
             if probe.connect_ex(path) == 0:
                 return
         time.sleep(0.01)
+
+
+def get(path="gunicorn"):
+    """Returns what a worker of an HTTP server at that path answers."""
+    connection = http.client.HTTPConnection("localhost")
+    connection.sock = socket.socket(socket.AF_UNIX)
+    connection.sock.connect(path)
+    connection.request("GET", "/")
+    return json.load(connection.getresponse())
 
 
 def compare(answers):
