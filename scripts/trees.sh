@@ -77,9 +77,15 @@ drop_layer() { rm -rf --one-file-system "$trees/layers/$1"; }
 
 # copy_sources FOLDER: copies the sources as they are now, also what is not committed.
 copy_sources() {
-  rm -rf "$1"
-  mkdir -p "$1"
+  rm -rf "$1.new"
+  mkdir -p "$1.new"
   git -C "$root" ls-files -z --cached --others --exclude-standard |
-    tar -C "$root" --null -T - --ignore-failed-read -c 2>/dev/null | tar -C "$1" -x ||
+    tar -C "$root" --null -T - --ignore-failed-read -c 2>/dev/null | tar -C "$1.new" -x -m ||
     fail "the sources can't be copied: $root must be a git checkout"
+  # What has not changed keeps its time. All else is newer than what was built from it.
+  # shellcheck disable=SC2016 # the variables are the inner shell's
+  [ ! -d "$1" ] || (cd "$1.new" && find . -type f -exec sh -c '
+    for file; do cmp -s "$file" "$0/$file" && touch -r "$0/$file" "$file"; done' "$1" {} +) || true
+  rm -rf "$1"
+  mv "$1.new" "$1"
 }

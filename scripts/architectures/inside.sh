@@ -73,7 +73,7 @@ case $step in
     ;;
   test)
     # i386's programs run without QEMU, but their stacks can't be read either, by a command of 32 bits.
-    export FORKSAFE_TEST_EMULATED=1
+    export FORKSAFE_TEST_EMULATED="${1:-no}"
     [ -z "$1" ] || export FORKSAFE_TEST_MOST_FORKS=20
     shift
     FORKSAFE_TEST_PYTHON=$(echo "$python"/usr/bin/python3.*)

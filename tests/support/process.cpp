@@ -41,7 +41,7 @@ double seconds_since(Clock::time_point start) {
 // The verdict of `forksafe diagnose` on each process of the tree that is stuck.
 std::vector<std::string> where_stuck(pid_t leader) {
   using namespace forksafe::cli;
-  if (emulated()) return {"QEMU shows no stacks"};
+  if (emulated()) return {"no stacks can be read here"};
   std::vector<std::string> result;
   for (const Diagnosis& d : diagnose_processes(process_tree(leader))) {
     if (d.stuck) {

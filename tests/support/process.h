@@ -8,8 +8,9 @@
 
 namespace forksafe_test {
 
-/// Whether QEMU runs the tests (scripts/architectures.sh sets FORKSAFE_TEST_EMULATED). It has no
-/// ptrace, so a program is taken for stuck when it has been quiet.
+/// Whether the tests run on another architecture (scripts/architectures.sh sets
+/// FORKSAFE_TEST_EMULATED: the name of QEMU's, or "no"). No stacks can be read there, so a program
+/// is taken for stuck when it has been quiet.
 bool emulated();
 
 struct Command {
