@@ -181,8 +181,8 @@ bool Object::has_thread_local(const char* name) const {
   return find_file_thread_local(content_->file.c_str(), name).size != 0;
 }
 
-std::optional<uintptr_t> Object::address_of(const std::string& name) const {
-  const Symbol symbol = image().find(name.c_str());
+std::optional<uintptr_t> Object::address_of(const char* name) const {
+  const Symbol symbol = image().find(name);
   if (symbol.address != nullptr) {
     return reinterpret_cast<uintptr_t>(symbol.address) - image().base() + base_;
   }
@@ -192,8 +192,8 @@ std::optional<uintptr_t> Object::address_of(const std::string& name) const {
   return std::nullopt;
 }
 
-NamedBy Object::named_by(const std::string& name) const {
-  if (defines(name.c_str())) return NamedBy::kDynamicSymbols;
+NamedBy Object::named_by(const char* name) const {
+  if (defines(name)) return NamedBy::kDynamicSymbols;
   if (!address_of(name)) return NamedBy::kNothing;
   return has_symbol_table() ? NamedBy::kSymbolTable : NamedBy::kDebugFile;
 }

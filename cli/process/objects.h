@@ -51,8 +51,8 @@ class Object {
 
   /// The address, in the process, of a variable or function named in .dynsym or .symtab, or in the
   /// .symtab of a separate debug file.
-  std::optional<uintptr_t> address_of(const std::string& name) const;
-  NamedBy named_by(const std::string& name) const;
+  std::optional<uintptr_t> address_of(const char* name) const;
+  NamedBy named_by(const char* name) const;
   /// The name of the function at an address of the process; empty if no symbol covers it.
   std::string function_at(uintptr_t address) const;
   /// The name of the variable that begins at an address of the process, or empty.
