@@ -855,34 +855,6 @@ TEST_CASE("a child waits for threads of a library that forksafe does not know",
   check_not_stuck(crew_specimen({"signalled"}), 3);
 }
 
-// After a look, the child has to wait for the processor before it is back in its wait.
-TEST_CASE("a stuck child is found at most looks while others use its processor",
-          "[diagnose starved]") {
-  installed("taskset");
-  installed("chrt");
-  const auto on_first_processor = [](std::vector<std::string> line) {
-    cpu_set_t allowed;
-    REQUIRE(sched_getaffinity(0, sizeof allowed, &allowed) == 0);
-    int first = 0;
-    while (!CPU_ISSET(first, &allowed)) ++first;
-    Command command;
-    command.arguments = {"taskset", "-c", std::to_string(first)};
-    command.arguments.insert(command.arguments.end(), line.begin(), line.end());
-    return command;
-  };
-  std::vector<std::string> idle = {"chrt", "--idle", "0"};
-  const Command crew = crew_specimen({"crew"});
-  idle.insert(idle.end(), crew.arguments.begin(), crew.arguments.end());
-  Background background(on_first_processor(idle));
-  const pid_t child = background.ready();
-  REQUIRE(diagnose_when_stuck(child).status == 1);
-  const Background busy(on_first_processor({"sh", "-c", "while :; do :; done"}));
-  // The child does not always get the processor within the time that a look waits for it.
-  int found = 0;
-  for (int i = 0; i < 10; ++i) found += diagnose(child).at("code") == "lost-threads" ? 1 : 0;
-  CHECK(found >= 5);
-}
-
 TEST_CASE("a thread that waits in a fork handler is named with the library", "[diagnose handler]") {
   check_lost({"crew-before-fork", "0"},
              {"It hangs in fork(): the handler ",
