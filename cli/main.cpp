@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/terminal.h"
 #include "base/words.h"
 #include "commands/check.h"
 #include "commands/diagnose.h"
@@ -313,11 +314,8 @@ int dispatch(const Words& words) {
 }
 
 /// Prints one line, even if a name in the message contains line breaks.
-void complain(std::string what) {
-  for (char& c : what) {
-    if (static_cast<unsigned char>(c) < ' ' || c == 0x7f) c = '?';
-  }
-  fprintf(stderr, "forksafe: %s\n", what.c_str());
+void complain(const std::string& what) {
+  fprintf(stderr, "forksafe: %s\n", printable(what).c_str());
 }
 
 int main_or_throw(int argc, char** argv) {

@@ -52,6 +52,13 @@ std::string table(const std::vector<std::string>& titles,
   return result;
 }
 
+std::string printable(std::string text) {
+  for (char& c : text) {
+    if (static_cast<unsigned char>(c) < ' ' || c == 0x7f) c = '?';
+  }
+  return text;
+}
+
 std::string wrapped(const std::string& text, const std::string& indent, size_t width) {
   std::string result;
   std::string line;

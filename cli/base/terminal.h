@@ -23,6 +23,9 @@ struct Cell {
 std::string table(const std::vector<std::string>& titles,
                   const std::vector<std::vector<Cell>>& rows);
 
+/// A text of others, for one line: control characters become '?'.
+std::string printable(std::string text);
+
 /// `text` broken at blanks into lines of at most `width` columns. Each line begins with `indent`.
 std::string wrapped(const std::string& text, const std::string& indent, size_t width = 80);
 

@@ -86,14 +86,6 @@ struct Listed {
   }
 };
 
-/// A name in one line of a table. A process chooses its own.
-std::string printable(std::string name) {
-  for (char& c : name) {
-    if (static_cast<unsigned char>(c) < ' ' || c == 0x7f) c = '?';
-  }
-  return name;
-}
-
 // Each process is read as it is, and none is stopped. So the workers are not counted.
 int list_all(bool json) {
   std::vector<std::unique_ptr<Listed>> all;
@@ -132,7 +124,7 @@ int list_all(bool json) {
     } else {
       rows.push_back({{std::to_string(status.pid)},
                       {user},
-                      {printable(status.name)},
+                      {printable(status.name)},  // a process chooses its own
                       guarded,
                       {std::to_string(status.threads)},
                       {listed->runtime_names()}});
