@@ -100,10 +100,11 @@ void see(const ElfImage& image, size_t, const ElfW(Phdr) *) {
 }
 
 void seen_all() {
+  if (loaded_count == 0) return;
   static constexpr char kName[] = "__register_atfork";
+  void* const next = find_next_function(kName);
+  void* const ours = reinterpret_cast<void*>(__register_atfork);
   for (int i = 0; i < loaded_count; ++i) {
-    void* const next = find_next_function(kName);
-    void* const ours = reinterpret_cast<void*>(__register_atfork);
     // A slot that was not bound yet seems to lead to ours.
     redirect_slots(
         loaded[i], [](const char* name) { return strcmp(name, kName) == 0 ? 0 : -1; },
