@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // forksafe diagnose: processes that are stuck, and processes that only look stuck.
 #include <elf.h>
-#include <sched.h>
 #include <signal.h>
 #include <sys/stat.h>
 #include <sys/wait.h>

@@ -13,6 +13,8 @@
 #include <string>
 #include <vector>
 
+#include "matrix.h"
+
 [[noreturn]] inline void fail(int status, const std::string& message) {
   const std::string line = message + "\n";
   if (write(STDERR_FILENO, line.data(), line.size()) < 0) std::abort();
@@ -84,25 +86,11 @@ class Blas {
   std::string suffix_;
 };
 
-using Matrix = std::vector<double>;
-
-inline Matrix make_matrix(Integer n) {
-  Matrix m(static_cast<size_t>(n * n));
-  uint64_t state = 88172645463325252ULL;
-  for (double& x : m) {
-    state ^= state << 13;
-    state ^= state >> 7;
-    state ^= state << 17;
-    x = static_cast<double>(state >> 11) / 9007199254740992.0 - 0.5;
-  }
-  return m;
-}
-
 // A BLAS or LAPACK operation with a fixed input. result() computes it from scratch each time.
 class Operation {
  public:
   Operation(const Blas& blas, const std::string& name, Integer n) : name_(name), n_(n) {
-    input_ = make_matrix(n);
+    input_ = random_numbers(static_cast<size_t>(n * n));
     if (name == "gemm") {
       gemm_ = blas.get<Gemm>("dgemm");
     } else if (name == "lu") {

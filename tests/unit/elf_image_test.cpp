@@ -159,6 +159,12 @@ class Copy {
     return result;
   }
 
+  ElfImage image() const {
+    ElfImage result;
+    REQUIRE(result.read(info()));
+    return result;
+  }
+
   char* base() const { return base_; }
   size_t size() const { return size_; }
   size_t page() const { return page_; }
@@ -362,8 +368,7 @@ TEST_CASE("a copy in other memory reads as the object does", "[elf_image]") {
   const Loaded loaded(fixture);
   Copy copy(loaded);
   CHECK(read_and_use(copy.info()));
-  ElfImage image;
-  REQUIRE(image.read(copy.info()));
+  const ElfImage image = copy.image();
   const auto offset = static_cast<const char*>(image.find("fixture_answer").address) - copy.base();
   CHECK(static_cast<uintptr_t>(offset) ==
         reinterpret_cast<uintptr_t>(symbol_in(loaded.handle, "fixture_answer")) -
@@ -597,11 +602,7 @@ TEST_CASE("absurd counts in a System V hash table find nothing", "[elf_image]") 
 TEST_CASE("wrong relocations give no slot outside of the writable part", "[elf_image]") {
   const Loaded loaded("symbols_gnu");
   Copy copy(loaded);
-  const ElfImage sound = [&] {
-    ElfImage image;
-    REQUIRE(image.read(copy.info()));
-    return image;
-  }();
+  const ElfImage sound = copy.image();
   const size_t count = copy.entry(kRelocationsSize)->d_un.d_val / sizeof(Relocation);
   auto* relocations = copy.table<Relocation>(kRelocations);
   const auto writable_end = sound.writable().end - sound.base();
@@ -630,10 +631,8 @@ TEST_CASE("symbols of sections, which some linkers leave in, are not visited", "
   const Loaded loaded("symbols_gnu");
   Copy copy(loaded);
   const auto visited = [&] {
-    ElfImage image;
-    REQUIRE(image.read(copy.info()));
     std::set<std::string> names;
-    image.any_symbol([&](const char* name, const forksafe::Symbol&) {
+    copy.image().any_symbol([&](const char* name, const forksafe::Symbol&) {
       names.insert(name);
       return false;
     });
@@ -641,8 +640,7 @@ TEST_CASE("symbols of sections, which some linkers leave in, are not visited", "
   };
   std::set<std::string> expected = visited();
   REQUIRE(expected.erase("fixture_answer") == 1);
-  ElfImage image;
-  REQUIRE(image.read(copy.info()));
+  const ElfImage image = copy.image();
   auto* symbol = const_cast<ElfW(Sym)*>(image.find("fixture_answer").entry);
   symbol->st_info = ELF64_ST_INFO(STB_LOCAL, STT_SECTION);
   symbol->st_name = 0;
@@ -652,11 +650,7 @@ TEST_CASE("symbols of sections, which some linkers leave in, are not visited", "
 TEST_CASE("storage at a fixed distance is known by a flag or by its relocations", "[elf_image]") {
   const Loaded loaded("symbols_gnu");
   Copy copy(loaded);
-  const auto is_static = [&] {
-    ElfImage image;
-    REQUIRE(image.read(copy.info()));
-    return image.static_tls();
-  };
+  const auto is_static = [&] { return copy.image().static_tls(); };
   CHECK(is_static());
   for (ElfW(Dyn)* d = copy.dynamic(); d->d_tag != DT_NULL; ++d) {
     if (d->d_tag == DT_FLAGS) d->d_un.d_val &= ~ElfW(Addr){DF_STATIC_TLS};
@@ -671,11 +665,7 @@ TEST_CASE("storage at a fixed distance is known by a flag or by its relocations"
 TEST_CASE("a slot in both of the overlapping tables of relocations is one slot", "[elf_image]") {
   const Loaded loaded("symbols_gnu");
   Copy copy(loaded);
-  const auto names = [&] {
-    ElfImage image;
-    REQUIRE(image.read(copy.info()));
-    return slot_names(image);
-  };
+  const auto names = [&] { return slot_names(copy.image()); };
   auto& begin = copy.entry(kRelocations)->d_un.d_ptr;
   auto& size = copy.entry(kRelocationsSize)->d_un.d_val;
   const auto plt = copy.entry(DT_JMPREL)->d_un.d_ptr;
@@ -692,11 +682,7 @@ TEST_CASE("a slot in both of the overlapping tables of relocations is one slot",
 TEST_CASE("a word that holds more than the address of a symbol is no slot", "[elf_image]") {
   const Loaded loaded("symbols_gnu");
   Copy copy(loaded);
-  const auto imports = [&] {
-    ElfImage image;
-    REQUIRE(image.read(copy.info()));
-    return image.imports("fixture_nobody_defines_this");
-  };
+  const auto imports = [&] { return copy.image().imports("fixture_nobody_defines_this"); };
   CHECK(imports());
   const auto add_to_each = [&](auto table, auto size) {
     const size_t count = copy.entry(size)->d_un.d_val / sizeof(Relocation);

@@ -49,24 +49,29 @@ RECIPES = HERE.parent / "recipes" / "recipes.toml"
 TABLES = ["numpy", "science", "multiprocessing", "joblib", "servers", "languages", "suites"]
 
 
-@dataclasses.dataclass(frozen=True)
-class Case:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Program:
+    """What all cases have: a program, and what it needs."""
     name: str
-    group: str
-    what: str
     run: str
-    runtime: str
-    without: list
-    with_library: str = "passes"
-    why: str = ""
-    recipe: str = ""
     environment: str = ""
     packages: list = dataclasses.field(default_factory=list)
     debian: list = dataclasses.field(default_factory=list)
     sources: str = ""
     forks: int = 20
-    seconds: int = 60
     variables: dict = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Case(Program):
+    group: str
+    what: str
+    runtime: str
+    without: list
+    with_library: str = "passes"
+    why: str = ""
+    recipe: str = ""
+    seconds: int = 60
     runner: str = "run_case.py"
 
     @property
@@ -85,21 +90,13 @@ def all_cases():
     return found
 
 
-@dataclasses.dataclass(frozen=True)
-class Verdict:
-    name: str
-    run: str
-    environment: str
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Verdict(Program):
     threads: str = ""
     check: list = dataclasses.field(default_factory=lambda: [2, 2])
     code: str = ""
     text: str = ""
     library: str = ""
-    packages: list = dataclasses.field(default_factory=list)
-    debian: list = dataclasses.field(default_factory=list)
-    sources: str = ""
-    forks: int = 0
-    variables: dict = dataclasses.field(default_factory=dict)
     runner: str = "run_verdict.py"
     suite: str = "verdicts"
 

@@ -276,27 +276,44 @@ def attempts(case, command, environment, options):
             lambda: Attempt(case, [options.forksafe, *command], environment, options.forksafe))
 
 
-def main(command_of=command_of, attempts=attempts):
+def read_arguments():
     parser = argparse.ArgumentParser()
     parser.add_argument("--build", type=Path, required=True)
     parser.add_argument("--forksafe", type=os.path.abspath, required=True)
     parser.add_argument("name")
-    options = parser.parse_args()
-    # As a subreaper, this process becomes the parent of the case's orphans, and can kill them all.
+    return parser.parse_args()
+
+
+def become_reaper():
+    """Makes this process a subreaper: it becomes the parent of its orphans, and can kill them."""
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
-    case = cases.by_name(options.name)
-    result = options.build / "wild" / "results" / f"{cases.file_name(case.name)}.json"
+
+def new_result(case, build):
+    """Returns the file for the result of a case. What an earlier run left there is removed."""
+    result = build / "wild" / "results" / f"{cases.file_name(case.name)}.json"
     result.parent.mkdir(parents=True, exist_ok=True)
     result.unlink(missing_ok=True)
-    folder = options.build / "wild" / case.environment
+    return result
+
+
+def prepare(case, build, command_of=command_of):
+    """Returns the versions of the case's packages, its command and its environment. If it needs
+    something that is missing, ends with status 77."""
+    folder = (build / "wild" / case.environment).absolute()
     try:
-        packages = versions(case, folder)
-        command = command_of(case, options.build, folder)
+        return versions(case, folder), command_of(case, build, folder), environment_of(case, folder)
     except Skipped as reason:
         print(f"skipped: {reason}")
-        return 77
-    environment = environment_of(case, folder)
+        sys.exit(77)
+
+
+def main(command_of=command_of, attempts=attempts):
+    options = read_arguments()
+    become_reaper()
+    case = cases.by_name(options.name)
+    result = new_result(case, options.build)
+    packages, command, environment = prepare(case, options.build, command_of)
     print("$", shlex.join(command), flush=True)
     run_without, run_with = attempts(case, command, environment, options)
     for _ in range(TRIES):

@@ -9,16 +9,12 @@ the results differ then too.
 
 Exit status and result are as for run_case.py. The result also has counts of tests.
 """
-import argparse
 import collections
 import concurrent.futures
-import ctypes
 import dataclasses
 import json
-import os
 import shlex
 import sys
-from pathlib import Path
 from xml.etree import ElementTree
 
 import cases
@@ -83,37 +79,17 @@ def summary(attempt):
     return {**run_case.summary(attempt), "forks": None, "counts": counts(attempt)}
 
 
-def become_reaper():
-    """Makes this process a subreaper: orphans of its run become its children, and Attempt kills
-    them."""
-    ctypes.CDLL(None).prctl(run_case.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-
-
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--build", type=Path, required=True)
-    parser.add_argument("--forksafe", type=os.path.abspath, required=True)
-    parser.add_argument("name")
-    options = parser.parse_args()
-
+    options = run_case.read_arguments()
     case = cases.by_name(options.name)
-    file = options.build / "wild" / "results" / f"{cases.file_name(case.name)}.json"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.unlink(missing_ok=True)
-    folder = options.build / "wild" / case.environment
-    try:
-        packages = run_case.versions(case, folder)
-        command = run_case.command_of(case, options.build, folder)
-    except run_case.Skipped as reason:
-        print(f"skipped: {reason}")
-        return 77
+    file = run_case.new_result(case, options.build)
+    packages, command, environment = run_case.prepare(case, options.build)
     command.append(f"--junit-xml={RESULTS}")
     sides = [command, [options.forksafe, *command]]
-    environment = run_case.environment_of(case, folder)
     select = SELECT[shlex.split(case.run)[1]]
     print("$", shlex.join(command), flush=True)
     # Each run has a process of its own, because an Attempt kills all descendants of its process.
-    with concurrent.futures.ProcessPoolExecutor(2, initializer=become_reaper) as pool:
+    with concurrent.futures.ProcessPoolExecutor(2, initializer=run_case.become_reaper) as pool:
         def start(words):
             return pool.submit(Run, case, words, environment, options.forksafe)
 

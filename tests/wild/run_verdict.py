@@ -10,8 +10,6 @@ fork beside them safe. If the table has a code, `diagnose` must find one process
 code, text and library. If it has none, LOOKS looks at all processes of the program must find none
 stuck. Exit status as for run_case.py.
 """
-import argparse
-import ctypes
 import json
 import os
 import re
@@ -20,7 +18,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
 
 import cases
 import run_case
@@ -124,23 +121,10 @@ class Run:
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--build", type=Path, required=True)
-    parser.add_argument("--forksafe", type=os.path.abspath, required=True)
-    parser.add_argument("name")
-    options = parser.parse_args()
-    # As in run_case.py: end_descendants() also finds orphans.
-    ctypes.CDLL(None).prctl(run_case.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-
+    options = run_case.read_arguments()
+    run_case.become_reaper()
     case = next(case for case in cases.all_verdicts() if case.name == options.name)
-    folder = (options.build / "wild" / case.environment).absolute()
-    try:
-        run_case.versions(case, folder)
-        command = run_case.command_of(case, options.build, folder)
-    except run_case.Skipped as reason:
-        print(f"skipped: {reason}")
-        return 77
-    environment = run_case.environment_of(case, folder)
+    _, command, environment = run_case.prepare(case, options.build)
     print("$", shlex.join(command), flush=True)
     sides = {"without": command, "with": [options.forksafe, *command]}
     for (side, line), status_of_check in zip(sides.items(), case.check):

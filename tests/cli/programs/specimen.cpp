@@ -33,6 +33,8 @@
 #include <thread>
 #include <vector>
 
+#include "../../programs/matrix.h"
+
 // ---- pthread_mutex_lock and pthread_create, in front of the C library's
 
 namespace {
@@ -122,20 +124,6 @@ Function named(const std::string& name) {
 }
 
 using Integer = int64_t;  // also right for a 32-bit interface on little-endian machines
-using Matrix = std::vector<double>;
-
-Matrix random_numbers(size_t count) {
-  Matrix result(count);
-  uint64_t state = 88172645463325252ULL;
-  for (double& x : result) {
-    state ^= state << 13;
-    state ^= state >> 7;
-    state ^= state << 17;
-    x = static_cast<double>(state >> 11) / 9007199254740992.0 - 0.5;
-  }
-  return result;
-}
-
 void multiply_into(Matrix* out, Integer n, const Matrix& a) {
   using Gemm = void (*)(const char*, const char*, const Integer*, const Integer*, const Integer*,
                         const double*, const double*, const Integer*, const double*, const Integer*,
