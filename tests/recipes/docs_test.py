@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""docs_test.py SOURCE: each example in docs/recipes.md that names a file is a part of that file, and each
-recipe that is tested has its file there."""
+"""docs_test.py SOURCE: checks that each example in docs/recipes.md that names a file is a part of that
+file, and that docs/recipes.md has an example from each recipe that is tested."""
 import re
 import sys
 import unittest

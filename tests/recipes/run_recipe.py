@@ -4,15 +4,15 @@
 
     run_recipe.py --build BUILD --forksafe PATH NAME
 
-It works as ../wild/run_case.py does, but what starts the program is the same in both runs, and the
-configuration differs. The command of the case runs in a copy of the recipe's folder:
+It works like ../wild/run_case.py, except that both runs use the same command and differ only in the
+configuration. The command of the case runs in a copy of the recipe's folder:
 
     without   lines that name forksafe are left out
-    with      /usr/bin/forksafe and /usr/lib/forksafe/libforksafe.so are those that are tested
+    with      /usr/bin/forksafe and /usr/lib/forksafe/libforksafe.so stand for the files under test
 
 In both, /srv/app stands for that copy, and /srv/venv for the virtual environment. A case whose
-`with_library` is not "passes" is a trap: a setting that has no effect. It must behave as without the
-library, and `forksafe diagnose` must see that nothing is guarded.
+`with_library` is not "passes" is a trap: a setting that has no effect. Its program must behave as
+without the library, and `forksafe diagnose` must report that nothing is guarded.
 """
 import shlex
 import subprocess

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Reads the tables of cases, cases/*.toml and ../recipes/recipes.toml, into Python objects. As a
-script it prints for each case of a suite (wild, verdicts or recipes) a line "NAME:RUNNER", or what the cases
-need:
+"""Reads the tables of cases (cases/*.toml and ../recipes/recipes.toml) into Python objects. As a
+script it prints a line "NAME:RUNNER" for each case of a suite (wild, verdicts or recipes). With an
+option it prints the Debian packages or the virtual environments that these cases need:
 
     cases.py SUITE [--debian | --environments]
 
@@ -10,13 +10,13 @@ docs/compatibility.md has a section for each file, under the file's title. The k
     name          the name of the test; meson allows no colon in it
     what          what the program does, in a few words
     run           a program in programs/, with arguments; its suffix says what runs it. In a recipe
-                  any command (../recipes/run_recipe.py)
+                  it is any command (../recipes/run_recipe.py)
     recipe        the folder in ../recipes with the configuration that the command uses
-    environment   a list of packages in environments/, from which the virtual environment is made
-                  that the program runs in (default: Debian's Python)
+    environment   the virtual environment in which the program runs; environments/ has a list of its
+                  packages (default: Debian's Python)
     packages      the packages whose versions are reported; if one is missing, the case is skipped
     debian        the same, for Debian's packages
-    sources       a source package of Debian's; `run` writes {sources} for its folder
+    sources       a Debian source package; {sources} in `run` stands for its folder
     runtime       a pattern for the file name of the runtime that must have started a thread
                   before the parent forks
     without       the outcomes that are allowed without the library: hangs, crashes, fails, passes
@@ -28,15 +28,16 @@ docs/compatibility.md has a section for each file, under the file's title. The k
     runner        the script beside this one that runs the case (default run_case.py)
 The table `all` of a file has the keys that all its cases share.
 
-cases/verdicts.toml has other cases: what the command says of a library that the library does not
-know. They have some of the keys above, and these:
+cases/verdicts.toml has cases of another kind. They check what the command `forksafe` says about
+thread pools that forksafe does not support. They have some of the keys above, and these:
     threads       a pattern for the file name of the library whose threads the parent has
                   (default: none)
-    check         the exit status of `forksafe check`, without and with the library. 1: an OpenBLAS
-                  beside these threads is not safe there (default: [2, 2])
+    check         the exit statuses of `forksafe check`: without the library, and with it. The status
+                  is 1 if the process also has an OpenBLAS that is not safe (default: [2, 2])
     code, text    the verdict of `forksafe diagnose` on the stuck process: its code, and a pattern
                   for a part of its text (default: no process is stuck)
-    library       a pattern for the file name of the library in which it waits (default: threads)
+    library       a pattern for the file name of the library in which the process waits
+                  (default: threads)
 """
 import dataclasses
 import re

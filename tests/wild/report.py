@@ -5,8 +5,8 @@ the counts in README.md.
 
     report.py --build BUILD
 
-It reads BUILD/wild/results (meson test --suite wild, and --suite recipes). A case without a result is listed as "not
-run".
+It reads BUILD/wild/results, where `meson test --suite wild` and `meson test --suite recipes` leave their
+results. A case without a result is listed as "not run".
 """
 import argparse
 import json
@@ -159,7 +159,7 @@ compares the results: to the bit, or within the package's own tolerance where it
 It runs on the stock libraries first (*without*), then under `forksafe` (*with*). Before it forks, a
 thread of the named runtime must be alive in the parent.
 
-- *without*, *with*: the outcome. Behind *hangs* stands the verdict of `forksafe diagnose`.
+- *without*, *with*: the outcome. For *hangs*, the verdict of `forksafe diagnose` follows in brackets.
 - *forks*: the number of children that returned the right result under `forksafe`.
 - *seconds*: the time without and with. A program that hangs is ended after about 5 seconds.
 - `FORKSAFE_WAIT_MS` is 20000. With the default, a child on a busy machine might compute with one
@@ -173,9 +173,9 @@ Made by `sh scripts/test.sh --wild && python3 tests/wild/report.py --build build
         text += [f"## {group}\n", case_table(entries) + "\n"]
     text += [f"""## {recipes[0][0].group}
 
-Systems that start programs, with the configurations of [recipes.md](recipes.md). *without*: the
-program runs in its system, and the lines that name forksafe are left out. *with*: they are there. A
-trap is a setting that has no effect: there the program must behave as without.
+In each case another system starts the program, with a configuration from [recipes.md](recipes.md).
+*without*: the lines of the configuration that name forksafe are left out. *with*: they are there. A
+trap is a setting that has no effect. With it, the program must behave as it does without the library.
 
 {case_table(recipes)}
 

@@ -32,7 +32,7 @@ import cases
 PR_SET_CHILD_SUBREAPER = 36
 QUIET = 4  # after so many seconds without output, `forksafe diagnose` says whether it is stuck
 # On a busy machine a call may take longer than the default of 1000 ms. Then the child computes with
-# one thread. Its result is exact, but differs from the parent's in the last bits.
+# one thread. Its result is right, but differs from the parent's in the last bits.
 WAIT_MS = "20000"
 TRIES = 3  # a hang that depends on a race between threads does not happen in every run
 
@@ -67,7 +67,7 @@ class Attempt:
             self.log = self.errors.read_text(errors="replace")
 
     def lay_out(self):
-        """Puts files into the folder, in which the program runs."""
+        """Puts files into the folder in which the program runs. Here there are none."""
 
     def watch(self, start):
         """Waits until the program ends or is stuck. Returns the outcome, and a text that explains

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs one case of cases/suites.toml: another project's own tests, without the library and with it.
 The two runs go in parallel, because these tests wait more than they compute. Each test must have the
-same result in both runs. A test that has not is run again by itself, and counts as different only if
-the results differ then too.
+same result in both runs. If the results of a test differ, the test is run again by itself, without
+and with the library. It counts as different only if the results differ again.
 
     run_suite.py --build BUILD --forksafe PATH NAME
 
@@ -22,7 +22,7 @@ import run_case
 
 RESULTS = "results.xml"  # in JUnit's format, which both regrtest and pytest write
 SELECT = {"test": "-m", "pytest": "-k"}  # the option that selects tests, for each test runner
-RUN_AGAIN = 10  # if more tests than this differ, it is no accident, and none is run again
+RUN_AGAIN = 10  # if more tests than this differ, that is no accident, and no test is run again
 
 
 class Run(run_case.Attempt):
@@ -102,8 +102,8 @@ def main():
             again[name] = [start([*side, select, selection(name)]).result().tests.get(name)
                            for side in sides]
 
-    # The suite as a whole must have the same outcome as without the library. If tests differ, the
-    # loop below judges these tests instead.
+    # The suite as a whole must have the same outcome with and without the library. If the results of
+    # tests differ, the loop below judges these tests instead.
     outcome = with_library.outcome if different else without.outcome
     expected = dataclasses.replace(case, with_library=outcome)
     problems = run_case.check(expected, without, with_library)

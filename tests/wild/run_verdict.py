@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Runs one case of cases/verdicts.toml, without the library and with it, and compares what the command
-says of its processes with the table.
+`forksafe` says about its processes with the table.
 
     run_verdict.py --build BUILD --forksafe PATH NAME
 
 In both runs, `list` and `check` must name the library that has threads, and `check` must not call a
-fork beside them safe. If the table has a code, `diagnose` must find one process of the program stuck, with that
-code, text and library. If it has none, LOOKS looks at all processes of the program must find none
-stuck. Exit status as for run_case.py.
+fork beside them safe. If the table has a code, `diagnose` must find a process of the program stuck,
+with that code, text and library. If the table has no code, `diagnose` looks at all processes of the
+program LOOKS times, and must never find one stuck. The exit status is as for run_case.py.
 """
 import json
 import os
@@ -22,7 +22,7 @@ import time
 import cases
 import run_case
 
-LOOKS = 15  # in each of the two runs
+LOOKS = 15  # how often diagnose looks in each of the two runs, if no process may be stuck
 PATIENCE = 300  # seconds, for a program to get ready or stuck on a busy machine
 
 
@@ -70,7 +70,7 @@ class Run:
                 expect(stuck is None, "no process must be called stuck", stuck)
 
     def expect_alive(self):
-        expect(self.program.poll() is None, "the program must run", self.program.returncode)
+        expect(self.program.poll() is None, "the program must still run", self.program.returncode)
 
     def wait_for(self, question):
         """Asks until there is an answer."""
@@ -80,7 +80,7 @@ class Run:
             if answer := question():
                 return answer
             time.sleep(0.2)
-        raise Wrong(f"there was no {question.__name__} in {PATIENCE} s")
+        raise Wrong(f"{question.__name__}() found nothing in {PATIENCE} s")
 
     def ask(self, *words):
         """Returns the exit status of the command and its JSON."""
@@ -91,7 +91,7 @@ class Run:
     def first_stuck(self):
         status, found = self.ask("diagnose", "--children", "--json")
         stuck = [process for process in found if process.get("stuck")]
-        expect(status == (1 if stuck else 0), "diagnose: the status must fit the verdict", status)
+        expect(status == (1 if stuck else 0), "diagnose's status must agree with its verdict", status)
         return stuck[0] if stuck else None
 
     def check_stuck(self, verdict):
@@ -115,7 +115,8 @@ class Run:
         expect(status == expected, f"check must end with {expected}", answer)
         if status == 2:
             expect(answer["safe"] is None and answer["text"].startswith(
-                "fork may hang here: forksafe does not know "), "check must not know", answer)
+                "fork may hang here: forksafe does not know "),
+                "check must say that it does not know", answer)
         else:
             expect(answer["safe"] is False, "check must not call a fork safe", answer)
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# Runs an R program with Debian's R, whose ldpaths ends as the one in this folder: rscript.sh PROGRAM
+# Runs an R program with a copy of Debian's R, to whose ldpaths the one in this folder is appended:
+# rscript.sh PROGRAM
 set -eu
 mkdir R R/bin R/etc
 ln -s /usr/lib/R/bin/* R/bin

@@ -18,7 +18,7 @@ until sinfo --noheader --format=%t 2>&1 | grep -qx 'idle'; do
 done
 status=0
 "$@" || status=$?
-# Ends the three servers. run_recipe.py ends what is left of their jobs.
+# Ends the three servers. run_recipe.py ends whatever their jobs leave behind.
 for server in $(jobs -p); do
   kill "$server" && wait "$server" || true
 done

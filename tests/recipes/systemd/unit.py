@@ -3,7 +3,7 @@
 
     unit.py UNIT
 
-systemd is not needed for that, but `systemd-analyze verify` must find nothing wrong with the unit.
+That needs no running systemd, but `systemd-analyze verify` must find nothing wrong with the unit.
 """
 import os
 import re

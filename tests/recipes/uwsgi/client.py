@@ -13,7 +13,7 @@ WORKERS = 4
 
 
 def ask(known):
-    """Asks until so many new workers have answered right."""
+    """Asks until WORKERS workers that are not in `known` have given the right answer."""
     workers = set()
     while len(workers) < WORKERS:
         try:

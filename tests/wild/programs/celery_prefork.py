@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Celery's prefork pool, with a new worker for each task. It starts a Redis server of its own. Arguments
-are another command that starts the worker."""
+"""Celery's prefork pool, with a new worker for each task. It starts a Redis server of its own. The
+arguments, if there are any, are the command that starts Celery instead."""
 import os
 import sys
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs gunicorn --preload, with a new worker for each request. Arguments are another command that
-starts a server for this app."""
+"""Runs gunicorn --preload, with a new worker for each request. The arguments, if there are any, are
+the command that starts a server for this app instead."""
 import json
 import sys
 

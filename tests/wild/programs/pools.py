@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A process and a child of it, for the command to look at: pools.py LIBRARY SITUATION
+"""A process and its child, for the command `forksafe` to look at: pools.py LIBRARY SITUATION
 
-LIBRARY has a thread pool, or a lock of Python's; libraries() has a function for each. SITUATION:
-    both    the parent uses it, then a child does, again and again
-    own     only the child uses it
-    pipe    the parent uses it, then a child waits for a pipe
-    flight  the parent forks while a thread of its own uses it, until a child gets stuck
-The program prints "ready" when the child has answered. A child that is stuck never does.
+LIBRARY has a thread pool, or takes a lock of Python; libraries() has a function for each. SITUATION:
+    both    the parent uses the library, then a child uses it again and again
+    own     only the child uses the library
+    pipe    the parent uses the library, then a child waits for a pipe
+    flight  the parent forks while another of its threads uses the library, until a child gets stuck
+The program prints "ready" when the child has answered. If the child is stuck, it never prints that.
 """
 import importlib
 import os
@@ -48,14 +48,14 @@ def onnxruntime():
 
 
 def generator():
-    """numpy.random's generator: a lock of Python's is held while it computes."""
+    """numpy.random's generator holds a lock of Python while it computes."""
     import numpy as np
     numbers = np.random.default_rng(1)
     return lambda: numbers.standard_normal(3_000_000)
 
 
 def module():
-    """A module whose import takes long: its lock is one of Python's."""
+    """A module whose import takes long. Python holds the module's import lock all that time."""
     sys.path.insert(0, os.environ["WILD_FOLDER"])
     with open(os.path.join(sys.path[0], "slow.py"), "w", encoding="ascii") as file:
         file.write("import time\ntime.sleep(1000)\n")

@@ -69,7 +69,7 @@ def running(*command):
 
 
 def wait_for_listener(path):
-    """Waits until a server listens at the path. It makes the socket's file a moment earlier."""
+    """Waits until a server listens at the path. The socket's file exists a moment earlier."""
     while True:
         with socket.socket(socket.AF_UNIX) as probe:
             if probe.connect_ex(path) == 0:
