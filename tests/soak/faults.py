@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Each system call that the library makes fails, once, at each place, with each error that it may have
-(inject.cpp). The program that forks must end with exact results: as if nothing had happened, with one
-thread in its children, or without the library's care if the log says so."""
+"""Makes system calls of the library fail: each call, at each place in the library, with each error that
+the call may return. In each run, inject.cpp makes one call fail once, in a program that forks. The program
+must end with exact results. If the log says so, its children may compute with one thread, or the library
+may leave a runtime as it is. Then the program may also hang or fail as it does without the library."""
 import errno
 import os
 import platform
@@ -30,7 +31,8 @@ NUMBERS = {  # x86-64
     "statx": 332,
 }
 NAMES = {number: name for name, number in NUMBERS.items()}
-# Calls that the module or glibc makes behind a function of the library's, as it does without the library.
+# Functions of the library that call a runtime's function or glibc. The system calls behind them are not
+# the library's: they happen without the library too.
 NOT_OURS = ("Passage<", "::forks<")
 
 SITUATIONS = {  # name: (runtime of storm.py, program and its arguments, environment)
@@ -56,7 +58,7 @@ class Program:
             [build / "tests/omp_forker", "flight", str(FORKS)] if flight is None else
             [build / "tests/blas_forker", *runtime.arguments, flight, f"--forks={FORKS}", "--n=80",
              "--or-one-thread=yes"])
-        # A relative path has the library ask for the folder.
+        # FORKSAFE_LOG is a relative path, so the library calls getcwd.
         self.environment = {**runtime.environment, **extra, "FORKSAFE_LOG": self.log.name,
                             "OMP_WAIT_POLICY": "passive", "OPENBLAS_THREAD_TIMEOUT": "18"}
 
@@ -74,7 +76,7 @@ class Program:
     def list_places(self):
         """Returns {(call, function, who): SITE} of the calls that the library makes."""
         sites = set()
-        for _ in range(2):  # not every run waits at every gate
+        for _ in range(2):  # in some runs, no thread waits at a certain gate
             outcome, lines = self.run("-")
             if outcome.status != 0:
                 sys.exit(f"soak.sh: {self.name} does not run: {outcome.output.decode()}")
@@ -118,7 +120,7 @@ def run(build, seed, end):
         for call, chain, who, where in program.list_places():
             cases += [(program, call, chain, who, where, error) for error in ERRORS[call].split()]
     random.Random(seed).shuffle(cases)
-    # Each place with each error in one situation first, then in the others.
+    # Try each place with each error in one situation first. The other situations follow if time is left.
     seen = set()
     first, others = [], []
     for case in cases:
@@ -131,7 +133,7 @@ def run(build, seed, end):
         if rows and time.monotonic() > end:
             break
         what = f"{NUMBERS[call]}:{where}:{getattr(errno, error)}"
-        for _ in range(3):  # a thread may not come to that place in each run
+        for _ in range(3):  # in some runs, no thread reaches that place
             outcome, lines = program.run(what)
             if "failed" in lines:
                 break
@@ -163,18 +165,19 @@ def report(result):
             lines.append(f"| {call} | {error} | {len(places)} | {len(own)} | {text} |")
     return f"""## System calls that fail
 
-Each system call that the library makes fails once, at each place, in the parent or in its descendants, while \
-a program forks {FORKS} times, in one of these situations: {', '.join(SITUATIONS)}. That makes \
-{result['distinct']} faults, and {result['cases']} if each is tried in every situation. {len(rows)} were tried, \
-those that differ first. Calls that the kernel answers in the process itself (`clock_gettime`) can't fail.
+A program forks {FORKS} times, in one of these situations: {', '.join(SITUATIONS)}. In each run, one system call \
+that the library makes fails once, in the parent or in a descendant. Each call, place and error makes a \
+different fault: {result['distinct']} faults, or {result['cases']} if each is tried in every situation. \
+{len(rows)} were tried, different faults first. Calls that need no kernel (`clock_gettime` by the vDSO) can't \
+fail.
 
 | call | error | places | runs | results |
 | --- | --- | --- | --- | --- |
 """ + "\n".join(lines) + """
 
-- *exact*: all children and all calls in flight had the right bits. *one thread*: and the log said that a \
-child computes with one thread.
-- *as without the library*: the log said that a library is left as it is, and the program did what it does \
-without the library.
-- *not reached*: a thread that waits there only sometimes did not in three runs.
+- *exact*: all children and all calls in flight had the right bits. *exact, one thread*: the log also said \
+that a child computes with one thread.
+- *as without the library*: the log said that a runtime is left as it is, and the program hung or failed as it \
+does without the library.
+- *not reached*: no thread came to that place in three runs.
 """

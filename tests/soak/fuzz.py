@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fuzzes what reads files and text of others: the targets of tests/fuzz, with libFuzzer and the sanitizers
-for addresses and undefined behaviour."""
+"""Fuzzes the code that reads foreign files and text: runs the targets of tests/fuzz with libFuzzer,
+AddressSanitizer and UndefinedBehaviorSanitizer."""
 import re
 import shlex
 import struct
@@ -149,9 +149,10 @@ def run(build, seed, end):
 def report(result):
     lines = [f"| {TARGETS[row['target']][0]} | {row['inputs']} | {row['seconds']} | {row['result']} |"
              for row in result["targets"]]
-    return """## Files and texts of others
+    return """## Foreign files and text
 
-libFuzzer gives random inputs to what reads them, with the sanitizers for addresses and undefined behaviour.
+libFuzzer gives random inputs to the code that reads foreign files and text, with AddressSanitizer and \
+UndefinedBehaviorSanitizer.
 
 | what is read | inputs | seconds | result |
 | --- | --- | --- | --- |

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Makes one system call of the library fail, once, in a program and all that it starts.
+// Runs a command and makes one system call of LIBRARY fail, once, in the command or a descendant.
 //
-//   inject LIBRARY - COMMAND...                        lists the calls on descriptor 3
-//   inject LIBRARY CALL:SITE:WHO:ERRNO COMMAND...      numbers; the first such call fails
+//   inject LIBRARY - COMMAND...                     no call fails; descriptor 3 gets a list of them
+//   inject LIBRARY CALL:SITE:WHO:ERRNO COMMAND...   numbers; the first such call fails
 //
 // A call is the library's if the first return address on the stack that lies neither in libc nor in
 // the dynamic linker lies in LIBRARY. SITE is that address, from the start of the library. WHO is 0
@@ -92,7 +92,7 @@ const Mapping* find(pid_t process, uintptr_t address) {
   return nullptr;
 }
 
-// Whether the stopped thread is about to make a call of the library's.
+// Whether the call that the stopped thread is about to make is one of the library's.
 bool is_ours(pid_t tid, const Tracee& tracee, const user_regs_struct& registers, Place* place) {
   if (find(tracee.process, registers.rip) == nullptr) {
     mappings[tracee.process] = read_mappings(tracee.process);  // something was loaded
@@ -168,7 +168,7 @@ int main(int argc, char** argv) {
   kill(leader, SIGCONT);
 
   std::set<std::string> listed;
-  // The call has failed. From then on each thread that stops is let go, also a new one.
+  // Once the call has failed, each thread that stops is let go, and so is each new thread.
   bool done = false;
   for (;;) {
     const pid_t tid = waitpid(-1, &status, __WALL);

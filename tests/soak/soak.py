@@ -5,8 +5,8 @@ writes docs/reliability.md. scripts/soak.sh installs and builds what this script
 
     soak.py BUILD [--minutes N] [--seed S] [AREA...]
 
-The areas share the time. All that is random follows from the seed. Exit status: 0 all went as promised;
-1 something did not; 2 bad usage.
+The areas share the time. The seed determines every random choice. Exit status: 0 if everything went as
+promised; 1 if something did not; 2 for bad usage.
 """
 import argparse
 import ctypes
@@ -73,7 +73,7 @@ def main():
     # SIGTERM and SIGHUP raise SystemExit, so `finally` ends the process that runs.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda received, _: sys.exit(128 + received))
-    # As a subreaper, this process becomes the parent of orphans of what it runs, and reaps them.
+    # As a subreaper, this process becomes the parent of orphaned descendants, and reaps them.
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     folder = arguments.build.resolve() / "soak"
     folder.mkdir(exist_ok=True)

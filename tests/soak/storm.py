@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Storms of forks: tests/programs/storm.cpp in situations that the seed chooses, first without the
-library, where the main situations must hang or fail, then with it."""
+"""Storms of forks: runs tests/programs/storm.cpp in situations that the seed chooses. First it runs
+without the library, where the program must hang or fail. Then it runs with the library."""
 import glob
 import json
 import os
@@ -13,8 +13,8 @@ import time
 
 import watched
 
-# The most that the parent may grow between its 1000th fork and its end. Descriptors and loaded objects
-# must not grow at all. glibc keeps the stacks and the heaps of threads that have ended.
+# The most that the parent may grow between its 1000th fork and its end. It may grow at all because glibc
+# keeps the stacks and the heaps of threads that have ended. Descriptors and loaded objects must not grow.
 MOST_RSS_KB = 4096
 MOST_MAPPINGS = 16
 
@@ -35,7 +35,7 @@ BUILDS = {  # name: (file, prefix and suffix of its functions, kind)
 
 
 class Runtime:
-    """A library that is there, and how the program is told to use it."""
+    """A library that is installed here, and the arguments by which the program uses it."""
 
     def __init__(self, build, name):
         pattern, prefix, suffix, self.kind = BUILDS[name]
@@ -87,11 +87,11 @@ class Situation:
         elif runtime.kind != "regions" and dice.random() < 0.25:
             arguments.append("--regions=yes")
             words.append("regions too")
-        # Workers sleep after a moment, or spin for about 20 ms first, as by default.
+        # With 18, idle workers soon sleep. With 26, the default, they spin for about 20 ms first.
         self.environment["OPENBLAS_THREAD_TIMEOUT"] = dice.choice(("18", "26"))
         if runtime.kind in ("openmp", "regions", "blis-openmp") or "--regions=yes" in arguments:
             self.environment["OMP_WAIT_POLICY"] = dice.choice(("passive", "passive", "active"))
-        # With the default bound a child may compute with one thread on a busy machine.
+        # With the default of 1000 ms, a child on a busy machine may compute with one thread.
         mode = dice.choice(("exact", "exact", "exact", "impatient", "auto"))
         self.environment["FORKSAFE_WAIT_MS"] = "20000"
         if mode == "impatient":
@@ -134,7 +134,8 @@ class Situation:
             elif dice.random() < 0.25:
                 arguments.append("--thread-churn=yes")
                 words.append("threads come and go")
-            # What a thread was loading at the fork is undefined in a child, so only one of them loads.
+            # If the parent is loading a library at the fork, that library's state is undefined in the
+            # child. So either the parent loads libraries or its children do, never both.
             loads = dice.choice(("", "", "load-churn", "children-load"))
             if loads:
                 arguments.append(f"--{loads}=yes")
@@ -150,7 +151,7 @@ class Situation:
 
 
 def copy_of(build, library):
-    """Returns a copy of the library, which the dynamic linker takes for another one."""
+    """Returns a copy of the library. The dynamic linker treats it as a different library."""
     copy = build / "soak" / ("copy-" + os.path.basename(library))
     if not copy.exists():
         shutil.copyfile(library, copy)
@@ -246,7 +247,8 @@ def run(build, seed, end):
     total = end - time.monotonic()
     large = total >= 3600
     controls, rows = {}, []
-    # BLIS on pthreads has no pool. Only a rare fork finds its lock held, so it shows nothing here.
+    # BLIS on pthreads has no pool. A fork breaks it only if a lock is held at that moment, which is too
+    # rare to see here.
     needed = [r for r in found if r.kind != "blis"]
     for runtime in needed if total >= 300 else [dice.choice(needed)]:
         controls[runtime.name] = without(build, runtime)
@@ -289,14 +291,14 @@ def report(result):
 {forks} forks in {len(rows)} runs, {forks / max(seconds, 1):.0f} a second: \
 {sum(row['result'] == 'hang' for row in rows)} hangs. Each child, each call in flight and each thread that \
 forks compares its results to the bit. In {sum(row['one_processor'] for row in rows)} runs the program had \
-one processor, in {sum(row['overload'] for row in rows)} it had to share with eight busy threads for each.
+one processor, in {sum(row['overload'] for row in rows)} it shared each processor with eight busy threads.
 
 | runtime | without | runs | forks | calls in flight | hangs | hangs, inexact results or growth |
 | --- | --- | --- | --- | --- | --- | --- |
 """ + "\n".join(lines) + f"""
 
 - *without*: what the same program did without the library, with one call in flight; in brackets the \
-verdict of `forksafe diagnose`. Not every run looks at every runtime.
+verdict of `forksafe diagnose`. A short run tries only one runtime without the library.
 - *forks*: children that ended well. Children of children are not counted.
 - *growth*: {len(measured)} runs were long enough to measure the parent twice. At most it grew by \
 {most['rss_kb']} kB of memory (VmRSS), {most['mappings']} mappings, {most['descriptors']} descriptors and \

@@ -8,14 +8,15 @@ import subprocess
 import time
 from pathlib import Path
 
-# After so long without output, `forksafe diagnose` looks whether the program is stuck. One that is only
-# slow goes on, and is looked at again. Without a verdict, too, it must print something in LONGEST.
+# After QUIET seconds without output, `forksafe diagnose` checks whether the program is stuck. A program
+# that is only slow goes on, and is checked again later. A program that prints nothing for LONGEST seconds
+# counts as stuck whatever diagnose says.
 QUIET = 60
 LONGEST = 600
 
 
 def as_shell(command, environment):
-    """Returns the line by which anyone can run this in a shell."""
+    """Returns the line that runs the command in a shell."""
     return shlex.join(["env", *(f"{k}={v}" for k, v in environment.items()), *command])
 
 
@@ -52,7 +53,7 @@ class Outcome:
 
 
 def run(build, command, environment, quiet=QUIET, longest=LONGEST, most=None, folder=None):
-    """Runs the command in a session of its own. `most`: it is ended after so many seconds."""
+    """Runs the command in a session of its own. Ends the command after `most` seconds."""
     outcome = Outcome()
     begin = last = looked = time.monotonic()
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
