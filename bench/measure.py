@@ -29,8 +29,8 @@ class Hung(Failed):
 def run_process(command, environment, timeout=TIMEOUT_S, forksafe=None):
     """Runs a process and returns what it wrote to standard output and standard error. The process
     leads a group of its own. The group is always killed and reaped, because children of a hanging pool
-    outlive their parent. `forksafe` is the command that says every LOOK_S seconds whether the process
-    is stuck or only slow; None: nobody looks."""
+    outlive their parent. Every LOOK_S seconds the command `forksafe` says whether the process is stuck
+    or only slow. If `forksafe` is None, nothing looks at the process."""
     # Files rather than pipes, because a child that outlives its parent would keep a pipe open.
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(list(map(str, command)), stdin=subprocess.DEVNULL, stdout=output,
@@ -136,7 +136,7 @@ class Bench:
 
     def variables(self, variant):
         """Returns the variables that a variant sets. A variant that needs no preload gets an empty one,
-        so the cost of a preload itself is on both sides."""
+        so both sides of a ratio have the cost of a preload itself."""
         some = {"LD_PRELOAD": self.preload("empty")}
         return {
             "stock": some,
@@ -191,7 +191,7 @@ class Bench:
         print(f"{what:<72} skipped: {why}", flush=True)
 
     def hangs(self, what, why, **more):
-        """Adds a row for stock, or another variant that the library is compared with, that hangs."""
+        """Adds a row for a variant that hangs: stock, or another with which the library is compared."""
         self.rows.append({"what": what, "hangs": str(why), **more})
         print(f"{what:<72}   hangs ({why})", flush=True)
 

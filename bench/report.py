@@ -49,11 +49,11 @@ In the parent, stock must make a new pool. In the child, every variant must.
 *The call alone* is the time of that call without a fork before it. The rest is the fork, and the
 page faults after it, by which the parent gets its pages back from copy-on-write:
 
-- Half of stock's page faults are in OpenBLAS's buffers. With the library, none are.
+- Half of stock's page faults are in OpenBLAS's buffers. With the library, no page fault is there.
 - With many threads, most of the others are in the stacks of the workers and in the table by which a
   call hands out its work. No library can avoid these.
-- With more threads than cores, the call alone is nearly all of the time in the wheels. Then nothing
-  can make the two cheaper.
+- With more threads than cores, the call alone takes nearly all of the time in the wheels. Then no
+  library can make a fork and a call much cheaper.
 
 In the child, the time depends on the core on which the kernel starts the new thread of the pool. If
 that is the core of the thread that makes it, the new thread waits for milliseconds. The same happens
@@ -202,10 +202,10 @@ library is that of commit {some['commit']}.
         text.append(rows_table(areas[name]["rows"]) + "\n")
     text.append("""## What the figures do not say
 
-- They are of one machine with few cores. With more threads in a pool than cores, most of a call's
-  time is spent by OpenBLAS's own threads, which spin for each other, with the library as without.
+- They are of one machine with few cores. If a pool has more threads than cores, OpenBLAS's threads
+  spend most of a call spinning for each other, with the library and without it.
 - A fork right after a call, or with calls in flight, competes with spinning threads for the cores.
-  Its spread is the scheduler's.
+  So the time of such a fork varies with what the scheduler does.
 - With the pool alive, a fork also copies the mappings of the stacks of its threads. Stock has ended
   the threads by then. So a program that forks all the time, and has a large pool that it no longer
   uses, pays for the pool and saves nothing.

@@ -7,9 +7,10 @@
 # project. The tests run there with Debian's libraries of that architecture, under QEMU (qemu.sh). While
 # this script runs, the kernel knows QEMU as "forksafe-ARCHITECTURE" (binfmt_misc).
 #
-# arm64 runs all unit tests and scenarios, also with PyPI's wheels and a Python of that architecture; the
-# others, and arm64 with --quick, the unit tests and the main scenarios. Under QEMU each scenario forks 20
-# times at most, and nothing can look at stacks, so the command's list, check and diagnose are not tried.
+# arm64 runs all unit tests and scenarios, also with PyPI's wheels and a Python of that architecture. The
+# others, and arm64 with --quick, run the unit tests and the main scenarios. Under QEMU each scenario forks
+# at most 20 times. Nothing can read stacks under QEMU, so `forksafe list`, `check` and `diagnose` are not
+# tried.
 . "$(dirname "$0")/common.sh"
 
 quick=no
@@ -34,8 +35,8 @@ forget_all() { for entry in "$handlers"/forksafe-*; do forget_qemu "${entry##*/f
 # shellcheck disable=SC2034 # alone.sh's
 at_end=forget_all
 
-# choose ARCHITECTURE: sets the release of Debian and QEMU's name of the architecture: none for i386, whose
-# programs this machine runs by itself.
+# choose ARCHITECTURE: sets $suite to the release of Debian, and $emulator to QEMU's name for the
+# architecture. It is empty for i386, because this machine runs i386's programs without QEMU.
 choose() {
   suite=bookworm
   case $1 in
@@ -51,7 +52,7 @@ choose() {
   esac
 }
 
-# inside STEP [ARGUMENT...]: a step of architectures/inside.sh, in the tree.
+# inside STEP [ARGUMENT...]: runs a step of architectures/inside.sh in the tree.
 inside() {
   mkdir -p "$architectures/wheels-$architecture"
   run_in_tree "$suite" "architecture-$architecture" --bind "$architectures/source" /forksafe/source ro \
@@ -59,7 +60,7 @@ inside() {
     sh /forksafe/source/scripts/architectures/inside.sh "$architecture" "$@"
 }
 
-# fetch_wheels: those of PyPI's that have an OpenBLAS, for arm64.
+# fetch_wheels: fetches PyPI's arm64 wheels that contain an OpenBLAS.
 fetch_wheels() (
   build=$architectures/pip
   mkdir -p "$build"
@@ -92,7 +93,7 @@ for architecture in "$@"; do
   choose "$architecture"
   prepare || {
     tail -n 15 "$log" >&2
-    fail "$architecture: it can't be built (log: $log)"
+    fail "$architecture: the project can't be built (log: $log)"
   }
   suites='--suite quick --no-suite cli --no-suite harm --no-suite style --no-suite model'
   if [ "$architecture-$quick" = arm64-no ]; then

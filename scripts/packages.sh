@@ -3,9 +3,10 @@
 # sh scripts/packages.sh [KIND...]: builds the packages of these kinds (default: all), and checks them:
 # deb rpm arch wheel conda spack easybuild modules.
 #
-# It needs root, because it builds and checks in trees of Debian's releases (trees.sh), where no package
-# of this machine can help. The finished packages are in build/packages/artefacts. It ends with a table of
-# all checks; the exit status is 0 if none failed. Each kind has a file in scripts/packages.
+# It needs root, because it builds and checks in trees of Debian's releases (trees.sh). There, no package
+# of this machine can hide a missing dependency. The finished packages are in build/packages/artefacts. The
+# script ends with a table of all checks; the exit status is 0 if none failed. Each kind has a file in
+# scripts/packages.
 . "$(dirname "$0")/common.sh"
 
 kinds='deb rpm arch wheel conda spack easybuild modules'
@@ -30,7 +31,7 @@ mkdir -p "$artefacts"
 version=$(sed -n "s/^ *version: '\(.*\)',/\1/p" "$root/meson.build")
 [ -n "$version" ] || fail "meson.build has no line with the version"
 
-# The source archive, as a release has it: the same bytes for the same sources.
+# The source archive, as in a release. The same sources always give the same bytes.
 copy_sources "$packages/forksafe-$version"
 mkdir -p "$artefacts/sources"
 SOURCE_DATE_EPOCH=$(git -C "$root" log -1 --format=%ct)
@@ -39,7 +40,7 @@ tar -C "$packages" --sort=name --owner=0 --group=0 --numeric-owner --mode=go=rX,
   --mtime="@$SOURCE_DATE_EPOCH" -c "forksafe-$version" |
   gzip -9n >"$artefacts/sources/forksafe-$version.tar.gz"
 
-# in_tree SUITE LAYER COMMAND...: run_in_tree, with the artefacts at /artefacts.
+# in_tree SUITE LAYER COMMAND...: calls run_in_tree, with the artefacts at /artefacts.
 in_tree() {
   in_suite=$1
   in_layer=$2

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# QEMU for programs of other architectures: sid's, because bookworm's (7.2) aborts in a child that makes
-# threads. Sourced after trees.sh. It is a static binary, so it runs in every tree.
+# QEMU, which runs programs of other architectures. It comes from sid, because bookworm's QEMU (7.2) aborts
+# in a child that makes threads. It is a static binary, so it runs in every tree. Sourced after trees.sh.
 
 qemu=$trees/qemu
 handlers=/proc/sys/fs/binfmt_misc
@@ -23,8 +23,8 @@ fetch_qemu() {
   return $fetched
 }
 
-# register_qemu NAME: from now on the kernel hands programs of that architecture (a name of QEMU's) to
-# QEMU, in all trees: it opens QEMU now (flag F). forget_qemu ends that.
+# register_qemu NAME: makes the kernel run programs of an architecture with QEMU; NAME is QEMU's name for it.
+# It works in all trees, because the kernel opens QEMU's file now (flag F). forget_qemu undoes it.
 register_qemu() {
   forget_qemu "$1"
   [ -w "$handlers/register" ] || mount -t binfmt_misc none "$handlers" || return 1

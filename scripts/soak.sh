@@ -1,14 +1,15 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# sh scripts/soak.sh [--minutes N] [--seed S] [AREA...]: runs for a long time what could hang, and counts.
+# sh scripts/soak.sh [--minutes N] [--seed S] [AREA...]: forks, makes system calls fail and fuzzes for a
+# long time, and counts hangs and wrong results.
 #
 #   storm   forks in situations that the seed chooses; every child and every call in flight is exact
-#   faults  each system call that the library makes fails, once, at each place, with each error
-#   fuzz    random inputs for what reads files and texts of others
+#   faults  each system call that the library makes fails once, at each place, with each error
+#   fuzz    random inputs for the code that reads foreign files and text
 #
 # The areas share the minutes (default: 10). A run that fails is printed with the command that repeats it.
 # The results go to BUILD/soak/results.json; `sh scripts/soak.sh --report` writes docs/reliability.md from
-# them. Exit status: 0 all went as promised; 1 something did not; 2 bad usage.
+# them. Exit status: 0 if everything went as promised; 1 if something did not; 2 for bad usage.
 . "$(dirname "$0")/common.sh"
 
 if [ "$*" = --report ]; then

@@ -8,7 +8,7 @@
 # counted.
 #
 # --quick    only the unit tests, the command, and the main cases of one build of each kind. No sanitizers.
-# --wild     also the suite "more", which has the cases that builds of OpenBLAS and BLIS repeat, and the suite
+# --wild     also the suite "more", which repeats cases on further builds of OpenBLAS and BLIS, and the suite
 #            of real programs (tests/wild). It installs about 2 GB more and takes up to 30 minutes.
 # --recipes  only the suite of systems that start programs (tests/recipes). It installs about 2 GB, and takes
 #            up to 20 minutes.
@@ -114,8 +114,8 @@ run_tests() {
   skipped=$((skipped + $(count Skipped "$summary")))
 }
 
-# start_sanitized_builds: builds the unit tests with sanitizers while other tests run. It uses only the
-# processor time that these leave. It gets a session of its own, so that all its processes can be ended.
+# start_sanitized_builds: builds the unit tests with sanitizers while other tests run. The build uses only the
+# processor time that the tests leave. It has a session of its own, so that the script can end all of it.
 start_sanitized_builds() {
   build_log=$build/sanitized.log
   # shellcheck disable=SC2016 # the variables are the inner shell's

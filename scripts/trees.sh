@@ -13,7 +13,7 @@ trees=$build/trees
 need_packages debootstrap util-linux
 mkdir -p "$trees/cache" "$trees/layers"
 exec 9>"$trees/lock"
-# Some seconds, because what a run has in the background ends a moment after it.
+# Wait for some seconds, because background processes of an earlier run end a moment after it.
 flock --wait 3 9 || fail "another run is using $trees"
 
 # The mirror of Debian that this system uses.
@@ -66,23 +66,23 @@ run_in_tree() {
       mount --bind -o "$4" "$2" "$root$3"
       shift 4
     done
-    # A shell starts what follows & with INT and QUIT ignored.
+    # A shell ignores INT and QUIT in a command that it starts with &, as alone does. Set the defaults.
     exec chroot "$root" env --default-signal=INT,QUIT PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root \
       LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive "$@"
   ' sh "$lower" "$layer" "$trees/cache" "$@"
 }
 
-# drop_layer LAYER: forgets what was changed there.
+# drop_layer LAYER: removes the layer, and so every change in it.
 drop_layer() { rm -rf --one-file-system "$trees/layers/$1"; }
 
-# copy_sources FOLDER: copies the sources as they are now, also what is not committed.
+# copy_sources FOLDER: copies the sources as they are now, with changes that are not committed.
 copy_sources() {
   rm -rf "$1.new"
   mkdir -p "$1.new"
   git -C "$root" ls-files -z --cached --others --exclude-standard |
     tar -C "$root" --null -T - --ignore-failed-read -c 2>/dev/null | tar -C "$1.new" -x -m ||
     fail "the sources can't be copied: $root must be a git checkout"
-  # What has not changed keeps its time. All else is newer than what was built from it.
+  # A file that has not changed keeps its time. All other files are new, so meson builds them again.
   # shellcheck disable=SC2016 # the variables are the inner shell's
   [ ! -d "$1" ] || (cd "$1.new" && find . -type f -exec sh -c '
     for file; do cmp -s "$file" "$0/$file" && touch -r "$0/$file" "$file"; done' "$1" {} +) || true

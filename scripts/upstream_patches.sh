@@ -127,7 +127,7 @@ build_openblas() {
 }
 
 # watch SECONDS COMMAND...: runs the command, and sets $outcome to "passes", "fails" or "hangs". It hangs if
-# it writes no output for that many seconds; then it is killed with all that it started.
+# it writes no output for that many seconds. Then it is killed, and so is every process that it started.
 watch() {
   patience=$(($1 * 4))
   shift
@@ -165,7 +165,7 @@ prove() {
   gomp_without=$2
   gomp_with=$3
   shift 3
-  # A fork that happens between two calls is harmless, so the run without the patch has three tries.
+  # A fork between two calls is harmless, so a run without the patch may pass by luck. It has three tries.
   for _ in 1 2 3; do
     outcome_with "$gomp_without" without 10 "$@"
     without=$outcome
@@ -176,7 +176,7 @@ prove() {
   if [ "$without" = passes ] || [ "$outcome" != passes ]; then unexpected=$((unexpected + 1)); fi
 }
 
-# outcome_with LIBGOMP with|without SECONDS PROGRAM ARGUMENT...: one run; sets $outcome.
+# outcome_with LIBGOMP with|without SECONDS PROGRAM ARGUMENT...: runs the program once, and sets $outcome.
 outcome_with() {
   path=$1
   blas_path=$upstream/build-openblas-openmp${openmp_build:-0}-$2/libopenblas.so.0

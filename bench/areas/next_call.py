@@ -32,7 +32,7 @@ def median(runs, field):
 
 
 def profile(bench, label, threads, ours, stock, alone):
-    """Adds rows that say what the time consists of."""
+    """Adds rows that split the time into its parts."""
     more = {"build": label, "who": "profile", "threads": threads}
     bench.add(f"{label}: the call alone / the fork and the call", ratios(us(alone), us(ours)),
               statistics.median(us(alone)), statistics.median(us(ours)), **more)

@@ -68,8 +68,8 @@ def compare(bench, work):
 
     with bench.cell(f"{work}, ratios"):
         workaround = column("NUM_THREADS=1", "pool_s")
-        # The parent of stock after the pool, when stock has made its thread pool anew. If stock hangs,
-        # the parent of spawn before the pool, which runs on stock libraries too.
+        # Compare with stock's parent after the pool, when stock has made a new thread pool. If stock
+        # hangs, compare with spawn's parent before its pool, which runs on stock libraries too.
         stock = (column("stock", "after_ms") if "stock" in results else
                  column("spawn", "before_ms"))
         for variant in results:

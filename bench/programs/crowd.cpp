@@ -7,8 +7,8 @@
 //
 // Copies FILE into the folder and loads each copy. Half of the threads are a pool of GNU OpenMP.
 // The others wait at the end of a chain of calls through the copies. Each child has 7 threads that
-// wait so too, and its main thread is stuck in GNU OpenMP. Prints "ready" and waits until it is
-// killed.
+// wait in the same way, and its main thread is stuck in GNU OpenMP. Prints "ready" and waits until
+// it is killed.
 #include <pthread.h>
 #include <signal.h>
 #include <sys/prctl.h>

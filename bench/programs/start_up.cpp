@@ -5,7 +5,7 @@
 //   start_up --preload=LIBRARY --against=EMPTY_LIBRARY [--program=/bin/true] [--pairs=1000]
 //
 // The two take turns in pairs, and each pair swaps the order. Prints one line of JSON. posix_spawn
-// starts the program, so the time has no part of a tool in between.
+// starts the program, so the time includes no other tool.
 #include <spawn.h>
 #include <sys/wait.h>
 

@@ -2,8 +2,8 @@
 """usage: shared_array.py METHOD
 
 Runs 100 small tasks on a 32 MB array of the parent in a pool of two workers, and prints the time from
-the pool's start to its end. A forked worker has the array. A spawned one gets it from the initializer,
-and one of loky from joblib, which maps it."""
+the pool's start to its end. A forked worker has the array already. A spawned worker gets it from the
+initializer. A worker of loky gets it from joblib, which maps it."""
 import json
 import sys
 

@@ -7,7 +7,7 @@ architecture=$1
 step=$2
 shift 2
 
-# available NAME...: those packages that the release has for this architecture.
+# available NAME...: prints those of the packages that the release has for this architecture.
 available() {
   for name in "$@"; do
     candidate=$(apt-cache policy "$name:$architecture" | sed -n 's/^  Candidate: //p')
@@ -18,8 +18,8 @@ available() {
   done
 }
 
-# A Python of the architecture. Its packages can't be installed beside this machine's, so they are
-# unpacked.
+# A Python of the architecture. Its packages can't be installed beside those of this machine's Python, so
+# they are only unpacked.
 python=$here/python
 unpack_python() {
   version=$(python3 -c 'import sys; print("python%d.%d" % sys.version_info[:2])')
@@ -29,7 +29,7 @@ unpack_python() {
     "lib$version-stdlib:$architecture" "python3-numpy:$architecture" &&
     for package in *.deb; do dpkg-deb -x "$package" "$python"; done)
   rm -r /tmp/python
-  # What these packages depend on, and what is tested depends on.
+  # The libraries that these packages, and the wheels under test, depend on.
   # shellcheck disable=SC2046 # a list
   apt-get -q install -y --no-install-recommends $(available libexpat1 zlib1g libffi8 libbz2-1.0 liblzma5 \
     libssl3 libblas3 liblapack3)
@@ -72,14 +72,14 @@ case $step in
     say Python "$([ ! -d "$python" ] || python3 -c 'import platform; print(platform.python_version())')"
     ;;
   test)
-    # i386's programs run without QEMU, but their stacks can't be read either, by a command of 32 bits.
+    # i386's programs run without QEMU, but a 32-bit forksafe command can't read their stacks either.
     export FORKSAFE_TEST_EMULATED="${1:-no}"
     [ -z "$1" ] || export FORKSAFE_TEST_MOST_FORKS=20
     shift
     FORKSAFE_TEST_PYTHON=$(echo "$python"/usr/bin/python3.*)
     export FORKSAFE_TEST_PYTHON
-    # A processor without SVE and SME: on QEMU's best one (QEMU 11.1) OpenBLAS 0.3.34 does not repeat its
-    # results, without any fork.
+    # A processor without SVE and SME. With QEMU's default processor, which has both (QEMU 11.1), OpenBLAS
+    # 0.3.34 gives other results from call to call, even in a process that never forks.
     if [ "$architecture" = arm64 ]; then
       QEMU_CPU=neoverse-n1
       export QEMU_CPU

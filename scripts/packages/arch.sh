@@ -6,8 +6,8 @@ package_arch() {
   check 'trees' make_layers || return
   check 'built, and the unit tests pass' build_by_makepkg || return
   note_files before
-  # No package of pacman provides what Debian has installed.
-  # The configuration of Debian's pacman asks for a check of free space, for which it needs /etc/mtab.
+  # --nodeps, because pacman does not know the packages that Debian has installed. No configuration, because
+  # Debian's has pacman check the free space, for which it needs /etc/mtab.
   check 'installed' in_recipes use sh -euc '
     pacman --config /dev/null --noconfirm --upgrade --nodeps --nodeps /artefacts/arch/forksafe-*.pkg.tar.*' ||
     return

@@ -26,7 +26,7 @@ def render():
 
 
 def build():
-    """Builds without the requirements: conda-forge is out of reach, and Debian's packages are here."""
+    """Builds without the requirements: conda-forge is out of reach, so Debian's packages are used."""
     work = pathlib.Path("recipe").absolute()
     for folder in work, channel:
         shutil.rmtree(folder, ignore_errors=True)

@@ -26,8 +26,8 @@ deb_drop_layers() {
   done
 }
 
-# deb_step SUITE LAYER STEP...: a step of deb/inside.sh, in a layer of that suite. The tree
-# itself is at /base, for piuparts.
+# deb_step SUITE LAYER STEP...: runs a step of deb/inside.sh in a layer of that suite. The tree itself is
+# at /base, for piuparts.
 deb_step() {
   step_suite=$1
   step_layer=$2

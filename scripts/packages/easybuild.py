@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""easybuild.sh runs this in a tree: copies EASYCONFIG to FOLDER, for the compiler and packages of the system.
+"""easybuild.sh runs this in a tree. It copies EASYCONFIG to FOLDER, and changes it so that it uses the
+compiler and the packages of the system.
 
-Each dependency gets an easyconfig that makes a module without content.
+Each dependency gets an easyconfig that makes an empty module.
 """
 import pathlib
 import re

@@ -18,7 +18,7 @@ package_easybuild() {
     exec forksafe "$@"' bash
 }
 
-# eb OPTION...: as an ordinary user, which EasyBuild insists on.
+# eb OPTION...: runs eb as an ordinary user, because EasyBuild refuses to run as root.
 eb() {
   # shellcheck disable=SC2016
   as_builder bash -euc '
@@ -30,8 +30,8 @@ eb() {
   ' bash "$@"
 }
 
-# The dependencies are modules without content: what they stand for is installed from Debian. easybuild.py
-# writes them.
+# The modules of the dependencies, which easybuild.py writes, are empty: the software is installed from
+# Debian.
 build_by_easybuild() {
   as_builder sh -euc '
     rm -rf installed system

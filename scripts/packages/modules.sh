@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# The modulefiles in packaging/modulefiles: the Tcl one with environment-modules, which the layer for building
-# has, the Lua one with Lmod, which the layer for use has. Sourced by packages.sh.
+# The modulefiles in packaging/modulefiles. The Tcl one is tried with environment-modules, which is in the
+# layer for building. The Lua one is tried with Lmod, which is in the layer for use. Sourced by packages.sh.
 . "$root/scripts/packages/recipes.sh"
 
 package_modules() {

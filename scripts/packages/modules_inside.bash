@@ -15,7 +15,7 @@ for name in forksafe forksafe-preload; do
   cp "/forksafe/packaging/modulefiles/forksafe.$source" "/opt/modules/$name/$version$suffix"
 done
 
-# The module systems read variables that are not set.
+# No -u, because the module systems read variables that are not set.
 set +u
 export OMP_NUM_THREADS=4
 . "$2"
@@ -23,7 +23,7 @@ unset MANPATH LD_PRELOAD KMP_INIT_AT_FORK
 module use /opt/modules
 module avail 2>&1
 
-# What the module systems note for themselves is not compared, nor are functions that bash exports.
+# Leaves out the variables in which the module systems keep their own notes, and functions that bash exports.
 environment() {
   env | grep -vE '^(_|_?_?LMOD.*|_ModuleTable.*|__MODULES.*|LOADEDMODULES|_LMFILES_|BASH_FUNC_.*)=|^[ }]' | sort
 }
@@ -59,7 +59,7 @@ after=$(environment)
 [ "$before" = "$after" ] || fail "unload left another environment: $(diff <(echo "$before") <(echo "$after"))"
 
 if [ "$which" = preload ]; then
-  # What the user has set is kept, and comes back.
+  # load keeps what the user has set, and unload restores it.
   export LD_PRELOAD=libm.so.6 KMP_INIT_AT_FORK=FALSE
   module load forksafe-preload
   [ "$LD_PRELOAD" = "$prefix/lib/forksafe/libforksafe.so:libm.so.6" ] || fail "LD_PRELOAD: $LD_PRELOAD"

@@ -20,7 +20,8 @@ in_recipes() {
 }
 mkdir -p "$packages/pypi"
 
-# as_builder COMMAND...: as an ordinary user, in the layer for building, in the folder ~/KIND.
+# as_builder COMMAND...: runs the command as an ordinary user, in the layer for building, in the folder
+# ~/KIND.
 as_builder() {
   # shellcheck disable=SC2016 # the variables are the inner shell's
   in_recipes build runuser -u builder -- sh -euc '
@@ -31,7 +32,7 @@ as_builder() {
   ' "$kind" "$@"
 }
 
-# make_layers: both layers with their packages. Returns 1 if they can't be made; recipes-LAYER.log tells why.
+# make_layers: makes both layers with their packages. Returns 1 if that fails; recipes-LAYER.log tells why.
 make_layers() {
   make_tree bookworm && make_layer build "$recipes_build" && make_layer use "$recipes_use"
 }
@@ -57,17 +58,18 @@ write_recipe() {
   sed "s/\<0\{64\}\>/$archive_sum/" "$root/packaging/$1" >"$2"
 }
 
-# note_files before|after: notes which files the layer for use has, but not logs and databases in /var, nor
-# folders, of which some belong to the system (/usr/share/licenses).
+# note_files before|after: notes which files the layer for use has. It leaves out logs and databases in /var,
+# and folders, some of which belong to the system (/usr/share/licenses).
 note_files() { in_recipes use find /etc /opt /usr -not -type d | LC_ALL=C sort >"$packages/$kind.$1"; }
 
-# nothing_left COMMAND...: removes by COMMAND, in the layer for use. Passes if the files are those that
-# were noted before.
+# nothing_left COMMAND...: removes the package with COMMAND, in the layer for use. Passes if the layer then has
+# the files that it had before.
 nothing_left() {
   in_recipes use "$@" && note_files after && diff "$packages/$kind.before" "$packages/$kind.after"
 }
 
-# cures build|use COMMAND...: in that layer, a Pool of numpy hangs by itself, and passes under COMMAND.
+# cures build|use COMMAND...: checks that in that layer a Pool of numpy hangs by itself, and passes under
+# COMMAND.
 cures() {
   cured_layer=$1
   shift
@@ -88,7 +90,7 @@ cures() {
 }
 
 # make_wheels REQUIREMENT...: installs these from PyPI into the virtual environment ~/KIND/venv of the
-# builder. pip makes the wheels outside of the tree, where it is set up for this machine.
+# builder. pip makes the wheels outside of the tree, because there it has this machine's configuration.
 make_wheels() {
   wheels=$packages/pypi/$kind
   if [ "$(cat "$wheels.of" 2>/dev/null)" != "$*" ]; then

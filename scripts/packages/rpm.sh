@@ -8,7 +8,7 @@ package_rpm() {
   check 'rpmlint' rpmlint_rpms
   check 'the library needs libc alone, and no package can depend on it by name' library_of_rpm
   note_files before
-  # No package of rpm provides what Debian has installed.
+  # --nodeps, because rpm does not know the packages that Debian has installed.
   check 'installed' in_recipes use sh -euc '
     rpm --install --nodeps /artefacts/rpm/forksafe-*."$(uname -m)".rpm' || return
   check 'verified' in_recipes use rpm --verify --nodeps forksafe forksafe-libs
@@ -17,7 +17,7 @@ package_rpm() {
 }
 
 build_rpms() {
-  # Debian's rpm knows no package by the names of Fedora.
+  # --nodeps, because Debian's rpm does not know the packages that the spec names, which are Fedora's.
   # shellcheck disable=SC2016
   as_builder sh -euc '
     rm -rf rpmbuild
@@ -34,8 +34,8 @@ rpmlint_rpms() {
     rpmlint --strict --rpmlintrc forksafe.rpmlintrc forksafe.spec /artefacts/rpm/*.rpm'
 }
 
-# rpm finds what a package needs and provides, as Fedora's does. rtld(GNU_HASH) is a need of ld.so, which is
-# in the package of libc.
+# Debian's rpm finds out by itself what a package needs and provides, as Fedora's does. rtld(GNU_HASH) is
+# provided by ld.so, which is in the package of libc.
 library_of_rpm() {
   # shellcheck disable=SC2016
   in_recipes build sh -euc '

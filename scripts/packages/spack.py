@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """spack.sh runs this in a tree: installs by packaging/spack/package.py, in PREFIX, from SOURCES.
 
-Neither Debian nor PyPI has Spack. What the package uses of Spack stands here: directives are
-noted and printed, meson gets the options that Spack's MesonPackage gives it. At the end, the environment
-of `spack load forksafe+preload` is written to PREFIX/load.sh.
+Neither Debian nor PyPI has Spack, so this file has a stand-in for each part of Spack that the package uses.
+It notes and prints the directives, and gives meson the options that Spack's MesonPackage gives. At the end
+it writes the environment of `spack load forksafe+preload` to PREFIX/load.sh.
 """
 import pathlib
 import subprocess

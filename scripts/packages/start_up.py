@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Prints how many milliseconds `forksafe true` takes longer than `env LD_PRELOAD=LIBRARY true`.
 
-The two take turns, so what else the machine does meets both. The figure is the difference of the medians.
+The two take turns, so other work on the machine slows both. The figure is the difference of the medians.
 """
 import os
 import statistics

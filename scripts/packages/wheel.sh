@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 # The wheel and the source distribution for PyPI. Sourced by packages.sh.
 #
-# The wheel is built on bullseye, so that it runs with any glibc from there on, and checked on all
-# releases. What is done inside a tree is in wheel_inside.sh. The trees' pip gets the configuration of
-# this machine's, and the caller's variables.
+# The wheel is built on bullseye, so it runs with bullseye's glibc and every later one. It is checked on all
+# releases. wheel_inside.sh has the steps inside a tree. pip there uses this machine's configuration of pip
+# and the caller's variables.
 
 wheel_work=$packages/wheel
 
-# inside SUITE LAYER STEP [ARG...]: a step of wheel_inside.sh in a tree, with the sources, the work
-# folder of this kind, and what pip and uv have downloaded.
+# inside SUITE LAYER STEP [ARG...]: runs a step of wheel_inside.sh in a tree, with the sources, the work
+# folder of this kind, and the downloads of pip and uv.
 inside() {
   inside_suite=$1
   inside_layer=wheel-$1-$2
@@ -18,7 +18,7 @@ inside() {
     sh /source/scripts/packages/wheel_inside.sh "$@"
 }
 
-# The files that pip's configuration consists of and names, and the certificates of the environment.
+# Copies pip's configuration files, the files that they name, and the certificates that the environment names.
 copy_pip_configuration() {
   configuration=$("$python" -m pip config debug | sed -n 's/^ *\(.*\), exists: True$/\1/p')
   # shellcheck disable=SC2086 # paths without spaces
@@ -53,7 +53,7 @@ drop_wheel_layers() {
   done
 }
 
-# Ends at the first check without which the others have nothing to look at.
+# If a check fails whose result the later checks need, the function ends.
 check_wheel() {
   check "build on bullseye: what it needs" inside bullseye build prepare || return 0
   check "build on bullseye: sdist" inside bullseye build sdist one || return 0

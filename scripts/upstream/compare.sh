@@ -11,8 +11,9 @@
 #
 # If the two results differ, the test is run again both ways, up to $repeats times, because many of these
 # tests race with the clock:
-# - If it fails once without the library, it proves nothing and is skipped.
-# - If it never does, it has failed, even if the results differed only once. The line says how often.
+# - If the test fails once without the library, it proves nothing and is skipped.
+# - If it never fails without the library, it has failed, even if the results differed only once. The line
+#   says how often they differed.
 # - If the results differ in the first three runs, that is enough, and it is not run again.
 name=$1
 shift
@@ -21,8 +22,8 @@ scratch=$(mktemp -d) || exit 2
 trap 'rm -rf "$scratch"' EXIT
 trap 'exit 130' INT HUP TERM
 
-# same FILE FILE: whether the files have the same characters. The order does not matter, because processes
-# and threads write at the same time.
+# same FILE FILE: returns whether the files have the same characters, in any order, because processes and
+# threads write at the same time.
 same() { [ "$(characters "$1")" = "$(characters "$2")" ]; }
 characters() { LC_ALL=C fold -b -w 1 "$1" | LC_ALL=C sort | cksum; }
 
@@ -32,8 +33,8 @@ run() {
   label=$2
   shift 2
   mkdir -p "$scratch/files"
-  # The shell is process 1 of the namespace. A test must not be, because the kernel drops signals to
-  # process 1 that it has no handler for.
+  # The shell is process 1 of the namespace. The test must not be process 1, because the kernel drops signals
+  # for which process 1 has no handler.
   # shellcheck disable=SC2016 # the variables are the inner shell's
   unshare --pid --ipc --fork --kill-child --mount-proc sh -c '
     # A few tests of glibc open a Makefile in the current folder.
@@ -75,7 +76,7 @@ file=$UPSTREAM_OUTPUT/$(printf '%s' "$name" | tr / .)
 cp "$scratch/without" "$file.without"
 cp "$scratch/with" "$file.with"
 
-# settle LINE: prints the result of a test that has not failed after all, and ends the script.
+# settle LINE: prints the result of a test whose runs differed but that has not failed, and ends the script.
 settle() {
   echo "$1"
   rm -f "$file.without" "$file.with"
@@ -89,8 +90,9 @@ while [ $runs -le $repeats ] && { [ $runs -lt 3 ] || [ $differs -lt $runs ]; }; 
   run "$UPSTREAM_WITHOUT" again "$@"
   [ "$status" -eq 0 ] ||
     settle "skipped $name: sometimes fails without the library too: $(meaning "$status")"
-  # If only the output differs, it may be one that differs from run to run (times, process ids). The test
-  # passes if two runs without the library differ, or if a run with it is once the same as one without.
+  # If only the output differs, it may differ from run to run (times, process ids). The test passes if the
+  # outputs of two runs without the library differ, or if one run with the library and one without have the
+  # same output.
   [ "$with" -ne 0 ] || same "$scratch/without" "$scratch/again" || settle "passed $name"
   run "$UPSTREAM_WITH" again "$@"
   if [ "$status" -eq 0 ] && same "$scratch/without" "$scratch/again"; then

@@ -17,7 +17,7 @@ glibc_fetch() {
   fetch_sources glibc "$upstream/sources/glibc"
 }
 
-# glibc_files: lists the tests that fork, themselves or in a test that they include.
+# glibc_files: lists the tests that fork, and those that include the source of a test that forks.
 glibc_files() {
   # Leave out tests for other systems and processors, and static programs, which preload nothing.
   (cd "$upstream/sources/glibc" && find . -name '*.c' | sed 's,^\./,,' |

@@ -48,7 +48,7 @@ libgomp_variables() {
 
 libgomp_prepare() {
   libgomp_files >"$folder/tests"
-  # A test asks for this result of configure, which does not run here.
+  # A test needs this result of configure, and configure does not run here.
   mkdir -p "$folder/include"
   say '#define HAVE_PTHREAD_AFFINITY_NP 1' >"$folder/include/config.h"
   {
@@ -80,7 +80,7 @@ libgomp_commands() {
   done <"$folder/tests"
 }
 
-# The suite "child": the same tests in a forked child, by fork_first.c.
+# The suite "child": the same tests. fork_first.c runs each in a forked child.
 child_fetch() { libgomp_fetch; }
 
 child_prepare() {

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# What deb.sh runs inside a tree, as root, in POSIX sh: one step by its name. Each layer has the steps that
-# need the same packages.
+# deb.sh runs this inside a tree, as root: inside.sh STEP. Steps that need the same packages run in the same
+# layer. In POSIX sh.
 #
 # mirror, suite, version  set by deb.sh
 set -eux
@@ -12,7 +12,7 @@ install() {
   apt-get -q install -y --no-install-recommends "$@"
 }
 
-# unpack FOLDER: the sources, ready to be built there.
+# unpack FOLDER: unpacks the sources there, ready to be built.
 unpack() {
   id builder >/dev/null 2>&1 || useradd --create-home builder
   mkdir -p "$1"
@@ -22,7 +22,7 @@ unpack() {
   chown -R builder: "$1"
 }
 
-# build FOLDER OPTIONS [ARGUMENT...]: OPTIONS are those of DEB_BUILD_OPTIONS.
+# build FOLDER OPTIONS [ARGUMENT...]: builds the sources there, with DEB_BUILD_OPTIONS=OPTIONS.
 build() {
   folder=$1
   options=$2
@@ -36,7 +36,7 @@ build() {
   }
 }
 
-# collect FOLDER: what was built there.
+# collect FOLDER: copies what was built there to the artefacts.
 collect() {
   mkdir -p "$packages"
   for file in "$1"/*; do
@@ -44,7 +44,7 @@ collect() {
   done
 }
 
-# left: all files of the system, without what apt and dpkg write for themselves.
+# left: lists all files of the system, except those that apt and dpkg write for themselves.
 left() {
   find / -xdev '(' -path /artefacts -o -path /base -o -path /var/cache -o -path /var/log -o \
     -path /var/lib/apt -o -path /var/lib/dpkg ')' -prune -o -print | sort
@@ -66,8 +66,9 @@ case $step in
     ;;
   lintian)
     install lintian
-    # The same files serve all releases, so they are as bookworm wants them. A lintian ends if it does
-    # not know a tag. pyproject.toml is for the wheel; Debian's packages are built without it.
+    # The same packaging files serve all releases, so they follow bookworm's rules. Name no tag that this
+    # lintian does not know, because lintian stops at it. pyproject.toml is for the wheel; Debian's packages
+    # are built without it.
     newer=out-of-date-standards-version
     [ "$suite" = bookworm ] || newer=$newer,missing-prerequisite-for-pyproject-backend
     case $suite in
@@ -78,19 +79,19 @@ case $step in
         ;;
     esac
     for changes in /build/*/*.changes; do
-      # Not with --show-overrides, which counts what is overridden as a failure.
+      # Without --show-overrides, because lintian would count overridden tags as failures.
       runuser -u builder -- lintian --pedantic -I \
         --suppress-tags "$newer" --fail-on error,warning,info,pedantic "$changes"
     done
     ;;
   blhc)
     install blhc
-    # meson tells the compiler -fPIE and the linker -pie; blhc wants both there. The linker makes no
-    # -pie of objects that are not -fPIE, so nothing goes unseen.
+    # meson gives -fPIE to the compiler and -pie to the linker, but blhc wants both at the linker. Ignoring
+    # -fPIE hides no fault, because the linker makes no -pie program of objects without -fPIE.
     blhc --all --ignore-flag -fPIE /build/first/build.log
     ;;
   again)
-    # Elsewhere, by a user with other habits, and without the tests.
+    # In another folder, by a user with another locale, time zone and umask, and without the tests.
     unpack /build/second/in-another-folder
     umask 027
     export TZ=Asia/Tokyo LC_ALL=C LANG=de_DE.UTF-8
