@@ -30,7 +30,7 @@ std::string from_environment(const char* variable, const char* fallback) {
 std::string library() { return from_environment("FORKSAFE_LIB", nullptr); }
 std::string programs() { return from_environment("FORKSAFE_TEST_PROGRAMS", nullptr); }
 
-// A folder that is removed with what is in it.
+// A temporary folder. It is removed, with all files in it, at the end of the test.
 class Folder {
  public:
   Folder() {
@@ -60,7 +60,7 @@ Command harm_program(const std::string& name, const std::vector<std::string>& ar
   Command command;
   command.arguments = {programs() + "/" + name, "--times=" + times};
   command.arguments.insert(command.arguments.begin() + 1, arguments.begin(), arguments.end());
-  // The programs end themselves, and say so.
+  // The programs have time limits of their own, and print which process has hung.
   command.total_seconds = 90 * std::stod(times);
   command.quiet_seconds = command.total_seconds + 1;
   return command;
@@ -80,7 +80,7 @@ Outcome run_shown(const Command& command) {
   return outcome;
 }
 
-// What the program says when it can't be run here becomes the test's result.
+// If the program can't be run here, prints its reason and skips the test.
 void skip_if_skipped(const Outcome& outcome) {
   if (outcome.end != Outcome::End::kExited || outcome.status != kSkipped) return;
   printf("%s", outcome.output.c_str());
@@ -89,7 +89,8 @@ void skip_if_skipped(const Outcome& outcome) {
 }
 
 const std::vector<Variables> kDefault = {{}};
-// A log at a path that can be written, and what children ask the tree of processes.
+// The default; a log that can be written; and `auto`, with which children look at the tree of
+// processes.
 const std::vector<Variables> kEverySetting = {
     {}, {{"FORKSAFE_LOG", "/dev/null"}}, {{"FORKSAFE_CHILD_THREADS", "auto"}}};
 
@@ -291,9 +292,9 @@ TEST_CASE("secure execution") {
   Command namespaces;
   namespaces.arguments = {"unshare", "--mount", "true"};
   if (geteuid() != 0) {
-    why_not = "to make a program setuid root one must be root";
+    why_not = "only root can make a program setuid root";
   } else if (!run(namespaces).succeeded()) {
-    // In a chroot whose root is no mount point, for example.
+    // For example, in a chroot whose root is no mount point.
     why_not = "no mount namespace can be made here";
   }
   if (why_not != nullptr) {

@@ -14,7 +14,7 @@ skip() {
 for tool in setpriv mount unshare; do
   command -v "$tool" >/dev/null || skip "no $tool"
 done
-# The other user must come to all of this.
+# The other user must be able to reach all of this.
 chmod 755 "$folder"
 mkdir "$folder/etc" "$folder/logs"
 chmod 777 "$folder/logs"
@@ -26,7 +26,7 @@ for file in ld.so.cache passwd group nsswitch.conf; do
 done
 mount --bind "$folder/etc" /etc || skip "mounts are refused"
 
-# What a user would set to do harm, or to see something.
+# as_user COMMAND...: runs the command as an ordinary user, with the variables that an attacker would set.
 as_user() {
   setpriv --reuid 65534 --regid 65534 --clear-groups \
     env FORKSAFE_LOG="$folder/logs/${1#./}.log" FORKSAFE_WAIT_MS=rubbish FORKSAFE_CHILD_THREADS=auto "$@" 2>&1
@@ -48,7 +48,7 @@ echo "with it, an ordinary program: $ordinary"
 case $ordinary in
   *rubbish*) ;;
   *)
-    echo "WRONG: an ordinary program has no word about a variable that can't be read"
+    echo "WRONG: an ordinary program prints nothing about a variable that can't be read"
     exit 1
     ;;
 esac

@@ -42,9 +42,9 @@ void prove_other_runtime(const std::map<std::string, std::string>& environment) 
     result.environment["KMP_WARNINGS"] = "0";
     return result;
   };
-  // Idle, these runtimes work without the library, and must still work with it. But they forget
-  // their locks at a fork. OpenBLAS has such locks from 0.3.27 on (level3_thread.c), so the child
-  // crashes there without the library.
+  // Idle, these runtimes work without the library, and must still work with it. But in a child they
+  // forget the OpenMP locks that the program has made. OpenBLAS has such locks from 0.3.27 on
+  // (level3_thread.c). So from that version on, the child crashes without the library.
   const Command idle = command("0", "100");
   if (patch_level(blas) < 27) {
     CHECK(run(idle).succeeded());

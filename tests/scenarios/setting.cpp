@@ -14,9 +14,9 @@
 namespace forksafe_test {
 namespace {
 
-// After that many seconds without output, diagnose looks whether the program is stuck. Without the
+// After that many seconds without output, diagnose checks whether the program is stuck. Without the
 // library the program is expected to hang, so the time is short. The stacks tell a hang from a slow
-// machine. A program that is only slow goes on, and is looked at again later.
+// machine. A program that is only slow goes on, and is checked again later.
 constexpr double kQuietWithout = 0.5;
 constexpr double kQuietWith = 40;
 

@@ -9,9 +9,9 @@ using namespace forksafe_test;
 
 namespace {
 
-// siblings.cpp ends with an error if something does not hold after --seconds. Without the library
-// that is soon, because children never get a share. With the library it is late, so that a busy
-// machine is fast enough too.
+// siblings.cpp ends with an error if a check does not hold within --seconds. Without the library
+// the time is short, because children never get a share. With the library it is long, so the test
+// also passes on a busy machine.
 void prove_sharing(Command command, int held) {
   command.arguments[0] = program("siblings");
   Command without = command;

@@ -46,8 +46,8 @@ TEST_CASE("a program without BLAS prints the same") {
   command.arguments = {program("plain")};
   const Outcome without = run(command);
   Outcome with = run(with_library(command));
-  // Under QEMU, system() starts a shell that is not of the library's architecture, which the linker
-  // says.
+  // Under QEMU, system() starts a shell of this machine's architecture. The dynamic linker prints
+  // that it can't preload the library there.
   const std::regex complaint("ERROR: ld.so: object [^\n]*\n");
   if (emulated()) with.output = std::regex_replace(with.output, complaint, "");
   CHECK(without.succeeded());

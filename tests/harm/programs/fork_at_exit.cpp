@@ -38,7 +38,7 @@ void* use_thread_object(void* key) {
 
 }  // namespace
 
-// A library's.
+// plugin.cpp calls these two in the constructor and the destructor of a library.
 void in_plugin_constructor(RegisterForkHandlers register_handlers) {
   register_handlers([] {}, [] {}, [] {});
   fork_late("constructor");

@@ -61,8 +61,8 @@ void meet_limit() {
   }
 }
 
-// clone3 fails too, as where it is unknown; threads then come by clone, which must still be
-// allowed.
+// clone3 fails as on a kernel that does not have it. glibc then makes threads with clone, so the
+// filter allows clone for threads.
 void forbid_forks() {
   const sock_filter filter[] = {
       BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
@@ -89,7 +89,7 @@ void* fail_in_thread(void*) {
   return nullptr;
 }
 
-// A filter stays for ever, so a child takes it.
+// A filter can't be removed, so a child installs it.
 void meet_filter() {
   const pid_t child = harm::bounded_fork();
   if (child == 0) {

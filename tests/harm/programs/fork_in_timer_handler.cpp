@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// A timer's signal handler forks while the program forks in a loop. The timer's delay is another
-// one each time, so the signal comes at every point of fork(): before the first prepare handler,
-// between two of them, as soon as the child is there, among the parent handlers. The handler's
-// child returns from the handler and finishes the fork that the signal interrupted.
+// A timer's signal handler forks while the program forks in a loop. The timer's delay changes each
+// time, so the signal comes at every point of fork(): before the first prepare handler, between two
+// of them, as soon as the child exists, and between the parent handlers. The handler's child
+// returns from the handler and finishes the fork that the signal interrupted.
 //
 // Modes: timer (timer_create), itimer (setitimer), fast (setitimer with an interval).
 #include <sys/time.h>
@@ -12,7 +12,7 @@
 namespace {
 
 constexpr int kForks = 1000;
-constexpr int kSteps = 61;  // different times
+constexpr int kSteps = 61;  // different delays
 
 pid_t program;
 std::atomic<long> prepared{0};
@@ -20,7 +20,7 @@ std::atomic<long> continued{0};
 std::atomic<long> handled{0};
 timer_t timer;
 
-// The handler's own work is then finished before it is disturbed again.
+// The next signal comes only after this handler has finished its work.
 void on_timer(int) {
   const int saved = errno;
   const pid_t child = harm::bounded_fork();

@@ -29,7 +29,7 @@ void* in_thread(void*) {
 }
 
 void fork_on_alternate_stacks() {
-  // Where registers are large a signal's frame is too.
+  // On processors with large registers, the frame of a signal is larger.
   const size_t frame = getauxval(AT_MINSIGSTKSZ);
   const size_t size =
       kSmall + (frame > kUsualFrame ? (frame - kUsualFrame + 4095) / 4096 * 4096 : 0);

@@ -52,7 +52,7 @@ void loads_a_library() {
 
 }  // namespace
 
-// What the other thread loads registers nothing.
+// The library that the other thread loads registers no fork handlers.
 void in_plugin_constructor(RegisterForkHandlers register_handlers) {
   if (childs == "load") register_handlers([] {}, [] {}, [] {});
 }

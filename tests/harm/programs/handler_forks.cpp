@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A prepare, a parent or a child handler forks, once for each fork. It stands between handlers that
-// do not. Every other inner child returns from the handler and finishes the outer fork.
+// A prepare, a parent or a child handler forks, once for each fork. Handlers that do not fork run
+// before it and after it. Every second inner child returns from the handler and finishes the outer
+// fork.
 //
 // Modes: alone (the program has one thread), threads (it has two).
 #include <initializer_list>

@@ -35,7 +35,7 @@ inline int times = 1;
 inline const char* mode = "";  ///< the first argument that is no option
 inline const char* more = "";  ///< the second one
 
-/// In whole lines by write(): works in handlers, in children, and on small stacks.
+/// Prints a whole line with one write(), so it works in handlers, in children and on small stacks.
 __attribute__((format(printf, 1, 2))) inline void say(const char* format, ...) {
   char line[256];
   va_list arguments;
@@ -151,8 +151,8 @@ inline void fork_chain(int generations) {
   reap_well(child);
 }
 
-/// fork_chain(2) with few needs: no line of output with its buffer, no bound in time. Works before
-/// constructors, and on small stacks. False when a process did not end well.
+/// Like fork_chain(2), but it prints nothing and has no time limit. So it works before constructors
+/// have run, and on small stacks. Returns false if a process did not end well.
 inline bool fork_twice(pid_t (*make)()) {
   const pid_t child = make();
   if (child == 0) {
@@ -199,8 +199,8 @@ inline bool glibc_at_least(int minor) {
   return major_here > 2 || minor_here >= minor;
 }
 
-/// Before glibc 2.36 fork() holds a lock while fork handlers run. What a handler may do with other
-/// threads hangs there without the library too (glibc's bugs 24595 and 27054).
+/// Before glibc 2.36 fork() holds a lock while fork handlers run. There, a handler that waits for
+/// another thread may hang without the library too (glibc's bugs 24595 and 27054).
 inline void need_handlers_without_lock() {
   if (!glibc_at_least(36)) skip("glibc before 2.36 holds a lock while fork handlers run");
 }
@@ -218,8 +218,7 @@ inline void* load(const char* name) {
   return handle;
 }
 
-/// Loads GNU OpenMP, which the program then doesn't use: it makes the library look at what is
-/// loaded.
+/// Loads GNU OpenMP, but the program does not use it. The library then looks at the loaded objects.
 inline void load_gnu_openmp() {
   if (dlopen("libgomp.so.1", RTLD_NOW) == nullptr) skip("no libgomp.so.1");
 }

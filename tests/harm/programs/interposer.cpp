@@ -8,7 +8,7 @@ extern "C" {
 
 int interposer_forks = 0;
 int interposer_registrations = 0;
-void* interposer_counts_handler = nullptr;  // of which only these registrations count
+void* interposer_counts_handler = nullptr;  // only registrations of this handler are counted
 
 pid_t fork() {
   using Fork = pid_t (*)();

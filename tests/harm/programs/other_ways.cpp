@@ -15,7 +15,7 @@ namespace {
 
 constexpr int kRounds = 50;
 
-// Of the thread that looks at it.
+// The fork handlers that have run in this thread, in their order.
 thread_local std::string trace;
 
 using Fork = pid_t (*)();
@@ -101,7 +101,7 @@ void run_programs() {
   harm::say("vfork, posix_spawn, clone, system, popen: handlers %s", take_trace().c_str());
 }
 
-// daemon() leaves its parent: what it saw comes through a pipe.
+// A daemon is no child of this process, so it reports through a pipe which handlers ran.
 void become_daemon() {
   for (int i = 0; i < kRounds; ++i) {
     int ends[2];

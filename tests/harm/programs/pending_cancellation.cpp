@@ -11,7 +11,7 @@ namespace {
 
 constexpr int kRounds = 100;
 
-char forked;  // its address tells that the thread came to its end
+char forked;  // a thread stores its address when it has come back from fork()
 
 void* fork_when_cancelled(void* result) {
   pthread_cancel(pthread_self());

@@ -3,7 +3,8 @@
 #pragma once
 
 using ForkHandler = void (*)();
-/// The plugin's own pthread_atfork: what it registers goes when the plugin is unloaded.
+/// The plugin's own pthread_atfork. glibc drops the handlers that it registers when the plugin is
+/// unloaded.
 using RegisterForkHandlers = int (*)(ForkHandler prepare, ForkHandler parent, ForkHandler child);
 
 // The program defines what the plugin's constructor and destructor do.

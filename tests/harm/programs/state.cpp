@@ -61,7 +61,7 @@ std::string signals() {
   return text;
 }
 
-// Each a line; also called in handlers, where it must be the same.
+// Describes the state in lines of text. Fork handlers call it too, and must see the same state.
 std::string look(int seen_errno) {
   int cancel_state = -1;
   int cancel_type = -1;

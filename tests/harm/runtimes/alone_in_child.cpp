@@ -25,7 +25,7 @@ int main(int argc, char** argv) {
     product.emplace(*blas, 200);
     wanted_by_blas = blas->threads();
   }
-  // Of the process: this thread may be bound already.
+  // omp_get_num_procs counts the processors of the process, even if this thread is bound to one.
   const int wanted = omp_get_num_procs();
   if (wanted < 2) finish(77, "needs two processors");
   if (strcmp(argv[1], "pool") == 0) {

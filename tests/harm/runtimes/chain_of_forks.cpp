@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// A long chain of forks. Each fork has calls of one thread in flight, which have taken some of
-// OpenBLAS's fixed number of buffers. A child must get these buffers back, or a later generation
-// has none left.
+// A long chain of forks. At each fork, calls of one thread are in flight, and each has taken one of
+// OpenBLAS's fixed number of buffers. A child must free these buffers, or a later generation has
+// none left.
 //
 //   chain_of_forks GENERATIONS CALLS LIBRARY [PREFIX [SUFFIX]]
 //
-// Each generation ends as soon as it has forked. The last one says so to the first, which waits.
+// Each generation ends as soon as it has forked. The first generation waits until the last one
+// writes to a pipe.
 #include <omp.h>
 #include <poll.h>
 
@@ -53,7 +54,7 @@ int main(int argc, char** argv) {
       stop = true;
       for (std::thread& thread : threads) thread.join();
       close(ends[1]);
-      // No word and the end of the pipe: the last process of the chain is gone.
+      // The pipe ends without a byte if the last process of the chain is gone.
       pollfd wait = {ends[0], POLLIN, 0};
       char word = 0;
       if (poll(&wait, 1, 50000) != 1) finish(1, "hung in generation %d", reached->load() + 1);
@@ -63,7 +64,7 @@ int main(int argc, char** argv) {
       waitpid(child, nullptr, 0);
       _exit(0);
     }
-    // Of threads that exist only in the parent.
+    // Never destroy the std::thread objects: their threads exist only in the parent.
     for (std::thread& thread : threads) new std::thread(std::move(thread));
     if (!product.exact()) finish(1, "generation %d computes wrongly", generation);
     *reached = generation;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A prepare handler runs the forking thread's first parallel region: the fork begins without a
-// pool, and the process is copied with one. Without the library the child hangs in its own first
-// region.
+// A prepare handler runs the forking thread's first parallel region. So the fork begins without a
+// pool, but the process has a pool when it is copied. Without the library the child hangs in its
+// own first region.
 #include <pthread.h>
 
 #include "program.h"

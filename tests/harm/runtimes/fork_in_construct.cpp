@@ -13,7 +13,7 @@ namespace {
 
 using namespace harm;
 
-// The bound of a fork bomb.
+// Stops the program if it becomes a fork bomb.
 constexpr int kMostForks = 6;
 std::atomic<int>* forks;
 

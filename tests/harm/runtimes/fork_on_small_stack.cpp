@@ -35,7 +35,7 @@ int main(int argc, char** argv) {
   if (getauxval(AT_MINSIGSTKSZ) > kStack / 2) finish(77, "the signal's own frame needs the stack");
   if (argc > 1 && dlopen(argv[1], RTLD_NOW) == nullptr) finish(2, "%s", dlerror());
   if (omp_get_num_procs() < 1) finish(2, "omp_get_num_procs");
-  // Pages that may not be touched, below the stack: more than the library could jump over.
+  // Inaccessible pages below the stack, more than any frame of the library could skip.
   constexpr size_t kGuard = 1 << 20;
   auto* below = static_cast<char*>(
       mmap(nullptr, kGuard + kStack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));

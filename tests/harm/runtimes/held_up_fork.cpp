@@ -5,10 +5,11 @@
 //
 //   held_up_fork LIBRARY [PREFIX [SUFFIX]]
 //
-// One thread reads from a pipe and holds stdin's lock; another is in fflush(nullptr), which holds
-// the lock of all streams and waits for stdin's. When the fork waits for that, a third one starts a
-// BLAS call. Input comes as soon as that call uses its processor: so it is in flight when the fork
-// happens. Prints "a call went on" or, where calls wait for the end of the fork, "no call went on".
+// One thread reads from a pipe and holds stdin's lock. Another thread is in fflush(nullptr), which
+// holds the lock of all streams and waits for stdin's. The fork waits for the lock of all streams.
+// Then a third thread starts a BLAS call. As soon as that call uses its processor, input comes to
+// the pipe and ends the wait, so the call is in flight when the fork happens. Prints "a call went
+// on" or, where calls wait for the end of the fork, "no call went on".
 #include <pthread.h>
 #include <time.h>
 

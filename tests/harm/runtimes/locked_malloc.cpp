@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// A program with an allocator of its own that has one lock and no fork handlers. Another thread is
-// inside of it at nearly every fork, so a child may not call malloc. It doesn't: it asks OpenMP for
-// its variables, and becomes another program.
+// A program with an allocator of its own that has one lock and no fork handlers. Another thread
+// holds that lock at nearly every fork, so a child that calls malloc hangs. The child calls no
+// malloc: it asks OpenMP for its variables, and execs another program.
 //
 //   locked_malloc THREADS [keys]
 //
-// A child has THREADS threads. With "keys", GNU OpenMP is loaded after so many keys of thread-local
-// storage that glibc allocates for its own, and the forking thread has not used OpenMP before.
+// A child has THREADS threads. With "keys", the program makes so many keys of thread-local storage
+// before it loads GNU OpenMP that glibc must allocate memory for the value of GNU OpenMP's key. The
+// forking thread has not used OpenMP before.
 #include <dlfcn.h>
 #include <omp.h>
 #include <pthread.h>

@@ -4,10 +4,12 @@
 //
 //   number_from_parent start|region|grandparent
 //
-// The program divides its work by that number, as most do: start, by omp_get_max_threads in the
-// initializer of a global; region, by omp_get_num_threads inside a region of the parent;
-// grandparent, by omp_get_max_threads in the process whose grandchildren compute. Two processes
-// compute beside each other. A region of another size leaves parts of the sum out.
+// The program divides its work by that number, as most programs do. Where it asks:
+//   start         omp_get_max_threads in the initializer of a global
+//   region        omp_get_num_threads inside a region of the parent
+//   grandparent   omp_get_max_threads in the process whose grandchildren compute
+// Two processes compute beside each other. If a region has another number of threads, parts of the
+// sum are missing.
 #include <omp.h>
 
 #include <cstring>
@@ -21,7 +23,7 @@ using namespace harm;
 const char* mode = "";
 
 int at_start() {
-  // The initializer runs before main: the arguments are not here yet.
+  // The initializer runs before main, so it can't see the arguments.
   const char* wanted = getenv("HARM_ASK_AT_START");
   return wanted != nullptr ? omp_get_max_threads() : 0;
 }
@@ -43,7 +45,7 @@ void compute() {
   int wrong = 0;
   int regions = 0;
   for (const double end = now() + 0.7; now() < end; ++regions) wrong += right_sum() ? 0 : 1;
-  if (wrong != 0) finish(1, "%d of %d sums have parts left out", wrong, regions);
+  if (wrong != 0) finish(1, "parts of %d of %d sums are missing", wrong, regions);
   _exit(0);
 }
 

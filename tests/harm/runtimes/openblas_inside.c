@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A library that has OpenBLAS in it (libopenblas.a) beside memory and fork handlers of its own, and
-// exports openblas_get_config, as any does that prints its BLAS. See own_memory.cpp.
+// A library that has OpenBLAS linked in (libopenblas.a), and has memory and fork handlers of its
+// own. It exports openblas_get_config, as do libraries that print which BLAS they use. See
+// own_memory.cpp.
 #define _GNU_SOURCE
 #include "openblas_inside.h"
 

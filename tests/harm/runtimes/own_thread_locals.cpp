@@ -3,9 +3,9 @@
 // (-rdynamic) keeps its thread_local variables in children.
 //
 //   own_thread_locals SITUATION
-//     no-pool         children start regions; the parent has not
-//     pool            the parent has, and children start none
-//     region          both do: hangs without the library
+//     no-pool         only the children run regions
+//     pool            only the parent runs a region
+//     region          both do; hangs without the library
 #include <omp.h>
 
 #include <cstring>
@@ -44,7 +44,8 @@ int main(int argc, char** argv) {
   limit_processor_time(60);
   const bool pool = strcmp(argv[1], "no-pool") != 0;
   const bool with_region = strcmp(argv[1], "pool") != 0;
-  // Brings in what sets the variables of a process, as a program that asks anything does.
+  // This call links the part of libgomp.a that sets the variables of a process, as any question
+  // to OpenMP does.
   if (omp_get_max_threads() < 1) finish(2, "omp_get_max_threads");
   omp_set_num_threads(5);
   if (pool) {

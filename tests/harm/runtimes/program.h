@@ -101,7 +101,7 @@ inline void need_two_processors() {
   }
 }
 
-/// A BLAS by its path and what stands around its names: LIBRARY [PREFIX [SUFFIX]].
+/// A BLAS, by its path and the prefix and suffix of its function names: LIBRARY [PREFIX [SUFFIX]].
 class Blas {
  public:
   Blas(std::string path, std::string prefix, std::string suffix)
@@ -114,7 +114,7 @@ class Blas {
     return dlsym(library_, (prefix_ + name + suffix_).c_str());
   }
 
-  /// What the library says about its threads, -1 if it says nothing.
+  /// The number of threads that the BLAS reports, or -1 if it has no function for that.
   int threads() const {
     void* get = find("openblas_get_num_threads");
     return get == nullptr ? -1 : reinterpret_cast<int (*)()>(get)();
@@ -148,7 +148,7 @@ class Product {
               1, 1);
   }
 
-  /// Computes it and looks at every element.
+  /// Computes the product and returns whether every element is exact.
   bool exact() {
     for (double& x : c_) x = -1;
     compute();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A child's parallel regions never become larger than its first region, or than the number that it
-// has asked for.
+// A child's parallel regions never have more threads than its first region had, or than
+// omp_get_max_threads has answered.
 //
 //   region_sizes region|question
 //

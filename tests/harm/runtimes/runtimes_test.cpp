@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Do no harm, for programs with OpenMP and BLAS: what they may rely on without the library, they
-// may rely on with it. Some cases prove what the options promise to children where that is easily
-// forgotten. Each test runs one small program of this folder; its first comment says what it shows.
+// may rely on with it. Some cases prove promises of the options to children that are easily
+// forgotten. Each test runs one small program of this folder, whose first comment says what it
+// shows.
 #include <unistd.h>
 
 #include <catch2/catch.hpp>
@@ -16,7 +17,7 @@ using namespace forksafe_test;
 
 namespace {
 
-// Two threads, whatever the machine has; a second team mate is enough for every case here.
+// Two threads, whatever number of processors the machine has. That is enough for every case here.
 const std::map<std::string, std::string> kTwoThreads = {
     {"OMP_NUM_THREADS", "2"}, {"OPENBLAS_NUM_THREADS", "2"}, {"BLIS_NUM_THREADS", "2"}};
 
@@ -30,13 +31,13 @@ Command harm_program(const std::string& name, const std::vector<std::string>& ar
   command.arguments.insert(command.arguments.end(), arguments.begin(), arguments.end());
   command.environment = kTwoThreads;
   for (const auto& [variable, value] : environment) command.environment[variable] = value;
-  // The programs bound their children's time by themselves, and say what has hung.
+  // The programs limit the time of their children themselves, and print which one has hung.
   command.quiet_seconds = 60;
   command.environment.emplace("FORKSAFE_WAIT_MS", "3000");
   return command;
 }
 
-// The same, where the number of threads is the machine's.
+// The same command, with as many threads as the machine has processors.
 Command on_all_processors(Command command) {
   for (const auto& [variable, value] : kTwoThreads) command.environment.erase(variable);
   return command;
@@ -82,10 +83,10 @@ void unharmed(const Command& command) {
   must_succeed(with_library(command), "with");
 }
 
-// What the library alone can give: an option's promise.
+// For a promise of an option, which holds only with the library.
 void promised(const Command& command) { must_succeed(with_library(command), "with"); }
 
-// What fails without the library and works with it. Not every failure is a hang.
+// For what fails without the library and works with it. Not every failure is a hang.
 void cured(const Command& command) {
   Command watched = command;
   watched.quiet_seconds = 0.5;  // then diagnose says whether it is stuck
@@ -108,11 +109,11 @@ const char* const kAuto = "FORKSAFE_CHILD_THREADS";
 
 }  // namespace
 
-TEST_CASE("auto - an array that is sized by a first region is large enough") {
+TEST_CASE("auto - an array sized by a first region is large enough") {
   unharmed(with(on_all_processors(harm_program("region_sizes", {"region"})), kAuto, "auto"));
 }
 
-TEST_CASE("auto - an array that is sized by a question is large enough") {
+TEST_CASE("auto - an array sized by omp_get_max_threads is large enough") {
   unharmed(with(on_all_processors(harm_program("region_sizes", {"question"})), kAuto, "auto"));
 }
 
@@ -185,7 +186,7 @@ TEST_CASE("a child leaks nothing") {
   unharmed(with(harm_program("leak_check", {}), "ASAN_OPTIONS", "verify_asan_link_order=0"));
 }
 
-TEST_CASE("a prepare handler that has the first region") {
+TEST_CASE("a prepare handler runs the first region") {
   cured(harm_program("first_region_in_prepare", {}));
 }
 

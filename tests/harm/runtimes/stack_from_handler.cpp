@@ -27,7 +27,7 @@ void sample(int) {
   sample_count = sample_count + 1;
 }
 
-// The bottom of each stack: what called main, whose return address lies in libc.
+// The bottom of each stack: the return address of main, which lies in libc.
 bool reaches(int which, const void* caller_of_main) {
   for (int i = 0; i < depths[which]; ++i) {
     if (samples[which][i] == caller_of_main) return true;
