@@ -161,7 +161,7 @@ int wrapper(const Words& words) {
   form.add_value("--wait-ms", "MS", &wait_ms, "longest time that a fork waits for calls in flight");
   form.add_value("--pool", "keep|drop", &pool, "keep OpenBLAS's threads at a fork, or end them");
   form.add_value("--log", "stderr|PATH", &log, "write a log of what the library finds and does");
-  form.add_value("--watch", "SECONDS", &watch, "tell which process is stuck for so long");
+  form.add_value("--watch", "SECONDS", &watch, "report processes that are stuck for SECONDS");
   form.add_flag("--watch-abort", &options.watch_abort, "end such a process with SIGABRT");
   form.add_flag("--off", &options.off, "preload the library, but switch it off");
   form.add_flag("--dry-run", &options.dry_run, "only print the settings and the command");
@@ -250,7 +250,7 @@ int list_command(const Words& words) {
                   "       forksafe list [--json] -- COMMAND [ARG...]\n",
                   "Example: forksafe list -- python -c 'import numpy'");
   ListOptions options;
-  form.add_flag("--all", &options.all, "list all processes of this user; as root, of all");
+  form.add_flag("--all", &options.all, "list the processes of this user; as root, of all users");
   form.instead_of_id = "--all";
   if (!form.parse(words)) return 0;
   options.json = form.json;

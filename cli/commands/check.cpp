@@ -339,7 +339,7 @@ int check(const CheckOptions& options) {
         return true;
       });
   if (subject == nullptr) {
-    throw Error("check: " + (trouble.empty() ? "the command could not be looked at" : trouble));
+    throw Error("check: " + (trouble.empty() ? "the command could not be inspected" : trouble));
   }
   // A command that failed may have ended before it loaded a runtime.
   if (!traced.cut_short && traced.status != 0) {

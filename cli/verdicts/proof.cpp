@@ -354,7 +354,7 @@ Proof prove(const std::string& probe, const std::string& library,
   const std::string text = output.text();
   const std::string message = last_message(errors.text());
   if (ended && how.si_code == CLD_EXITED && how.si_status == kCannotRun) {
-    throw Error("to try a fork, " + probe + " was to run: " + message +
+    throw Error(probe + ", which tries forks, can't run: " + message +
                 "; install forksafe again, or use --no-proof");
   }
   Proof proof = {};

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// GNU OpenMP (libgomp, GCC 4.9 to 15), the system's and the renamed copies in Python wheels.
+// GNU OpenMP (libgomp, GCC 4.9 to 16), the system's and the renamed copies in Python wheels.
 //
 // It has no fork handling (GCC PR 60035). The thread-local storage of the forking thread leads to
 // its pool of threads. A child's first parallel region waits for threads of that pool, which exist
@@ -429,7 +429,7 @@ void seen_all() {
     anything_adopted.store(true);
   }
   found_count = 0;
-  if (overflow) report("no room for one more GNU OpenMP, left as it is");
+  if (overflow) report("no room for one more copy of GNU OpenMP, which is left as it is");
   overflow = false;
   if (options().child_threads != Options::kInherit) {
     // The calls within an object pass no slot.
