@@ -4,7 +4,7 @@
 // At most two threads compute at a time: a call takes a place from a counter, pool_free, under a
 // static mutex, and gives it back. A fork leaves a child two ways to wait for ever:
 //
-// - the mutex was held by a thread that the child has not;
+// - the mutex was held by a thread that the child does not have;
 // - pool_free lacks the places of such threads.
 //
 // The fork waits until all calls have given their places back (the calls gate), and until nobody
