@@ -9,7 +9,7 @@
 #
 # --quick    only the unit tests, the command, and the main cases of one build of each kind. No sanitizers.
 # --wild     also the suite "more", which repeats cases on further builds of OpenBLAS and BLIS, and the suite
-#            of real programs (tests/wild). It installs about 2 GB more and takes up to 30 minutes.
+#            of real programs (tests/wild). It installs about 2 GB more and takes up to 25 minutes more.
 # --recipes  only the suite of systems that start programs (tests/recipes). It installs about 2 GB, and takes
 #            up to 20 minutes.
 . "$(dirname "$0")/common.sh"

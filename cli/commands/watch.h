@@ -4,7 +4,7 @@
 //
 // A thread that has neither gone to sleep nor woken up for SECONDS may be stuck, if it waits for
 // another thread of its process, or never slept. That is read from /proc, which does not disturb
-// the process. Then `diagnose` looks at the process, which stops its threads for some milliseconds.
+// the process. Then `diagnose` looks at the process: it stops each thread while it reads the stack.
 // If it is not stuck, the next look comes when the same wait is twice as old.
 #pragma once
 
