@@ -85,7 +85,9 @@ struct Copy {
   size_t tls_image_size;
   size_t tls_size;
   bool is_alone;  ///< a library that is libgomp alone, not one with libgomp.a linked in
-  unsigned char block_before[kLargestTls];  ///< in a child: the thread's block before its reset
+  /// In a child: the thread's block before its reset. A leak checker looks for pointers only where
+  /// a pointer can be aligned.
+  alignas(void*) unsigned char block_before[kLargestTls];
   Functions omp;
 };
 
