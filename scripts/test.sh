@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# sh scripts/test.sh [--quick | --wild | --recipes]: installs what the tests need, builds, runs the tests, and
-# prints the counts.
+# sh scripts/test.sh [--quick | --wild | --recipes | --verdicts]: installs what the tests need, builds, runs
+# the tests, and prints the counts.
 #
 # Debian's packages come through apt-get, as root or with sudo. The Python wheels whose OpenBLAS is tested
 # come from PyPI into the build folder. A test whose package is not available is skipped, named and
@@ -12,27 +12,29 @@
 #            of real programs (tests/wild). It installs about 2 GB more and takes up to 25 minutes more.
 # --recipes  only the suite of systems that start programs (tests/recipes). It installs about 2 GB, and takes
 #            up to 20 minutes.
+# --verdicts only the suite of thread pools that the library does not support (tests/wild/cases/verdicts.toml).
+#            It installs about 1 GB, and takes about 10 minutes.
 . "$(dirname "$0")/common.sh"
 
 quick=no
 wild=no
-recipes=no
+only=
 case $* in
   '') ;;
   --quick) quick=yes ;;
   --wild) wild=yes ;;
-  --recipes) recipes=yes ;;
-  *) fail "unknown arguments: $*. Usage: sh scripts/test.sh [--quick | --wild | --recipes]" ;;
+  --recipes | --verdicts) only=${1#--} ;;
+  *) fail "unknown arguments: $*. Usage: sh scripts/test.sh [--quick | --wild | --recipes | --verdicts]" ;;
 esac
 
 if [ "$quick" = yes ]; then
-  say "This takes about 3 minutes on 2 cores, and the first time about 3 more to install and build."
-elif [ "$recipes" = yes ]; then
+  say "This takes about 3 minutes on 2 cores, and the first time about 5 more to install and build."
+elif [ -n "$only" ]; then
   say "This takes up to 20 minutes on 2 cores, and the first time up to 15 more to install and build."
 elif [ "$wild" = yes ]; then
   say "This takes about 35 minutes on 2 cores, and the first time up to 15 more to install and build."
 else
-  say "This takes about 12 minutes on 2 cores, and the first time about 3 more to install and build." \
+  say "This takes about 10 minutes on 2 cores, and the first time about 5 more to install and build." \
     "(--quick: 3 minutes)"
 fi
 
@@ -44,7 +46,7 @@ need_packages $build_packages binutils mandoc zsh bash-completion \
 
 fetch_test_wheels
 
-# install_packages SUITE: installs what the cases of the suite wild or recipes need. If that fails as a
+# install_packages SUITE: installs what the cases of a suite of tests/wild or tests/recipes need. If that fails as a
 # whole, it installs the packages one by one. A case whose package is missing is skipped.
 install_packages() {
   wanted=$("$python" "$root/tests/wild/cases.py" "$1" --debian)
@@ -79,11 +81,11 @@ install_wild_packages() {
   fi
 }
 
-if [ "$wild" = yes ] || [ "$recipes" = yes ]; then
+if [ "$wild" = yes ] || [ -n "$only" ]; then
   if "$python" -m pip download --quiet --no-deps --dest "$build/wheels/probe" --timeout 10 \
     --retries 2 threadpoolctl >"$build/pip.log" 2>&1; then
     missing=
-    if [ "$recipes" = yes ]; then install_packages recipes; else install_wild_packages; fi
+    if [ -n "$only" ]; then install_packages "$only"; else install_wild_packages; fi
     [ -z "$missing" ] || say "not available, so their cases are skipped:$missing"
   else
     say "PyPI can't be reached, so cases whose packages are not installed are skipped"
@@ -143,8 +145,8 @@ wait_for_sanitized_builds() {
 build_targets
 if [ "$quick" = yes ]; then
   run_tests "$build" --suite quick
-elif [ "$recipes" = yes ]; then
-  run_tests "$build" --suite recipes
+elif [ -n "$only" ]; then
+  run_tests "$build" --suite "$only"
 else
   start_sanitized_builds
   if [ "$wild" = yes ]; then run_tests "$build"; else run_tests "$build" --no-suite more; fi

@@ -209,10 +209,6 @@ def check(case, without, with_library):
     return problems
 
 
-def how_to_install(case):
-    """Says where the packages of a case come from."""
-    return "see docs/testing.md" if case.suite == "verdicts" else f"sh scripts/test.sh --{case.suite}"
-
 
 def versions(case, folder):
     """Returns the versions of the case's packages by name. Raises Skipped if one is missing."""
@@ -224,7 +220,7 @@ def versions(case, folder):
                      for d in metadata.distributions(path=sites)}
     for package in case.packages:
         if package.lower() not in installed:
-            raise Skipped(f"{package} is not installed in {folder} ({how_to_install(case)})")
+            raise Skipped(f"{package} is not installed in {folder} (sh scripts/test.sh --{case.suite})")
         found[package] = installed[package.lower()]
     for package in case.debian:
         answer = subprocess.run(
@@ -232,7 +228,7 @@ def versions(case, folder):
             capture_output=True, text=True, check=False)
         status, _, version = answer.stdout.partition(" ")
         if status != "installed":
-            raise Skipped(f"Debian's {package} is not installed ({how_to_install(case)})")
+            raise Skipped(f"Debian's {package} is not installed (sh scripts/test.sh --{case.suite})")
         found[package] = version
     return found
 
