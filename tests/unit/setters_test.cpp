@@ -4,6 +4,7 @@
 #include "doors/setters.h"
 
 #include <catch2/catch.hpp>
+#include <filesystem>
 
 #include "support.h"
 
@@ -20,7 +21,11 @@ void see_call(int index) {
 }  // namespace
 
 TEST_CASE("calls through a bound slot and calls after a lookup are seen", "[setters]") {
-  void* caller = load(fixture_path("scope_caller"));
+  // A copy of its own: other tests put doors into the fixture itself.
+  const TemporaryDirectory directory;
+  const std::string path = directory.file("calls_setter.so");
+  std::filesystem::copy_file(fixture_path("scope_caller"), path);
+  void* caller = load(path);
   const auto call = function_in<int (*)()>(caller, "scope_call_in_parallel");
   // Of another object, which the caller needs.
   const auto before = function_in<int (*)()>(caller, "omp_in_parallel");

@@ -209,7 +209,6 @@ def check(case, without, with_library):
     return problems
 
 
-
 def versions(case, folder):
     """Returns the versions of the case's packages by name. Raises Skipped if one is missing."""
     found = {}
