@@ -1,7 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# sh scripts/packages.sh [KIND...]: builds the packages of these kinds (default: all), and checks them:
-# deb rpm arch wheel conda spack easybuild modules.
+# sh scripts/packages.sh [--quick] [KIND...]: builds the packages of these kinds (default: all), and checks
+# them: deb rpm arch wheel conda spack easybuild modules.
+#
+# --quick leaves out what repeats a check on one more release of Debian or Python, and the project's suite on
+# the installed package.
 #
 # It needs root, because it builds and checks in trees of Debian's releases (trees.sh). There, no package
 # of this machine can hide a missing dependency. The finished packages are in build/packages/artefacts. The
@@ -9,6 +12,11 @@
 # scripts/packages.
 . "$(dirname "$0")/common.sh"
 
+quick=no
+if [ "${1:-}" = --quick ]; then
+  quick=yes
+  shift
+fi
 kinds='deb rpm arch wheel conda spack easybuild modules'
 for kind in "$@"; do
   case " $kinds " in
