@@ -20,8 +20,8 @@
 namespace forksafe::cli {
 namespace {
 
-// Larger than any library. A file that claims more is damaged.
-constexpr uint64_t kMaxSpan = uint64_t{1} << 36;
+// Larger than any library. A file that claims more is damaged, and to search it takes too long.
+constexpr uint64_t kMaxSpan = uint64_t{1} << 32;
 
 class File {
  public:
