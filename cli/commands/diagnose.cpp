@@ -30,9 +30,10 @@ Json to_json(const Diagnosis& d, const PythonStacks& python) {
   result["code"] = d.code;
   result["text"] = d.what;
   result["cure"] = d.cure.empty() ? Json() : Json(d.cure);
-  result["thread"] = d.stuck ? Json(d.tid) : Json();
-  result["place"] = d.stuck ? Json(d.place) : Json();
-  result["library"] = d.stuck ? Json(d.library) : Json();
+  const bool has_place = d.tid != 0;
+  result["thread"] = has_place ? Json(d.tid) : Json();
+  result["place"] = has_place ? Json(d.place) : Json();
+  result["library"] = has_place ? Json(d.library) : Json();
   result["guarded"] = d.look->guard.enabled;
   result["runtimes"] = runtime_json(d.look->runtimes);
   result["other_threads"] = other_threads_json(d.look->others);
@@ -100,8 +101,11 @@ std::string grants(const Obstacle& obstacle) {
 std::string headline(const Diagnosis& d) {
   const std::string name = d.look->process.name();
   const bool in_core = d.look->process.core() != nullptr;
-  if (d.unknown)
-    return paint(name + " may have been stuck. Its core does not tell.", Colour::kYellow);
+  if (d.unknown) {
+    return paint(
+        name + (in_core ? " may have been stuck. Its core does not tell." : " may be stuck."),
+        Colour::kYellow);
+  }
   if (d.stuck) return paint(name + (in_core ? " was stuck." : " is stuck."), Colour::kRed);
   return paint(name + (in_core ? " was not stuck in a runtime." : " is not stuck in a runtime."),
                Colour::kGreen);
@@ -118,11 +122,12 @@ std::string verdict(const Diagnosis& d) {
 std::string stacks(const Diagnosis& d, const PythonStacks& python) {
   std::string text;
   for (const ThreadStack& stack : d.look->stacks) {
-    const bool marked = d.stuck && stack.tid == d.tid;
+    const char* mark = stack.tid != d.tid ? ""
+                       : d.stuck          ? ", the one that is stuck"
+                                          : ", the one that may be stuck";
     text += "\n" +
             paint(fmt::format("Thread {}{}{}", stack.tid,
-                              stack.name.empty() ? "" : fmt::format(" ({})", stack.name),
-                              marked ? ", the one that is stuck" : ""),
+                              stack.name.empty() ? "" : fmt::format(" ({})", stack.name), mark),
                   Colour::kBold) +
             "\n";
     if (stack.frames.empty())
@@ -155,7 +160,22 @@ std::vector<Diagnosis> diagnose_descendants(pid_t pid, int* left_out) {
   return diagnose_processes(pids);
 }
 
-int exit_status(bool any_stuck, int left_out) { return any_stuck ? 1 : left_out > 0 ? 2 : 0; }
+bool may_be_stuck(const Diagnosis& d) { return d.unknown && d.look != nullptr; }
+
+int exit_status(const std::vector<Diagnosis>& tree, int left_out) {
+  if (std::any_of(tree.begin(), tree.end(), [](const Diagnosis& d) { return d.stuck; })) return 1;
+  return left_out > 0 || std::any_of(tree.begin(), tree.end(), may_be_stuck) ? 2 : 0;
+}
+
+// A line if there are such descendants.
+std::string about_descendants(pid_t pid, size_t count, const char* what, Colour colour) {
+  if (count == 0) return "";
+  return "  " +
+         paint(fmt::format("But {} of its descendants {} stuck:  forksafe diagnose --children {}",
+                           count, what, pid),
+               colour) +
+         "\n";
+}
 
 // Diagnoses one process and prints all its stacks. Also tells if descendants are stuck.
 int diagnose_one(const DiagnoseOptions& options) {
@@ -169,25 +189,24 @@ int diagnose_one(const DiagnoseOptions& options) {
   }
   const PythonStacks python = read_python_stacks(d.look->process, d.look->objects);
   std::vector<pid_t> stuck;
+  size_t doubtful = 0;
   for (const Diagnosis& other : tree) {
-    if (other.stuck && other.pid != d.pid) stuck.push_back(other.pid);
+    if (other.pid == d.pid) continue;
+    if (other.stuck) stuck.push_back(other.pid);
+    if (may_be_stuck(other)) ++doubtful;
   }
   if (options.json) {
     Json result = to_json(d, python);
     result["stuck_descendants"] = stuck;
     print_json(Json::array({result}));
   } else {
-    fmt::print("{}", verdict(d));
-    if (!stuck.empty()) {
-      fmt::print("  {}\n",
-                 paint(fmt::format("But {} of its descendants {} stuck:  forksafe diagnose "
-                                   "--children {}",
-                                   stuck.size(), stuck.size() == 1 ? "is" : "are", options.pid),
-                       Colour::kRed));
-    }
-    fmt::print("{}", stacks(d, python));
+    fmt::print("{}{}{}{}", verdict(d),
+               about_descendants(options.pid, stuck.size(), stuck.size() == 1 ? "is" : "are",
+                                 Colour::kRed),
+               about_descendants(options.pid, doubtful, "may be", Colour::kYellow),
+               stacks(d, python));
   }
-  return exit_status(d.stuck || !stuck.empty(), left_out);
+  return exit_status(tree, left_out);
 }
 
 std::string without(std::string text, const std::string& part) {
@@ -254,7 +273,7 @@ int diagnose_tree(const DiagnoseOptions& options) {
   const bool any_stuck =
       std::any_of(tree.begin(), tree.end(), [](const Diagnosis& d) { return d.stuck; });
   if (!any_stuck && denied != tree.end()) throw Error(denied->error);
-  return exit_status(any_stuck, left_out);
+  return exit_status(tree, left_out);
 }
 
 // Bounds the time that a core may take which was made to harm its reader, or the files that it

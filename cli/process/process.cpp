@@ -203,13 +203,14 @@ std::optional<SystemCall> read_system_call(pid_t pid, pid_t tid) {
 FutexWait futex_wait(const std::optional<SystemCall>& call) {
   if (!call || !is_futex(call->number)) return FutexWait::kNone;
   const unsigned long operation = call->arguments[1];
-  const unsigned long timeout = call->arguments[3];
-  if (timeout != 0) return FutexWait::kNone;
+  const bool timed = call->arguments[3] != 0;
+  const bool is_private = (operation & FUTEX_PRIVATE_FLAG) != 0;
   const auto command = operation & FUTEX_CMD_MASK;
   if (command != FUTEX_WAIT && command != FUTEX_WAIT_BITSET && command != FUTEX_LOCK_PI) {
     return FutexWait::kNone;
   }
-  return (operation & FUTEX_PRIVATE_FLAG) != 0 ? FutexWait::kPrivate : FutexWait::kShared;
+  if (timed) return is_private ? FutexWait::kPrivateTimed : FutexWait::kNone;
+  return is_private ? FutexWait::kPrivate : FutexWait::kShared;
 }
 
 unsigned long long read_start_time(pid_t pid) {

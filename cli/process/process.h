@@ -62,9 +62,9 @@ struct SystemCall {
 /// None if the thread runs, or if that can't be read.
 std::optional<SystemCall> read_system_call(pid_t pid, pid_t tid);
 
-/// Whether that waits in futex(2) without a timeout, and whether threads of its process alone can
-/// end that (FUTEX_PRIVATE_FLAG).
-enum class FutexWait { kNone, kShared, kPrivate };
+/// Whether that waits in futex(2), and whether threads of its process alone can wake it
+/// (FUTEX_PRIVATE_FLAG). A wait with a timeout counts only if it is private.
+enum class FutexWait { kNone, kShared, kPrivate, kPrivateTimed };
 FutexWait futex_wait(const std::optional<SystemCall>& call);
 
 /// When a process or a thread was started, in ticks since the start of the system. 0 if there is no

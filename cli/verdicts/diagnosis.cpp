@@ -825,7 +825,7 @@ FirstLook first_look(pid_t pid, Looked looked) {
   for (const ThreadStack& stack : stacks) {
     // It may be any worker.
     if (tells_nothing(stack)) first.sleeps[stack.tid] = {};
-    if (may_be_lost && waits_for_thread(stack)) {
+    if (may_be_lost && waits_for_thread_or_timeout(stack)) {
       first.sleeps[stack.tid] = {};
       first.any_waits_for_thread = true;
     }
@@ -982,6 +982,20 @@ void find_lost_threads(const FirstLook& first, Parents* parents, Diagnosis* resu
   const auto wait = find_lost_wait(look.process, look.objects, look.stacks, asleep,
                                    stacks_of_parent(look, parents));
   if (!wait) {
+    const StacksOfParent of_parent = stacks_of_parent(look, parents);
+    if (const auto timed = find_timed_wait(look.process, look.objects, look.stacks, of_parent)) {
+      leave_open(look, timed->tid,
+                 fmt::format("waits with a timeout in {} for {} Only they could end the wait. "
+                             "forksafe can't tell whether it goes on after the timeout or waits "
+                             "again",
+                             place_of(*timed), threads_in_parent(look, *timed)),
+                 result);
+      result->cure = cure_for(*timed);
+      result->place = place_of(*timed);
+      result->library = timed->object->path();
+      result->tid = timed->tid;
+      return;
+    }
     // It may be woken yet, but the user should know where it is.
     if (const auto handler = find_handler_wait(look.stacks, asleep)) {
       result->what += fmt::format(" {} is inside fork(), in a handler{}.",

@@ -70,9 +70,9 @@ struct Diagnosis {
   std::string code;     ///< of the verdict, to be read by programs: "gnu-openmp-team", "none"
   std::string what;     ///< "It waits in GOMP_parallel (libgomp.so.1) for ..."
   std::string cure;     ///< empty if there is nothing to cure
-  std::string place;    ///< where the stuck thread waits: "GOMP_parallel (libgomp.so.1)"
+  std::string place;    ///< where the thread waits: "GOMP_parallel (libgomp.so.1)"
   std::string library;  ///< the path of the library at `place`
-  pid_t tid = 0;        ///< of the stuck thread
+  pid_t tid = 0;        ///< of the thread that is stuck, or may be; 0 if none is named
   std::unique_ptr<Look> look;
 };
 

@@ -29,7 +29,10 @@ int count_older_in_parent(const ProcessStatus& child) {
 
 // Yama hides the system call, but not the function of the kernel in which a thread waits.
 bool is_in_futex(pid_t pid, pid_t tid) {
-  if (const auto call = read_system_call(pid, tid)) return futex_wait(call) != FutexWait::kNone;
+  if (const auto call = read_system_call(pid, tid)) {
+    const FutexWait wait = futex_wait(call);
+    return wait == FutexWait::kPrivate || wait == FutexWait::kShared;
+  }
   std::string function;
   std::ifstream(fmt::format("/proc/{}/task/{}/wchan", pid, tid)) >> function;
   return function.compare(0, 5, "futex") == 0;

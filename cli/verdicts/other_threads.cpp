@@ -151,13 +151,18 @@ bool handles_signals(const Process& process, const Objects& objects) {
 
 bool waits_for_thread(const ThreadStack& stack) {
   const FutexWait wait = futex_wait(stack.system_call);
-  if (wait != FutexWait::kShared) return wait == FutexWait::kPrivate;
+  if (wait == FutexWait::kPrivate) return true;
+  if (wait != FutexWait::kShared) return false;
   // The kernel wakes who joins a thread by a futex that is not private (clone(2),
   // CLONE_CHILD_CLEARTID). Other futexes like that may be in memory shared with other processes.
   return std::any_of(stack.frames.begin(), stack.frames.end(), [](const Frame& frame) {
     return frame.object != nullptr && is_c_library(*frame.object) &&
            frame.function.find("join") != std::string::npos;
   });
+}
+
+bool waits_for_thread_or_timeout(const ThreadStack& stack) {
+  return waits_for_thread(stack) || futex_wait(stack.system_call) == FutexWait::kPrivateTimed;
 }
 
 int count_lost_threads(const Process& child, const std::vector<ThreadStack>& stacks,
@@ -195,6 +200,24 @@ std::optional<LostWait> find_lost_wait(const Process& process, const Objects& ob
     if (lost_pool || (nobody_wakes && (!wait->is_python || wait->in_parent > 0))) return wait;
   }
   return std::nullopt;
+}
+
+std::optional<LostWait> find_timed_wait(const Process& process, const Objects& objects,
+                                        const std::vector<ThreadStack>& stacks,
+                                        const StacksOfParent& stacks_of_parent) {
+  const bool all_wait = std::all_of(stacks.begin(), stacks.end(), waits_for_thread_or_timeout);
+  if (!process.status().forked || !all_wait || handles_signals(process, objects)) {
+    return std::nullopt;
+  }
+  const auto main = std::find_if(stacks.begin(), stacks.end(), [&](const ThreadStack& stack) {
+    return stack.tid == process.pid();
+  });
+  if (main == stacks.end() || waits_for_thread(*main)) return std::nullopt;
+  std::optional<LostWait> wait = describe_wait(*main);
+  if (!wait || wait->is_python || wait->object == objects.program()) return std::nullopt;
+  wait->in_parent = count_lost_threads(process, stacks, *wait->object, stacks_of_parent);
+  if (wait->in_parent == 0) return std::nullopt;
+  return wait;
 }
 
 std::optional<LostWait> find_handler_wait(const std::vector<ThreadStack>& stacks,

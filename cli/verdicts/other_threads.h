@@ -37,6 +37,10 @@ std::string describe(const OtherThreads& threads);
 /// (futex(2)) or in pthread_join. False also if that could not be read.
 bool waits_for_thread(const ThreadStack& stack);
 
+/// The same, or on a private futex with a timeout: only a thread of the process can end that
+/// earlier.
+bool waits_for_thread_or_timeout(const ThreadStack& stack);
+
 /// Whether the process handles a signal that may be meant to end a wait. Handlers of a crash and
 /// glibc's own are not, nor is that of SIGINT in Python, which always has one. A core does not
 /// tell: false.
@@ -67,6 +71,13 @@ std::optional<LostWait> find_lost_wait(const Process& process, const Objects& ob
                                        const std::vector<ThreadStack>& stacks,
                                        const std::vector<pid_t>& asleep,
                                        const StacksOfParent& stacks_of_parent);
+
+/// Finds the main thread of a forked child in a wait with a timeout that nobody can end earlier: in
+/// a library whose threads only the parent has, while all other threads of the child wait too. The
+/// library may wait again and again, as JAX 0.10 does, which looks for signals every 0.2 s.
+std::optional<LostWait> find_timed_wait(const Process& process, const Objects& objects,
+                                        const std::vector<ThreadStack>& stacks,
+                                        const StacksOfParent& stacks_of_parent);
 
 /// Finds a thread that waits in a fork handler, whoever may wake it.
 std::optional<LostWait> find_handler_wait(const std::vector<ThreadStack>& stacks,

@@ -44,7 +44,7 @@ std::string words(pid_t pid) { return std::to_string(pid); }
 Verdict diagnose(pid_t pid) {
   const Answer answer = ask({"diagnose", "--json", words(pid)});
   INFO(answer.describe());
-  REQUIRE(answer.status <= 1);
+  REQUIRE(answer.status <= 2);
   CHECK(answer.errors.empty());
   const Json json = answer.json();
   REQUIRE(json.size() == 1);
@@ -852,6 +852,26 @@ TEST_CASE("a child waits for threads of a library that forksafe does not know",
   check_lost({"crew-handler", "1"}, {"It hangs in fork(), in a handler that" + holder});
   check_not_stuck(crew_specimen({"crew-of-its-own"}), 3);
   check_not_stuck(crew_specimen({"signalled"}), 3);
+}
+
+TEST_CASE("a child that waits with a timeout for lost threads may be stuck",
+          "[diagnose lost threads]") {
+  Background background(crew_specimen({"crew-timed"}));
+  const Verdict verdict = diagnose_when_stuck(background.ready());
+  INFO(verdict.process.dump(1));
+  CHECK(verdict.status == 2);
+  CHECK(verdict.process["stuck"] == nullptr);
+  CHECK(verdict.at("code") == "unknown");
+  CHECK(contains(verdict.at("text"),
+                 "waits with a timeout in crew_work_and_look (libcrew.so) for 2 threads of that "
+                 "library, which exist only in its parent. Only they could end the wait."));
+  CHECK(contains(verdict.at("cure"), "forksafe has none for libcrew.so: "));
+  CHECK(verdict.at("library") == CREW);
+  CHECK(ask({"diagnose", "--children", std::to_string(background.pid())}).status == 2);
+  const Answer parent = ask({"diagnose", std::to_string(background.pid())});
+  CHECK(parent.status == 2);
+  CHECK(contains(parent.output, "But 1 of its descendants may be stuck:  forksafe diagnose"));
+  check_not_stuck(crew_specimen({"crew-timed-of-its-own"}), 3);
 }
 
 TEST_CASE("a thread that waits in a fork handler is named with the library", "[diagnose handler]") {

@@ -537,6 +537,12 @@ void lost_crew() {
   with_child(fork, [] { crew<void(int, useconds_t)>("crew_work")(2, 1000); });
 }
 
+// crew-timed: the same, with a timeout, again and again.
+void lost_timed_crew() {
+  make_crew();
+  with_child(fork, [] { crew<void(int, useconds_t)>("crew_work_and_look")(2, 1000); });
+}
+
 // crew-forks: forks three times beside libcrew's workers; the children fork, too.
 void crew_forks() {
   make_crew();
@@ -562,8 +568,8 @@ void lost_crew_beside() {
   });
 }
 
-// crew-of-its-own: a child has started workers of its own, and waits for one that takes long.
-void own_crew() {
+// A child has started workers of its own, and waits for one that takes long.
+void wait_for_own_crew(const char* work) {
   make_crew();
   const pid_t child = fork();
   if (child != 0) {
@@ -573,8 +579,12 @@ void own_crew() {
   crew<void()>("crew_forget")();
   crew<void(int)>("crew_start")(2);
   say("ready " + std::to_string(getpid()));
-  crew<void(int, useconds_t)>("crew_work")(1, 100 * 1000 * 1000);
+  crew<void(int, useconds_t)>(work)(1, 100 * 1000 * 1000);
 }
+
+// crew-of-its-own and crew-timed-of-its-own: so, without a timeout and with one.
+void own_crew() { wait_for_own_crew("crew_work"); }
+void own_timed_crew() { wait_for_own_crew("crew_work_and_look"); }
 
 // crew-handler BY_JUMP: a child hangs in a fork handler of libcrew.
 void crew_handler() {
@@ -722,6 +732,8 @@ int main(int argc, char** argv) {
       {"zombie", zombie},
       {"with-thread", with_thread},
       {"crew", lost_crew},
+      {"crew-timed", lost_timed_crew},
+      {"crew-timed-of-its-own", own_timed_crew},
       {"crew-forks", crew_forks},
       {"crew-beside", lost_crew_beside},
       {"crew-late", late_crew},
