@@ -661,7 +661,16 @@ std::string place_of(const Object& object, const std::string& function) {
   return function.empty() ? object.name() : fmt::format("{} ({})", function, object.name());
 }
 
-std::string place_of(const LostWait& wait) { return place_of(*wait.object, wait.function); }
+// The long names of templates tell less than their beginning.
+std::string without_parameters(const std::string& function) {
+  constexpr size_t kLong = 60;
+  const size_t end = function.find('<', 1);
+  return function.size() > kLong && end != std::string::npos ? function.substr(0, end) : function;
+}
+
+std::string place_of(const LostWait& wait) {
+  return place_of(*wait.object, without_parameters(wait.function));
+}
 
 // "2 threads of that library, which exist only in its parent."
 std::string threads_in_parent(const Look& look, const LostWait& wait) {
@@ -903,13 +912,6 @@ bool apply_rules(const FirstLook& first, Spins* spins, Parents* parents, Diagnos
     }
   }
   return spins->take_complete();
-}
-
-// The long names of templates tell less than their beginning.
-std::string without_parameters(const std::string& function) {
-  constexpr size_t kLong = 60;
-  const size_t end = function.find('<', 1);
-  return function.size() > kLong && end != std::string::npos ? function.substr(0, end) : function;
 }
 
 StacksOfParent stacks_of_parent(const Look& look, Parents* parents) {

@@ -47,6 +47,19 @@ def onnxruntime():
     return lambda: session.run(None, {"x": matrix})
 
 
+def tensorflow():
+    import tensorflow as tf
+    tf.config.threading.set_intra_op_parallelism_threads(3)
+    matrix = tf.random.normal((500, 500))
+    return lambda: tf.matmul(matrix, matrix).numpy()
+
+
+def jax():
+    import jax.numpy as jnp
+    matrix = jnp.ones((500, 500))
+    return lambda: jnp.dot(matrix, matrix).block_until_ready()
+
+
 def generator():
     """numpy.random's generator holds a lock of Python while it computes."""
     import numpy as np
@@ -63,7 +76,8 @@ def module():
 
 
 def libraries():
-    return {f.__name__: f for f in (polars, opencv, onnxruntime, generator, module)}
+    return {f.__name__: f for f in (polars, opencv, onnxruntime, tensorflow, jax, generator,
+                                    module)}
 
 
 def serve(use, situation, answers, request):
