@@ -38,7 +38,7 @@ deb_step() {
 
 # deb_build SUITE WORDS: each row begins with the words.
 deb_build() {
-  check "$2: build, by an ordinary user without a network" deb_step "$1" build build || return 0
+  check "$2: build, by an ordinary user without a network" deb_step "$1" build build "$quick" || return 0
   check "$2: lintian" deb_step "$1" build lintian
   check "$2: blhc" deb_step "$1" build blhc
   check "$2: the same bytes twice" deb_step "$1" build again

@@ -61,7 +61,8 @@ case $step in
       exit 1
     }
     apt-get -q build-dep -y --no-install-recommends "/build/first/forksafe-$version"
-    build /build/first ''
+    # build QUICK: "yes" leaves out the tests that the build runs.
+    if [ "${1:-no}" = yes ]; then build /build/first nocheck -Pnocheck; else build /build/first ''; fi
     collect /build/first
     ;;
   lintian)
