@@ -40,6 +40,13 @@ So `inherit` is the default, and `auto` is for programs that want its speed (abo
     "shared_array": ("100 small tasks on a shared array", """The time from the start of the pool to
 its end. A forked worker has the array of 32 MB already. The workers of spawn and forkserver get it
 from the initializer. The workers of loky get it from joblib, which maps it into them."""),
+    "exec_workers": ("Workers that are programs of their own", """Two workers compute products 600 x 600
+at the same time, against the same with one thread each. The start of the workers is not counted.
+
+The workers of spawn and loky are programs of their own, because they execute Python. They are not
+forked children, so `FORKSAFE_CHILD_THREADS=auto` does not share the processors among them. Each
+computes with all threads, as with stock libraries. The workers that are forked do share. joblib sets
+`OPENBLAS_NUM_THREADS` and the like for its workers of loky, so these have one thread each."""),
     "next_call": ("A fork and the next BLAS call", """The time from the start of the fork to the end
 of the next dgemm, in the parent or in the child. The dgemm is about the smallest that the pool
 still computes. The pool sleeps at the fork.

@@ -23,7 +23,7 @@ from pathlib import Path
 from measure import Bench
 
 AREAS = ("start_up", "command", "dgemm", "fork", "next_call", "fine_regions", "pools", "repeat",
-         "shared_array", "growth")
+         "shared_array", "exec_workers", "growth")
 PR_SET_CHILD_SUBREAPER = 36
 
 

@@ -10,7 +10,7 @@
 # --quick    only the unit tests, the command, and the main cases of one build of each kind. No sanitizers.
 # --wild     also the suite "more", which repeats cases on further builds of OpenBLAS and BLIS, and the suite
 #            of real programs (tests/wild). It installs about 2 GB more and takes up to 25 minutes more.
-# --recipes  only the suite of systems that start programs (tests/recipes). It installs about 2 GB, and takes
+# --recipes  only the suite of systems that start programs (tests/recipes). It installs about 4 GB, and takes
 #            up to 20 minutes.
 # --verdicts only the suite of thread pools that the library does not support (tests/wild/cases/verdicts.toml).
 #            It installs about 1 GB, and takes about 10 minutes.
@@ -60,8 +60,11 @@ install_packages() {
     # shellcheck disable=SC2046
     make_venv "wild/$environment" --no-deps $(cat "$list") ||
       while read -r requirement; do
+        case $requirement in -*) continue ;; esac
+        # shellcheck disable=SC2046 # the options of the list, such as --no-binary=PACKAGE
         "$venv/bin/python" -m pip install --quiet --no-deps --disable-pip-version-check --no-input \
-          --only-binary :all: --timeout 10 --retries 2 "$requirement" >>"$build/pip.log" 2>&1 ||
+          --only-binary :all: $(grep '^-' "$list") --timeout 10 --retries 2 "$requirement" \
+          >>"$build/pip.log" 2>&1 ||
           missing="$missing $requirement"
       done <"$list"
   done
