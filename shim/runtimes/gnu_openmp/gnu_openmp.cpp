@@ -426,7 +426,7 @@ void seen_all() {
     }
     *copies.next() = found[i];
     copies.add();
-    anything_adopted.store(true);
+    note_adoption();
   }
   found_count = 0;
   if (overflow) report("no room for one more GNU OpenMP, left as it is");
