@@ -104,14 +104,18 @@ class Case:
         return "exact, one thread" if "computes with one thread" in log else "exact", outcome
 
 
-def judge(without, with_library):
-    """Returns whether this is what the library promises."""
+def is_promised(without, with_library):
+    """Returns whether this is what the library promises. Where the program hangs without the library, the
+    limit may forbid what it hung at."""
     return (with_library.startswith("exact") or with_library in without
-            # The limit forbids what the program would have hung at.
-            or (with_library.startswith(("fails", "killed")) and "hangs" in without)
-            # Known (docs/limits.md): without the library the parent's pool has ended, and the child's
-            # threads take its place.
-            or with_library.endswith("OpenBLAS may make no thread"))
+            or any(result.startswith("hangs") for result in without))
+
+
+def is_known(limit, with_library):
+    """Returns whether this is a limit of the library's own (docs/limits.md): the parent keeps its pool,
+    which without the library ends before the fork, and so makes room for the child."""
+    return "RLIMIT_NPROC" in limit and (
+        with_library.startswith("fails") or with_library.endswith("may make no thread"))
 
 
 def try_case(case):
@@ -124,11 +128,12 @@ def try_case(case):
         return {**row, "without": "", "with": "skipped", "well": True,
                 "why": outcome.output.decode(errors="replace").strip()}
     for _ in range(TRIES - 1):
-        if judge(without, result):
+        if is_promised(without, result):
             break
         without.add(case.run(case.environment)[0])
-    well = judge(without, result)
-    row.update({"without": " or ".join(sorted(without)), "with": result, "well": well})
+    known = not is_promised(without, result) and is_known(case.what, result)
+    well = known or is_promised(without, result)
+    row.update({"without": " or ".join(sorted(without)), "with": result, "known": known, "well": well})
     if not well:
         row["output"] = outcome.output.decode(errors="replace")[-3000:]
         row["verdict"] = outcome.verdict
@@ -172,7 +177,9 @@ def run(build, seed, end):
                   f"{row['with']} with: {row['output']}\n  to run it again: {row['command']}\n"
                   f"{row['verdict'] or ''}", flush=True)
     bad = [row for row in rows if not row["well"]]
-    print(f"limits: {len(rows)} of {len(cases)} cases tried, {len(bad)} not as promised", flush=True)
+    known = sum(row.get("known", False) for row in rows)
+    print(f"limits: {len(rows)} of {len(cases)} cases tried, {known} known limits of the library, "
+          f"{len(bad)} not as promised", flush=True)
     return {"well": not bad, "cases": len(cases), "rows": rows}
 
 
@@ -185,7 +192,7 @@ def report(result):
             if row["limit"] == what:
                 text = ("skipped" if row["with"] == "skipped" else
                         f"{row['with']} (without: {row['without']})"
-                        + ("" if row["well"] else ", not as promised"))
+                        + (", known" if row["known"] else "" if row["well"] else ", not as promised"))
                 counts[text] = counts.get(text, 0) + 1
         if counts:
             texts = [f"{count} {text}" for text, count in sorted(counts.items())]
@@ -203,8 +210,9 @@ program when its thread pools run; the others are set before it starts.
 
 - *exact*: all children and all calls in flight had the right bits. *one thread*: and the log said that a \
 child computes with one thread.
-- *fails*: the program ended with an error, as a fork or a thread was refused. Where OpenBLAS may make no thread \
-in a child, [the child ends or hangs](limits.md#numbers-of-threads).
+- *fails*: the program ended with an error, as a fork or a thread was refused.
+- *known*: the parent keeps its pool, so the limit leaves no room for the child or for its threads. Where OpenBLAS \
+may make no thread in a child, [the child ends or hangs](limits.md#numbers-of-threads).
 - A filter that kills can only be judged by what the program does without the library.
 {skipped}
 """
