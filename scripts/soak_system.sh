@@ -16,6 +16,7 @@ mkdir -p "$build/soak/system"
 rm -f "$build/soak/system/results.json"
 # shellcheck disable=SC2016 # the variables are the inner shell's
 logged "$build/soak/system/packages.log" "preparing the tree" run_in_tree bookworm system sh -euc '
+  rm -f /etc/ld.so.preload # a run that was killed leaves it
   list=/etc/apt/sources.list
   grep -q ^deb-src $list || sed "s/^deb /deb-src /" $list >>$list.new
   [ ! -f $list.new ] || cat $list.new >>$list

@@ -146,7 +146,8 @@ def main():
     library, results, seconds, *names = sys.argv[1:]
     end = time.monotonic() + float(seconds)
     INSTALLED.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(library, INSTALLED)
+    shutil.copyfile(library, f"{INSTALLED}.new")
+    Path(f"{INSTALLED}.new").rename(INSTALLED)
     cases = [case for case in all_cases() if not names or any(name in case["name"] for name in names)]
     rows, tried = {}, []
 
