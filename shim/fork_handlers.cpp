@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "fork_handlers.h"
 
-#include <sys/mman.h>
-
 #include "doors/module.h"
 #include "elf/loaded_objects.h"
 #include "runtimes/runtime.h"
@@ -103,13 +101,6 @@ char handle;  // what glibc takes for our object: we are never unloaded
 }  // namespace
 
 int register_head(RegisterAtfork register_atfork) {
-  // May fail before Linux 4.14; then the page is copied like any other. It is copied, too, where a
-  // page is larger than we know: other variables would be wiped with it.
-  const KeepErrno keep;
-  const auto begin = reinterpret_cast<uintptr_t>(&fork_page);
-  if (is_whole_pages(begin, sizeof fork_page, page_size())) {
-    madvise(&fork_page, sizeof fork_page, MADV_WIPEONFORK);
-  }
   return register_atfork(head_prepare, head_parent, head_child, &handle);
 }
 

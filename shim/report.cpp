@@ -2,25 +2,53 @@
 #include "report.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <cstring>
 
 #include "futex.h"
+#include "signals.h"
 
-// This file makes the system calls itself: libc's open, write and close are cancellation points,
-// and fork is not one.
+// This file makes the system calls itself: libc's open, poll, write and close are cancellation
+// points, and fork is not one.
 namespace forksafe {
 namespace {
 
 const char* log = nullptr;
 
+// What the system calls take for no time at all, and for a set of signals.
+constexpr struct { long seconds, nanoseconds; } kAtOnce = {0, 0};
+constexpr uint64_t bit(int signal) { return uint64_t{1} << (signal - 1); }
+
+// Whether standard error is full, so a write to it would wait for its reader.
+bool stderr_is_full() {
+  pollfd looked_at = {STDERR_FILENO, POLLOUT, 0};
+  return syscall(SYS_ppoll, &looked_at, 1, &kAtOnce, nullptr, 0) == 0;
+}
+
+// A write to a pipe without a reader raises SIGPIPE, one beyond RLIMIT_FSIZE SIGXFSZ. The program
+// must not get that signal for a line of ours. The kernel sends it to the thread that writes.
+void write_unsignalled(int fd, const Line& line) {
+  const uint64_t mask = block_signals();
+  constexpr uint64_t kOfWrites = bit(SIGPIPE) | bit(SIGXFSZ);
+  uint64_t before = 0;
+  syscall(SYS_rt_sigpending, &before, sizeof before);
+  if (syscall(SYS_write, fd, line.text(), line.size()) < 0) {
+    const uint64_t ours = kOfWrites & ~before;
+    syscall(SYS_rt_sigtimedwait, &ours, nullptr, &kAtOnce, sizeof ours);
+  }
+  restore_signals(mask);
+}
+
+// The program goes on if the line can't be written. It does not wait for whoever reads the log.
 void write_line(int fd, const char* text) {
+  if (fd == STDERR_FILENO && stderr_is_full()) return;
   Line line;
   line.add("forksafe[").add(static_cast<long>(getpid())).add("]: ").add(text).end();
-  // The program goes on if the log can't be written.
-  syscall(SYS_write, fd, line.text(), line.size());
+  write_unsignalled(fd, line);
 }
 
 }  // namespace

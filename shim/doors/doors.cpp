@@ -64,7 +64,7 @@ Module* adopt(const ElfImage& image, const char* kind, DoorSet doors, void* copy
     report(line.text());
     return nullptr;
   }
-  anything_adopted.store(true);
+  note_adoption();
   forksafe_state.modules[slot].base = image.base();
   line.add("adopted ").add(image.path()).add(": ").add(kind);
   report(line.text());

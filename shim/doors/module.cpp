@@ -2,6 +2,7 @@
 #include "doors/module.h"
 
 #include <pthread.h>
+#include <sys/mman.h>
 
 #include <cstring>
 
@@ -39,6 +40,18 @@ __thread ThreadState thread_state __attribute__((tls_model("initial-exec")));
 Module modules[kMaxModules];
 std::atomic<int> module_count{0};
 std::atomic<bool> anything_adopted{false};
+
+void note_adoption() {
+  if (anything_adopted.load()) return;
+  // May fail before Linux 4.14; then the page is copied like any other. It is copied, too, where a
+  // page is larger than we know: other variables would be wiped with it.
+  const KeepErrno keep;
+  const auto begin = reinterpret_cast<uintptr_t>(&fork_page);
+  if (is_whole_pages(begin, sizeof fork_page, page_size())) {
+    madvise(&fork_page, sizeof fork_page, MADV_WIPEONFORK);
+  }
+  anything_adopted.store(true);
+}
 
 bool any_module_rests_early() {
   const int count = module_count.load();

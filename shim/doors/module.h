@@ -180,6 +180,10 @@ inline bool is_adopted(const ElfImage& image) {
 /// Whether a runtime was found in this process: a module, or a copy of GNU OpenMP.
 extern std::atomic<bool> anything_adopted;
 
+/// Sets `anything_adopted`. The first time, it also has the kernel wipe `fork_page` in children: a
+/// program without a runtime makes no system call for us, which a sandbox might kill it for.
+void note_adoption();
+
 bool any_module_rests_early();
 
 /// How long a fork may wait: FORKSAFE_WAIT_MS.

@@ -247,6 +247,19 @@ TEST_CASE("fork fails at a limit") { expect_no_harm("fork_fails", {"limit"}); }
 
 TEST_CASE("fork fails by a filter of system calls") { expect_no_harm("fork_fails", {"seccomp"}); }
 
+TEST_CASE("a filter that kills at a system call which the program does not make") {
+  Command command;
+  command.arguments = {programs() + "/../limited", "seccomp=madvise:kill", "/bin/sh", "-c",
+                       "(echo in a child); echo $(echo in another)"};
+  const Outcome without = run_shown(command);
+  skip_if_skipped(without);
+  REQUIRE(without.succeeded());
+  command.environment["FORKSAFE_TEST_PRELOAD"] = library();
+  const Outcome with = run_shown(command);
+  CHECK(with.succeeded());
+  CHECK(with.output == without.output);
+}
+
 TEST_CASE("another library interposes fork and __register_atfork") {
   const std::string other = programs() + "/libinterposer.so";
   Command command = harm_program("interposed", {});

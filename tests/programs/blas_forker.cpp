@@ -7,9 +7,11 @@
 // child that got the right result the program prints a dot, so the watchdog sees when it stops.
 //
 // FORKSAFE_TEST_MOST_FORKS is the most times that it forks, whatever its options say.
+// FORKSAFE_TEST_LATE is a limit (limits.h) that it sets before the first fork.
 //
 // Exit status: 0 all results are exact; 1 a child or the parent got another result; 2 wrong usage.
 #include <dirent.h>
+#include <pthread.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -21,6 +23,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <functional>
 #include <sstream>
 #include <string>
 #include <thread>
@@ -28,6 +31,7 @@
 #include <vector>
 
 #include "blas.h"
+#include "limits.h"
 
 namespace {
 
@@ -125,6 +129,25 @@ void fork_many(const Job& job, int forks, int pause_us) {
     if (write(STDOUT_FILENO, ".", 1) != 1) _exit(1);
     if (pause_us != 0) usleep(static_cast<useconds_t>(pause_us));
   }
+}
+
+// Forks in a thread with a stack of that size; 0: the usual one.
+void fork_in_thread(int stack_kb, const std::function<void()>& forks) {
+  pthread_attr_t attributes;
+  pthread_attr_init(&attributes);
+  if (stack_kb != 0 &&
+      pthread_attr_setstacksize(&attributes, static_cast<size_t>(stack_kb) << 10) != 0) {
+    fail(2, "no such size of a stack");
+  }
+  const auto run = [](void* data) -> void* {
+    (*static_cast<const std::function<void()>*>(data))();
+    return nullptr;
+  };
+  pthread_t thread;
+  if (pthread_create(&thread, &attributes, run, const_cast<std::function<void()>*>(&forks)) != 0) {
+    fail(1, "pthread_create");
+  }
+  pthread_join(thread, nullptr);
 }
 
 // Sets another number of threads before each fork, and computes in the parent after it.
@@ -233,6 +256,7 @@ int main(int argc, char** argv) {
   }
   while (started.load() < flight) std::this_thread::yield();
   usleep(20000);
+  limits::set_late();
 
   if (const int depth = arguments.number("nest", 0)) {
     nest(job, depth, arguments.text("beside", "no") == "yes");
@@ -242,7 +266,7 @@ int main(int argc, char** argv) {
   } else if (from == "main") {
     fork_many(job, forks, pause_us);
   } else if (from == "thread") {
-    std::thread([&] { fork_many(job, forks, pause_us); }).join();
+    fork_in_thread(arguments.number("stack-kb", 0), [&] { fork_many(job, forks, pause_us); });
   } else if (from == "both") {
     std::thread other([&] { fork_many(job, forks / 2, pause_us); });
     fork_many(job, forks - forks / 2, pause_us);

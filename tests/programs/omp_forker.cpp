@@ -3,7 +3,8 @@
 // Each LIBGOMP is the path of a further copy of GNU OpenMP, as Python wheels have them.
 //
 // It prints a dot for each child that got the right result. FORKSAFE_TEST_MOST_FORKS is the most
-// times that it forks. Exit status 0: all results are right.
+// times that it forks. FORKSAFE_TEST_LATE is a limit (limits.h) that it sets before the first fork.
+// Exit status 0: all results are right.
 #include <dlfcn.h>
 #include <omp.h>
 #include <sys/wait.h>
@@ -21,6 +22,8 @@
 #include <string>
 #include <thread>
 #include <vector>
+
+#include "limits.h"
 
 namespace {
 
@@ -46,6 +49,7 @@ bool team_works(int threads) {
 }
 
 void fork_many(int forks, const std::function<bool()>& in_child) {
+  limits::set_late();
   for (int i = 0; i < forks; ++i) {
     const pid_t child = fork();
     if (child < 0) fail("fork");

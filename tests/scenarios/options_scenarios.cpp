@@ -121,6 +121,27 @@ TEST_CASE("a log that can't be written does not disturb the program") {
   expect_success(command, 20);
 }
 
+TEST_CASE("a log that nobody reads, or that may not grow, does not disturb the program") {
+  const LogFile log;
+  const std::pair<std::string, std::string> limits[] = {
+      {"full-stderr", "stderr"}, {"closed-stderr", "stderr"}, {"fsize=0", log.path()}};
+  for (const auto& [limit, target] : limits) {
+    INFO(limit);
+    Command command = forker(blas_by_name("debian"), {"--forks=20"});
+    command.arguments.insert(command.arguments.begin(), {program("limited"), limit});
+    command.environment["FORKSAFE_TEST_PRELOAD"] = library_path();
+    command.environment["FORKSAFE_LOG"] = target;
+    // A line to standard error at the start.
+    if (target == "stderr") command.environment["FORKSAFE_POOL"] = "unknown";
+    command.total_seconds = 30;
+    command.quiet_seconds = 10;
+    const Outcome outcome = run(command);
+    INFO(outcome.describe());
+    CHECK(outcome.succeeded());
+    CHECK(outcome.forks() == 20);
+  }
+}
+
 TEST_CASE("by default nothing is printed") {
   Command command = forker(blas_by_name("debian"), {"--flight=1", "--forks=20"});
   const Outcome outcome = run(with_library(command));

@@ -21,14 +21,15 @@ ERRORS = {  # what each call may fail with; a filter of system calls may refuse 
     "getpid": "EPERM", "lseek": "ESPIPE EINVAL", "madvise": "EINVAL ENOMEM EPERM",
     "mmap": "ENOMEM EAGAIN EPERM ENODEV", "mprotect": "ENOMEM EACCES EPERM",
     "munmap": "ENOMEM EINVAL", "openat": "ENOENT EACCES EMFILE ENFILE ELOOP EPERM",
-    "read": "EIO EINTR EISDIR", "rt_sigprocmask": "EPERM", "sched_getaffinity": "EINVAL EPERM",
+    "read": "EIO EINTR EISDIR", "rt_sigpending": "EPERM", "rt_sigprocmask": "EPERM",
+    "sched_getaffinity": "EINVAL EPERM",
     "statx": "ENOSYS ENOENT EACCES EPERM", "write": "EAGAIN EINTR ENOSPC EIO EPIPE",
 }
 NUMBERS = {  # x86-64
     "read": 0, "write": 1, "close": 3, "lseek": 8, "mmap": 9, "mprotect": 10, "munmap": 11,
-    "rt_sigprocmask": 14, "madvise": 28, "getpid": 39, "getcwd": 79, "futex": 202,
-    "sched_getaffinity": 204, "clock_gettime": 228, "clock_getres": 229, "openat": 257,
-    "statx": 332,
+    "rt_sigprocmask": 14, "madvise": 28, "getpid": 39, "getcwd": 79,
+    "rt_sigpending": 127, "futex": 202, "sched_getaffinity": 204, "clock_gettime": 228,
+    "clock_getres": 229, "openat": 257, "statx": 332,
 }
 NAMES = {number: name for name, number in NUMBERS.items()}
 # Functions of the library that call a runtime's function or glibc. The system calls behind them are not

@@ -3,12 +3,17 @@
 // thread.
 #include "doors/gate.h"
 
+#include <sys/mman.h>
+
 #include <array>
 #include <atomic>
 #include <catch2/catch.hpp>
 #include <chrono>
+#include <new>
 #include <thread>
 #include <vector>
+
+#include "lease.h"
 
 using forksafe::Gate;
 using forksafe::Lock;
@@ -373,4 +378,21 @@ TEST_CASE("a held lock is free after reset", "[gate]") {
   lock.lock();  // hangs if it were not
   lock.unlock();
   SUCCEED();
+}
+
+// The write would be a page fault in every child, and a race in valgrind's eyes.
+TEST_CASE("a child does not write to a lease that nobody has", "[gate]") {
+  void* page = mmap(nullptr, forksafe::page_size(), PROT_READ | PROT_WRITE,
+                    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  REQUIRE(page != MAP_FAILED);
+  auto* lease = new (page) forksafe::Lease;
+  REQUIRE(mprotect(page, forksafe::page_size(), PROT_READ) == 0);
+  lease->reset();  // a fault ends the test
+  CHECK(lease->is_free());
+  REQUIRE(mprotect(page, forksafe::page_size(), PROT_READ | PROT_WRITE) == 0);
+  forksafe::Lease::Patience patience = {kLong, kLong};
+  REQUIRE(lease->try_take(8, &patience));
+  lease->reset();
+  CHECK(lease->is_free());
+  munmap(page, forksafe::page_size());
 }

@@ -428,7 +428,7 @@ void seen_all() {
     }
     *copies.next() = found[i];
     copies.add();
-    anything_adopted.store(true);
+    note_adoption();
   }
   found_count = 0;
   if (overflow) report("no room for one more copy of GNU OpenMP, which is left as it is");
