@@ -974,6 +974,23 @@ void find_lone_spins(const std::vector<Diagnosis*>& results, Parents* parents) {
   }
 }
 
+// For a wait with a timeout that nobody can end. False if there is none.
+bool leave_timed_wait_open(const Look& look, Parents* parents, Diagnosis* result) {
+  const auto wait =
+      find_timed_wait(look.process, look.objects, look.stacks, stacks_of_parent(look, parents));
+  if (!wait) return false;
+  leave_open(look, wait->tid,
+             fmt::format("waits with a timeout in {} for {} Only they could end the wait. forksafe "
+                         "can't tell whether it goes on after the timeout or waits again",
+                         place_of(*wait), threads_in_parent(look, *wait)),
+             result);
+  result->cure = cure_for(*wait);
+  result->place = place_of(*wait);
+  result->library = wait->object->path();
+  result->tid = wait->tid;
+  return true;
+}
+
 // For waits in objects that no rule knows.
 void find_lost_threads(const FirstLook& first, Parents* parents, Diagnosis* result) {
   const Look& look = *result->look;
@@ -984,21 +1001,10 @@ void find_lost_threads(const FirstLook& first, Parents* parents, Diagnosis* resu
   const auto wait = find_lost_wait(look.process, look.objects, look.stacks, asleep,
                                    stacks_of_parent(look, parents));
   if (!wait) {
-    const StacksOfParent of_parent = stacks_of_parent(look, parents);
-    if (const auto timed = find_timed_wait(look.process, look.objects, look.stacks, of_parent)) {
-      leave_open(look, timed->tid,
-                 fmt::format("waits with a timeout in {} for {} Only they could end the wait. "
-                             "forksafe can't tell whether it goes on after the timeout or waits "
-                             "again",
-                             place_of(*timed), threads_in_parent(look, *timed)),
-                 result);
-      result->cure = cure_for(*timed);
-      result->place = place_of(*timed);
-      result->library = timed->object->path();
-      result->tid = timed->tid;
-      return;
-    }
-    // It may be woken yet, but the user should know where it is.
+    // One of the two looks may have come when the thread was awake. Of a core there is only one.
+    if (leave_timed_wait_open(look, parents, result)) return;
+    if (first.look != nullptr && leave_timed_wait_open(*first.look, parents, result)) return;
+    // It may be woken later, but the user should know where it is.
     if (const auto handler = find_handler_wait(look.stacks, asleep)) {
       result->what += fmt::format(" {} is inside fork(), in a handler{}.",
                                   subject(look, handler->tid), of_whom(*handler));
