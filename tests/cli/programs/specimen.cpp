@@ -540,7 +540,10 @@ void lost_crew() {
 // crew-timed: the same, with a timeout, again and again.
 void lost_timed_crew() {
   make_crew();
-  with_child(fork, [] { crew<void(int, useconds_t)>("crew_work_and_look")(2, 1000); });
+  with_child(fork, [] {
+    crew<void()>("crew_forget")();
+    crew<void(int, useconds_t)>("crew_work_and_look")(2, 1000);
+  });
 }
 
 // crew-forks: forks three times beside libcrew's workers; the children fork, too.
