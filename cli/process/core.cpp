@@ -8,7 +8,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #if defined(__x86_64__)
+#include <linux/futex.h>
 #include <sys/reg.h>
+#include <sys/syscall.h>
 #endif
 
 #include <algorithm>
@@ -215,7 +217,18 @@ std::optional<SystemCall> Core::system_call(pid_t tid) const {
   const auto& r = found->registers;
   const auto result = static_cast<long>(r[RAX]);
   if (result > -kRestartSystemCall || result < -kRestartBlock) return std::nullopt;
-  return SystemCall{static_cast<long>(r[ORIG_RAX]), {r[RDI], r[RSI], r[RDX], r[R10], r[R8], r[R9]}};
+  const SystemCall call = {static_cast<long>(r[ORIG_RAX]),
+                           {r[RDI], r[RSI], r[RDX], r[R10], r[R8], r[R9]}};
+  // A wait that begins again ends at once if the word has changed (futex(2)). gcore stops one
+  // thread after the other, so the others may have changed it meanwhile.
+  const auto command = call.arguments[1] & FUTEX_CMD_MASK;
+  uint32_t word = 0;
+  if (call.number == SYS_futex && (command == FUTEX_WAIT || command == FUTEX_WAIT_BITSET) &&
+      read_memory(call.arguments[0], &word, sizeof word) &&
+      word != static_cast<uint32_t>(call.arguments[2])) {
+    return std::nullopt;
+  }
+  return call;
 #else
   (void)tid;
   return std::nullopt;

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // forksafe diagnose --core: cores of the kernel and of gcore, and files that are none.
+#include "process/core.h"
+
 #include <elf.h>
 #include <signal.h>
 #include <sys/stat.h>
@@ -12,6 +14,7 @@
 #include <random>
 
 #include "background.h"
+#include "process/process.h"
 
 using namespace forksafe_test;
 namespace fs = std::filesystem;
@@ -182,6 +185,23 @@ TEST_CASE("a core leaves open what one look does not tell", "[core open]") {
   CHECK(lost.process["code"] == "unknown");
   CHECK(contains(lost.process["text"], "It waits in crew_work (libcrew.so) for a thread, and all"));
 }
+
+#if defined(__x86_64__)
+TEST_CASE("a thread that would go on waits in no system call of a core", "[core refused]") {
+  const TemporaryDirectory folder;
+  Background background(specimen(Blas{CREW, "", "", "", false}, {"changed-word"}));
+  const pid_t pid = background.ready();
+  const forksafe::cli::Core core(core_of_gcore(pid, folder.path()));
+  REQUIRE(core.threads().size() == 3);
+  CHECK_FALSE(core.system_call(pid));
+  int waiting = 0;
+  for (const auto& thread : core.threads()) {
+    const auto call = core.system_call(thread.tid);
+    if (call && forksafe::cli::futex_wait(call) == forksafe::cli::FutexWait::kPrivate) ++waiting;
+  }
+  CHECK(waiting == 1);
+}
+#endif
 
 TEST_CASE("a core of a healthy process has no verdict", "[core healthy]") {
   const Blas blas = blas_by_name("debian");

@@ -9,6 +9,7 @@
 // known place each time.
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <signal.h>
@@ -497,6 +498,23 @@ void zombie() {
   stay();
 }
 
+// changed-word: two threads wait on futexes, of which a third one has changed the main thread's
+// word.
+void changed_word() {
+  static uint32_t words[2] = {1, 1};
+  const auto wait = [](uint32_t* word) {
+    syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, 1, nullptr, nullptr, 0);
+  };
+  std::thread([wait] { wait(&words[1]); }).detach();
+  std::thread([] {
+    usleep(100000);  // by then the others wait
+    __atomic_store_n(&words[0], 2, __ATOMIC_SEQ_CST);
+    stay_as_i_am();
+  }).detach();
+  wait(&words[0]);
+  stay();
+}
+
 // The functions of libcrew.
 template <typename Function>
 Function* crew(const char* name) {
@@ -713,6 +731,7 @@ void traced() {
 int main(int argc, char** argv) {
   const std::map<std::string, void (*)()> situations = {
       {"idle", idle},
+      {"changed-word", changed_word},
       {"once", once},
       {"fork-in-flight", fork_in_flight},
       {"workers", workers},
