@@ -270,10 +270,9 @@ int diagnose_tree(const DiagnoseOptions& options) {
   } else {
     fmt::print("{}{}", verdicts(tree), denied != tree.end() ? grants(*denied->obstacle) : "");
   }
-  const bool any_stuck =
-      std::any_of(tree.begin(), tree.end(), [](const Diagnosis& d) { return d.stuck; });
-  if (!any_stuck && denied != tree.end()) throw Error(denied->error);
-  return exit_status(tree, left_out);
+  const int status = exit_status(tree, left_out);
+  if (status != 1 && denied != tree.end()) throw Error(denied->error);
+  return status;
 }
 
 // Bounds the time that a core may take which was made to harm its reader, or the files that it

@@ -974,6 +974,13 @@ void find_lone_spins(const std::vector<Diagnosis*>& results, Parents* parents) {
   }
 }
 
+void set_place(const LostWait& wait, Diagnosis* result) {
+  result->cure = cure_for(wait);
+  result->place = place_of(wait);
+  result->library = wait.object->path();
+  result->tid = wait.tid;
+}
+
 // For a wait with a timeout that nobody can end. False if there is none.
 bool leave_timed_wait_open(const Look& look, Parents* parents, Diagnosis* result) {
   const auto wait =
@@ -984,10 +991,7 @@ bool leave_timed_wait_open(const Look& look, Parents* parents, Diagnosis* result
                          "can't tell whether it goes on after the timeout or waits again",
                          place_of(*wait), threads_in_parent(look, *wait)),
              result);
-  result->cure = cure_for(*wait);
-  result->place = place_of(*wait);
-  result->library = wait->object->path();
-  result->tid = wait->tid;
+  set_place(*wait, result);
   return true;
 }
 
@@ -1022,10 +1026,7 @@ void find_lost_threads(const FirstLook& first, Parents* parents, Diagnosis* resu
   result->stuck = true;
   result->code = wait->is_python ? "python-lock" : "lost-threads";
   result->what = describe(look, *wait);
-  result->cure = cure_for(*wait);
-  result->place = place_of(*wait);
-  result->library = wait->object->path();
-  result->tid = wait->tid;
+  set_place(*wait, result);
 }
 
 void add_evidence(const FirstLook& first, Diagnosis* result) {

@@ -187,7 +187,7 @@ TEST_CASE("a core leaves open what one look does not tell", "[core open]") {
 }
 
 #if defined(__x86_64__)
-TEST_CASE("a thread that would go on waits in no system call of a core", "[core refused]") {
+TEST_CASE("a thread that would go on waits in no system call of a core", "[core open]") {
   const TemporaryDirectory folder;
   Background background(specimen(Blas{CREW, "", "", "", false}, {"changed-word"}));
   const pid_t pid = background.ready();
