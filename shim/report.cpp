@@ -19,9 +19,8 @@ namespace {
 
 const char* log = nullptr;
 
-// What the system calls take for no time at all, and for a set of signals.
+// What the system calls take for no time at all.
 constexpr struct { long seconds, nanoseconds; } kAtOnce = {0, 0};
-constexpr uint64_t bit(int signal) { return uint64_t{1} << (signal - 1); }
 
 // Whether standard error is full, so a write to it would wait for its reader.
 bool stderr_is_full() {
@@ -33,7 +32,7 @@ bool stderr_is_full() {
 // must not get that signal for a line of ours. The kernel sends it to the thread that writes.
 void write_unsignalled(int fd, const Line& line) {
   const uint64_t mask = block_signals();
-  constexpr uint64_t kOfWrites = bit(SIGPIPE) | bit(SIGXFSZ);
+  constexpr uint64_t kOfWrites = signal_bit(SIGPIPE) | signal_bit(SIGXFSZ);
   uint64_t before = 0;
   syscall(SYS_rt_sigpending, &before, sizeof before);
   if (syscall(SYS_write, fd, line.text(), line.size()) < 0) {

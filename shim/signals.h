@@ -9,14 +9,16 @@
 
 namespace forksafe {
 
+/// A signal in the kernel's signal set, which has one bit for each of 64 signals.
+constexpr uint64_t signal_bit(int signal) { return uint64_t{1} << (signal - 1); }
+
 /// Blocks signals in the calling thread, and returns the mask to restore. Faults stay unblocked:
 /// they are the program's to handle. So does glibc's signal 33 (SIGSETXID, __SIGRTMIN + 1): the
 /// thread that calls setuid sends it to all others, and waits for them.
 inline uint64_t block_signals() {
-  // The kernel's signal set: one bit for each of 64 signals.
-  constexpr auto bit = [](int signal) { return uint64_t{1} << (signal - 1); };
-  constexpr uint64_t kUnblocked =
-      bit(SIGSEGV) | bit(SIGBUS) | bit(SIGILL) | bit(SIGFPE) | bit(SIGTRAP) | bit(SIGSYS) | bit(33);
+  constexpr uint64_t kUnblocked = signal_bit(SIGSEGV) | signal_bit(SIGBUS) | signal_bit(SIGILL) |
+                                  signal_bit(SIGFPE) | signal_bit(SIGTRAP) | signal_bit(SIGSYS) |
+                                  signal_bit(33);
   uint64_t before = 0;
   set_signal_mask(~kUnblocked, &before);
   return before;
