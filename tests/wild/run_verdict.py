@@ -90,7 +90,7 @@ class Run:
 
     def first_stuck(self):
         status, found = self.ask("diagnose", "--children", "--json")
-        stuck = [process for process in found if process["code"] != "none"]
+        stuck = [process for process in found if process.get("code", "none") != "none"]
         right = 0 if not stuck else 1 if any(process["stuck"] for process in stuck) else 2
         expect(status == right, "diagnose's status must agree with its verdict", status)
         return stuck[0] if stuck else None
