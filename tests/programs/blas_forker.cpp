@@ -196,6 +196,7 @@ int main(int argc, char** argv) {
   blas.set_threads(threads);
   const Integer n = arguments.number("n", 200);
   const int flight = arguments.number("flight", 0);
+  const int flight_pause_us = arguments.number("flight-pause-us", 0);
   const char* most = getenv("FORKSAFE_TEST_MOST_FORKS");
   const int forks =
       std::min(arguments.number("forks", 100), most != nullptr ? atoi(most) : INT_MAX);
@@ -251,6 +252,7 @@ int main(int argc, char** argv) {
       ++started;
       while (!stop.load()) {
         if (!in_parent.holds()) fail(1, "inexact in the parent");
+        if (flight_pause_us != 0) usleep(static_cast<useconds_t>(flight_pause_us));
       }
     });
   }
