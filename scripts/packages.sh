@@ -3,8 +3,8 @@
 # sh scripts/packages.sh [--quick] [KIND...]: builds the packages of these kinds (default: all), and checks
 # them: deb rpm arch wheel conda spack easybuild modules.
 #
-# --quick leaves out what repeats a check on one more release of Debian or Python, and the project's suite on
-# the installed package.
+# --quick leaves out what repeats a check on one more release of Debian or Python or for another processor, the
+# second build that must give the same bytes, piuparts, and the project's suite on the installed package.
 #
 # It needs root, because it builds and checks in trees of Debian's releases (trees.sh). There, no package
 # of this machine can hide a missing dependency. The finished packages are in build/packages/artefacts. The
