@@ -53,14 +53,14 @@ Command with_library(Command command);
 
 /// Runs the command without the library. Fails the test unless the command gets stuck inside a BLAS
 /// or OpenMP runtime, crashes, or ends with an error.
-Outcome expect_trouble(Command command);
+Outcome expect_trouble(const Command& command);
 
 /// Runs the command with the library. Fails the test unless the command succeeds, with at least
 /// `forks` forks.
 Outcome expect_success(Command command, int forks);
 
-/// Expects trouble from `without`, and then success from `with`. They are the same program, often
-/// with another number of forks.
+/// Expects trouble from `without` and success from `with`. They run at the same time, and are the
+/// same program, often with another number of forks.
 void prove(const Command& without, const Command& with, int forks);
 
 }  // namespace forksafe_test
