@@ -112,7 +112,8 @@ package_log() {
 
 # build_targets [TARGET...]: configures the build folder if it is new, and compiles the targets (default:
 # all). The compiler's output is shown only if the build fails. Without debugging information a third of the
-# time is saved.
+# time is saved. A script that needs it sets debug=true.
+debug=false
 build_targets() {
   meson=meson
   [ -x /usr/bin/meson ] && meson=/usr/bin/meson
@@ -122,7 +123,9 @@ build_targets() {
   build_log=$build/build.log
   # Meson itself takes a folder for configured if it has coredata.dat.
   if [ ! -f "$build/meson-private/coredata.dat" ]; then
-    "$meson" setup "$build" "$root" -Ddebug=false >"$build_log" 2>&1 || build_failed
+    "$meson" setup "$build" "$root" -Ddebug="$debug" >"$build_log" 2>&1 || build_failed
+  elif [ "$debug" = true ]; then
+    "$meson" configure "$build" -Ddebug=true >"$build_log" 2>&1 || build_failed
   fi
   logged "$build_log" "building in $build" "$meson" compile -C "$build" "$@" || build_failed
 }

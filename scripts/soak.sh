@@ -29,6 +29,7 @@ inject=
 need_packages $build_packages python3 python3-pip procps util-linux binutils clang-14 libclang-rt-14-dev \
   libopenblas0-pthread libopenblas0-openmp libblis4-pthread libblis4-openmp
 fetch_test_wheels numpy-1.26 numpy-2.2 numpy-2.4 openblas64
+debug=true # faults names the functions of the library by it
 build_targets shim/forksafe cli/forksafe tests/storm tests/blas_forker tests/omp_forker \
   tests/limited tests/plain $inject
 exec "$python" -B "$root/tests/soak/soak.py" "$build" "$@"
