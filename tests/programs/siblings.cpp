@@ -292,12 +292,27 @@ void end_all() {
   usleep(150000);
 }
 
+// Calls `attempt` until it returns true, at most five times, and ends all children in between. For
+// numbers that a child gets once: on a busy machine its sibling may not have run lately, and then
+// the sibling does not count as computing.
+template <typename Attempt>
+bool one_of_five(Attempt attempt) {
+  for (int left = 4; !attempt(); --left) {
+    if (left == 0) return false;
+    end_all();
+  }
+  return true;
+}
+
 // A child gets the number for its own regions once, at its first region or question.
 void check_regions(int all) {
-  start(0);
-  comes_to("the first region of a child that is alone has all", 0, all);
-  start(1);
-  comes_to("the first region beside a sibling has half", 1, all / 2);
+  const bool half = one_of_five([&] {
+    start(0);
+    comes_to("the first region of a child that is alone has all", 0, all);
+    start(1);
+    return in_time([] { return seats[1].threads != 0; }) && seats[1].threads == all / 2;
+  });
+  held("the first region beside a sibling has half", half, 1);
   stays_at("the number of an earlier child holds", 0, all);
   give(0, kRest);
   stays_at("the number holds when the sibling rests", 1, all / 2);
@@ -306,15 +321,17 @@ void check_regions(int all) {
   kill(seats[2].pid, SIGKILL);
   end_all();
 
-  start(1);
-  comes_to("the first region of a child that is alone has all", 1, all);
-  start(0, kRest);
-  give(0, kAsk);
-  const int answer = seats[0].argument;
-  held("omp_get_max_threads answers with the share", answer == all / 2, 0);
+  const bool answers = one_of_five([&] {
+    start(1);
+    comes_to("the first region of a child that is alone has all", 1, all);
+    start(0, kRest);
+    give(0, kAsk);
+    return seats[0].argument == all / 2;
+  });
+  held("omp_get_max_threads answers with the share", answers, 0);
   kill(children.front(), SIGKILL);
-  comes_to("a region has the number that was asked for", 0, answer);
-  stays_at("the number that was asked for holds", 0, answer);
+  comes_to("a region has the number that was asked for", 0, all / 2);
+  stays_at("the number that was asked for holds", 0, all / 2);
   end_all();
 
   start(0, kRest);
@@ -422,6 +439,7 @@ int main(int argc, char** argv) {
   start(1);
   comes_to("one of two siblings has half", 0, all / 2);
   give(0, kSet, all / 2);
+  comes_to("a number that the program sets is its number", 0, all / 2);
   kill(children.back(), SIGKILL);
   stays_at("a number that the program sets holds", 0, all / 2);
   end_all();
