@@ -229,9 +229,15 @@ void fork_child(int number) {
   children.push_back(child);
 }
 
+// What an earlier child has left in its seat says nothing of the next one.
+void clear_seat(int number, int order) {
+  Seat& seat = seats[number];
+  seat.order = order;
+  seat.pid = seat.threads = seat.tasks = seat.rounds = seat.answered = 0;
+}
+
 pid_t start(int number, int order = kCompute) {
-  seats[number].order = order;
-  seats[number].threads = seats[number].rounds = seats[number].answered = 0;
+  clear_seat(number, order);
   fork_child(number);
   return children.back();
 }
@@ -253,6 +259,7 @@ bool in_time(Condition condition) {
 void give(int number, int order, int argument = 0) {
   Seat& seat = seats[number];
   const int before = seat.answered;
+  if (order == kFork) clear_seat(argument, kCompute);
   seat.argument = argument;
   seat.order = order;
   if (order == kRest || order == kCompute) return;
