@@ -66,6 +66,21 @@ std::string required(const char* variable) {
   return value;
 }
 
+Outcome run_without(Command command) {
+  command.quiet_seconds = emulated() ? kQuietEmulated : kQuietWithout;
+  if (emulated()) command.total_seconds = kTotalEmulated;
+  return run(command);
+}
+
+void check_trouble(const Outcome& outcome) {
+  INFO("without the library " << outcome.describe());
+  CHECK_FALSE(outcome.succeeded());
+  // Status 2 means that the test calls the program with wrong arguments.
+  CHECK_FALSE((outcome.end == Outcome::End::kExited && outcome.status == 2));
+  CHECK(outcome.end != Outcome::End::kTooLong);
+  printf("without: %s\n", outcome.describe().c_str());
+}
+
 }  // namespace
 
 void skip(const std::string& reason) {
@@ -146,25 +161,6 @@ Command with_library(Command command) {
   command.environment.emplace("FORKSAFE_WAIT_MS", "20000");
   return command;
 }
-
-namespace {
-
-Outcome run_without(Command command) {
-  command.quiet_seconds = emulated() ? kQuietEmulated : kQuietWithout;
-  if (emulated()) command.total_seconds = kTotalEmulated;
-  return run(command);
-}
-
-void check_trouble(const Outcome& outcome) {
-  INFO("without the library " << outcome.describe());
-  CHECK_FALSE(outcome.succeeded());
-  // Status 2 means that the test calls the program with wrong arguments.
-  CHECK_FALSE((outcome.end == Outcome::End::kExited && outcome.status == 2));
-  CHECK(outcome.end != Outcome::End::kTooLong);
-  printf("without: %s\n", outcome.describe().c_str());
-}
-
-}  // namespace
 
 Outcome expect_trouble(const Command& command) {
   const Outcome outcome = run_without(command);
