@@ -12,10 +12,8 @@ package_deb() {
     deb_drop_layers "$deb_suite"
     check "$deb_suite: a tree" make_tree "$deb_suite" || continue
     deb_build "$deb_suite" "$deb_suite $deb_built_on"
-    case $deb_built_on-$deb_suite in
-      amd64-bookworm | amd64-trixie)
-        [ "$quick" = yes ] || deb_cross "$deb_suite" "$deb_suite arm64"
-        ;;
+    case $quick-$deb_built_on-$deb_suite in
+      no-amd64-bookworm | no-amd64-trixie) deb_cross "$deb_suite" "$deb_suite arm64" ;;
     esac
     deb_drop_layers "$deb_suite"
   done

@@ -6,6 +6,9 @@
 # and the caller's variables.
 
 wheel_work=$packages/wheel
+# Python 3.9, 3.11, 3.13, 3.14. --quick takes the two that other checks use.
+wheel_suites='bullseye bookworm trixie sid'
+[ "$quick" = no ] || wheel_suites='bullseye trixie'
 
 # inside SUITE LAYER STEP [ARG...]: runs a step of wheel_inside.sh in a tree, with the sources, the work
 # folder of this kind, and the downloads of pip and uv.
@@ -32,9 +35,6 @@ copy_pip_configuration() {
 figure() { tail -n 1 "$wheel_work/figure" 2>/dev/null || say '?'; }
 
 package_wheel() {
-  # Python 3.9, 3.11, 3.13, 3.14. --quick takes the two that other checks use.
-  wheel_suites='bullseye bookworm trixie sid'
-  [ "$quick" = no ] || wheel_suites='bullseye trixie'
   for suite in $wheel_suites; do
     make_tree "$suite" || {
       check "a tree of $suite" false
