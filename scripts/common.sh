@@ -111,8 +111,8 @@ package_log() {
 }
 
 # build_targets [TARGET...]: configures the build folder if it is new, and compiles the targets (default:
-# all). The compiler's output is shown only if the build fails. Without debugging information a third of the
-# time is saved. A script that needs it sets debug=true.
+# all). The compiler's output is shown only if the build fails. Without debugging information it takes a
+# quarter less time. A script that needs it sets debug=true.
 debug=false
 build_targets() {
   meson=meson
