@@ -189,6 +189,7 @@ class Unwinder {
   // The thread is stopped, or in a core.
   std::vector<Frame> walk(pid_t tid, size_t max_frames = kMaxFrames) {
     blocks_.clear();
+    registers_.clear();
     const Core* core = process_.core();
     if (core != nullptr) {
       in_core_ = core->thread(tid);
@@ -267,7 +268,17 @@ class Unwinder {
   static int access_reg(unw_addr_space_t space, unw_regnum_t reg, unw_word_t* value, int write,
                         void* context) {
     auto* self = static_cast<Unwinder*>(context);
-    if (self->thread_ != nullptr) return _UPT_access_reg(space, reg, value, write, self->thread_);
+    if (self->thread_ != nullptr && write == 0) {
+      // libunwind asks for a register again in each frame that has not saved it.
+      const auto known = self->registers_.find(reg);
+      if (known != self->registers_.end()) {
+        *value = known->second;
+        return 0;
+      }
+      const int error = _UPT_access_reg(space, reg, value, write, self->thread_);
+      if (error == 0) self->registers_[reg] = *value;
+      return error;
+    }
 #if defined(__x86_64__)
     // By the numbers of DWARF, which are those of libunwind (System V ABI, AMD64, figure 3.36).
     static constexpr int kInCore[] = {RAX, RDX, RCX, RBX, RSI, RDI, RBP, RSP, R8,
@@ -314,7 +325,9 @@ class Unwinder {
   unw_addr_space_t space_ = nullptr;
   void* thread_ = nullptr;                 // libunwind-ptrace's, for the registers
   const Core::Thread* in_core_ = nullptr;  // the registers of a thread in a core
-  std::unordered_map<unw_word_t, std::vector<char>> blocks_;  // of the stopped thread's stack
+  // What was read of the stopped thread: its registers and its stack.
+  std::unordered_map<unw_regnum_t, unw_word_t> registers_;
+  std::unordered_map<unw_word_t, std::vector<char>> blocks_;
 };
 
 // The target of the call instruction before `returns_to`: directly, through the PLT or through the
