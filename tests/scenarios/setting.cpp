@@ -22,7 +22,8 @@ constexpr double kQuietWithout = 0.5;
 constexpr double kQuietWith = 40;
 
 // Under QEMU nothing tells a hang from a slow machine, and programs are slow.
-constexpr double kQuietEmulated = 5;
+constexpr double kQuietWithoutEmulated = 5;
+constexpr double kQuietWithEmulated = 300;
 constexpr double kTotalEmulated = 600;
 
 struct Build {
@@ -67,7 +68,7 @@ std::string required(const char* variable) {
 }
 
 Outcome run_without(Command command) {
-  command.quiet_seconds = emulated() ? kQuietEmulated : kQuietWithout;
+  command.quiet_seconds = emulated() ? kQuietWithoutEmulated : kQuietWithout;
   if (emulated()) command.total_seconds = kTotalEmulated;
   return run(command);
 }
@@ -169,7 +170,7 @@ Outcome expect_trouble(const Command& command) {
 }
 
 Outcome expect_success(Command command, int forks) {
-  command.quiet_seconds = kQuietWith;
+  command.quiet_seconds = emulated() ? kQuietWithEmulated : kQuietWith;
   if (emulated()) command.total_seconds = kTotalEmulated;
   const Outcome outcome = run(with_library(command));
   INFO("with the library " << outcome.describe());

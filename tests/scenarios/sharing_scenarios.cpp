@@ -12,6 +12,7 @@ namespace {
 // siblings.cpp ends with an error if a check does not hold within --seconds. Without the library
 // the time is short, because children never get a share. With the library it is long, so the test
 // also passes on a busy machine.
+// `held`: how many checks hold at least.
 void prove_sharing(Command command, int held) {
   command.arguments[0] = program("siblings");
   Command without = command;
@@ -29,21 +30,30 @@ Command siblings(const Blas& blas, const std::string& runtime) {
   return command;
 }
 
+// How many of the checks are about numbers that a program sets. Only linkers for x86 keep the
+// symbol table out of the pages with code. Elsewhere siblings.cpp finds out whether it makes these
+// checks.
+#if defined(__x86_64__) || defined(__i386__)
+constexpr int kAboutSetting = 6;
+#else
+constexpr int kAboutSetting = 0;
+#endif
+
 }  // namespace
 
 TEST_CASE("children share the processors") {
-  prove_sharing(siblings(blas_under_test(), "openblas"), 23);
+  prove_sharing(siblings(blas_under_test(), "openblas"), 18 + kAboutSetting);
 }
 
 TEST_CASE("children share the processors: a library that they load themselves") {
   Command command = siblings(blas_by_name("debian"), "openblas");
   command.arguments.emplace_back("--load-in-child=yes");
-  prove_sharing(command, 24);
+  prove_sharing(command, 19 + kAboutSetting);
 }
 
 TEST_CASE("children share the processors: BLIS") {
   Command command = siblings(blas_by_name("blis-openmp"), "blis");
-  prove_sharing(command, 23);
+  prove_sharing(command, 18 + kAboutSetting);
 }
 
 TEST_CASE("children share the processors: regions of GNU OpenMP") {
