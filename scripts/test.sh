@@ -7,9 +7,10 @@
 # come from PyPI into the build folder. A test whose package is not available is skipped, named and
 # counted.
 #
-# --quick    only the unit tests, the command, and the main cases of one build of each kind. No sanitizers.
-# --wild     also the suite "more", which repeats cases on further builds of OpenBLAS and BLIS, and the suite
-#            of real programs (tests/wild). It installs about 2 GB more and takes up to 25 minutes more.
+# --quick    only the unit tests, the command, and the main cases of one build of each kind
+# --wild     also the suite "more", which repeats cases on further builds of OpenBLAS and BLIS, the unit tests
+#            with sanitizers, and the suite of real programs (tests/wild). It installs about 2 GB more and
+#            takes up to 25 minutes more.
 # --recipes  only the suite of systems that start programs (tests/recipes). It installs about 4 GB, and takes
 #            up to 20 minutes.
 # --verdicts only the suite of thread pools that the library does not support (tests/wild/cases/verdicts.toml).
@@ -150,16 +151,16 @@ if [ "$quick" = yes ]; then
   run_tests "$build" --suite quick
 elif [ -n "$only" ]; then
   run_tests "$build" --suite "$only"
-else
+elif [ "$wild" = yes ]; then
   start_sanitized_builds
-  if [ "$wild" = yes ]; then run_tests "$build"; else run_tests "$build" --no-suite more; fi
+  run_tests "$build"
   wait_for_sanitized_builds
   run_tests "$build/asan" --suite unit
   run_tests "$build/tsan" 'unit gate'
-fi
-if [ "$wild" = yes ]; then
   say "real programs, without and with the library"
   run_tests "$build" --suite wild
+else
+  run_tests "$build" --no-suite more
 fi
 
 say "$passed passed, $failed failed, $skipped skipped"

@@ -217,7 +217,7 @@ TEST_CASE("a core of a healthy process has no verdict", "[core healthy]") {
     Background background(command);
     const pid_t pid = background.ready();
     usleep(50000);
-    for (int i = 0; i < 5; ++i) {
+    for (int i = 0; i < 2; ++i) {
       const Verdict verdict = by_core(core_of_gcore(pid, folder.path()));
       INFO(command.arguments.back() << verdict.process.dump(1));
       CHECK(verdict.status != 1);
