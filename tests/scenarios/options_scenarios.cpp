@@ -40,6 +40,23 @@ class LogFile {
   std::filesystem::path path_;
 };
 
+// Runs a program under a limit (limits.h) that a log meets.
+void try_log(const std::string& limit, const std::string& target) {
+  INFO(limit);
+  Command command = forker(blas_by_name("debian"), {"--forks=20"});
+  command.arguments.insert(command.arguments.begin(), {program("limited"), limit});
+  command.environment["FORKSAFE_TEST_PRELOAD"] = library_path();
+  command.environment["FORKSAFE_LOG"] = target;
+  // A line to standard error at the start.
+  if (target == "stderr") command.environment["FORKSAFE_POOL"] = "unknown";
+  command.total_seconds = 30;
+  command.quiet_seconds = 10;
+  const Outcome outcome = run(command);
+  INFO(outcome.describe());
+  CHECK(outcome.succeeded());
+  CHECK(outcome.forks() == 20);
+}
+
 }  // namespace
 
 TEST_CASE("a call that outlives FORKSAFE_WAIT_MS: children compute with one thread, exactly") {
@@ -114,7 +131,7 @@ TEST_CASE("FORKSAFE=0 switches everything off") {
 
 TEST_CASE("a value that can't be read: the library prints one line and uses the default") {
   Command command;
-  command.arguments = {"/bin/true"};
+  command.arguments = {program("omp_forker"), "nothing"};
   command.environment = {{"FORKSAFE_WAIT_MS", "soon"}};
   const Outcome outcome = run(with_library(command));
   CHECK(outcome.succeeded());
@@ -129,25 +146,14 @@ TEST_CASE("a log that can't be written does not disturb the program") {
   expect_success(command, 20);
 }
 
-TEST_CASE("a log that nobody reads, or that may not grow, does not disturb the program") {
+TEST_CASE("a log that nobody reads does not disturb the program") {
+  for (const char* limit : {"full-stderr", "closed-stderr"}) try_log(limit, "stderr");
+}
+
+TEST_CASE("a log that may not grow does not disturb the program") {
+  if (emulated()) skip("QEMU writes a file itself, its copy of /proc/self/maps");
   const LogFile log;
-  const std::pair<std::string, std::string> limits[] = {
-      {"full-stderr", "stderr"}, {"closed-stderr", "stderr"}, {"fsize=0", log.path()}};
-  for (const auto& [limit, target] : limits) {
-    INFO(limit);
-    Command command = forker(blas_by_name("debian"), {"--forks=20"});
-    command.arguments.insert(command.arguments.begin(), {program("limited"), limit});
-    command.environment["FORKSAFE_TEST_PRELOAD"] = library_path();
-    command.environment["FORKSAFE_LOG"] = target;
-    // A line to standard error at the start.
-    if (target == "stderr") command.environment["FORKSAFE_POOL"] = "unknown";
-    command.total_seconds = 30;
-    command.quiet_seconds = 10;
-    const Outcome outcome = run(command);
-    INFO(outcome.describe());
-    CHECK(outcome.succeeded());
-    CHECK(outcome.forks() == 20);
-  }
+  try_log("fsize=0", log.path());
 }
 
 TEST_CASE("by default nothing is printed") {
