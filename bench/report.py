@@ -4,7 +4,7 @@ of README.md between the markers.
 
     report.py --build BUILD        (sh bench/run.sh --report)
 
-Every figure comes from BUILD/bench.json.
+Every figure comes from BUILD/bench.json, and those of other machines from machines.json.
 """
 import argparse
 import json
@@ -15,6 +15,7 @@ from areas.pools import WORKS
 from run import AREAS
 
 ROOT = Path(__file__).resolve().parents[1]
+MACHINES = ROOT / "bench/machines.json"  # the goals on each machine, as of its last report
 BEGIN = "<!-- written by bench/report.py -->"
 END = "<!-- end -->"
 COMMAND = "sh bench/run.sh"
@@ -103,10 +104,12 @@ def quartiles(found):
     return f"{found['q1']:.3f} to {found['q3']:.3f}"
 
 
+def bar_text(row):
+    return f"{'<' if row.get('below') else '<='} {row['bar']:g}{' ms' if 'ms' in row else ''}"
+
+
 def bar_of(row):
-    if row.get("bar") is None:
-        return ""
-    return f"{'<' if row.get('below') else '<='} {row['bar']:g}, {row['verdict']}"
+    return "" if row.get("bar") is None else f"{bar_text(row)}, {row['verdict']}"
 
 
 def row_cells(row):
@@ -160,6 +163,43 @@ def bars_table(areas):
     return rows_table(sorted(rows, key=lambda row: row["verdict"] == "ok"))
 
 
+def machine_name(machine):
+    return f"{machine['processor']}, {machine['cores']} cores, {machine['system']}"
+
+
+def goal_cell(row):
+    """Returns the median and the verdict, as the table of all machines has them."""
+    if "ratio" in row:
+        return f"{row['ratio']['median']:.3f}, {row['verdict']}"
+    return f"{row['ms']['median']:.2f} ms, {row['verdict']}"
+
+
+def goals_of_machines(areas):
+    """Keeps the goals of this machine in MACHINES, and returns those of all machines: a dictionary of
+    {"commit": text, "goals": {what: cell}} by name. This machine comes first."""
+    some = next(iter(areas.values()))["machine"]
+    goals = {row["what"]: goal_cell(row) for area in areas.values() for row in area["rows"]
+             if row.get("bar") is not None and "verdict" in row}
+    own = machine_name(some)
+    kept = json.loads(MACHINES.read_text()) if MACHINES.exists() else {}
+    kept[own] = {"commit": some["commit"], "goals": goals}
+    MACHINES.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
+    return {own: kept[own], **{name: kept[name] for name in kept if name != own}}
+
+
+def machines_section(areas):
+    found = goals_of_machines(areas)
+    if len(found) == 1:
+        return ""
+    bars = {row["what"]: bar_text(row) for area in areas.values() for row in area["rows"]
+            if row.get("bar") is not None}
+    names = [f"{name} ({entry['commit']})" for name, entry in found.items()]
+    rows = [[what, bar, *(entry["goals"].get(what, "") for entry in found.values())]
+            for what, bar in bars.items()]
+    return ("## The goals on each machine\n\nThe last run of each, with the commit of the library. The rest of "
+            f"this page is about the first machine.\n\n{table(['', 'bar', *names], rows)}\n")
+
+
 def document(areas):
     machines = {}
     for name, area in areas.items():
@@ -199,6 +239,9 @@ library is that of commit {some['commit']}.
                 f"{seconds / 60:.0f} minutes.\n")
     text.append("## Goals\n\nThe sections below say why some are missed.\n\n"
                 f"{bars_table(areas)}\n")
+    others = machines_section(areas)
+    if others:
+        text.append(others)
     for name, (heading, what) in SECTIONS.items():
         text.append(f"## {heading}\n\n{what}\n\n`{COMMAND} --only={name}`\n")
         if name not in areas:
