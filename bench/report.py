@@ -163,6 +163,20 @@ def bars_table(areas):
     return rows_table(sorted(rows, key=lambda row: row["verdict"] == "ok"))
 
 
+def noise_text(areas):
+    """Returns how many ratios vary so much from round to round that they tell little."""
+    wide = []
+    for name, area in areas.items():
+        found = [row["ratio"] for row in area["rows"] if "ratio" in row]
+        vary = sum(ratio["q3"] - ratio["q1"] > 0.1 * ratio["median"] for ratio in found)
+        if vary:
+            wide.append(f"{name} {vary} of {len(found)}")
+    if not wide:
+        return "Noise: no ratio has quartiles that are more than 10 % of it apart.\n"
+    return ("Noise: these ratios have quartiles that are more than 10 % of the ratio apart: "
+            f"{', '.join(wide)}.\n")
+
+
 def machine_name(machine):
     return f"{machine['processor']}, {machine['cores']} cores, {machine['system']}"
 
@@ -237,6 +251,7 @@ library is that of commit {some['commit']}.
     seconds = sum(area["seconds"] for area in areas.values())
     text.append(f"Load when each area began; the area before has raised it: {loads}. All areas took "
                 f"{seconds / 60:.0f} minutes.\n")
+    text.append(noise_text(areas))
     text.append("## Goals\n\nThe sections below say why some are missed.\n\n"
                 f"{bars_table(areas)}\n")
     others = machines_section(areas)
