@@ -1002,8 +1002,11 @@ void find_lost_threads(const FirstLook& first, Parents* parents, Diagnosis* resu
   for (const auto& [tid, sleep] : first.sleeps) {
     if (sleep.asleep) asleep.push_back(tid);
   }
-  const auto wait = find_lost_wait(look.process, look.objects, look.stacks, asleep,
-                                   stacks_of_parent(look, parents));
+  std::optional<LostWait> wait = find_lost_wait(look.process, look.objects, look.stacks, asleep,
+                                                stacks_of_parent(look, parents));
+  if (!wait && first.look != nullptr && find_gil_wait(first.look->process, first.look->stacks)) {
+    wait = find_gil_wait(look.process, look.stacks);
+  }
   if (!wait) {
     // One of the two looks may have come when the thread was awake. Of a core there is only one.
     if (leave_timed_wait_open(look, parents, result)) return;

@@ -93,6 +93,26 @@ std::optional<LostWait> describe_wait(const ThreadStack& stack) {
   return wait;
 }
 
+// The function of Python in which the thread waits for Python's global lock, or null if it does
+// not. take_gil waits for 5 ms, and again and again. It has no name in a stripped file, but its
+// callers have (CPython 3.9 to 3.14, Python/ceval_gil.c and pystate.c).
+const std::string* waits_for_gil_in(const ThreadStack& stack) {
+  if (!waits_for_thread_or_timeout(stack)) return nullptr;
+  auto frame = std::find_if(stack.frames.begin(), stack.frames.end(), [](const Frame& f) {
+    return f.object == nullptr || !is_c_library(*f.object);
+  });
+  constexpr int kMostCallers = 4;
+  for (int i = 0; i < kMostCallers && frame != stack.frames.end(); ++i, ++frame) {
+    if (frame->object == nullptr || !frame->object->is(is_python)) return nullptr;
+    const std::string& name = frame->function;
+    if (name.rfind("take_gil", 0) == 0 || name == "PyEval_RestoreThread" ||
+        name == "PyEval_AcquireThread" || name == "PyEval_AcquireLock") {
+      return &name;
+    }
+  }
+  return nullptr;
+}
+
 }  // namespace
 
 std::vector<OtherThreads> find_other_threads(const Process& process, const Objects& objects,
@@ -217,6 +237,19 @@ std::optional<LostWait> find_timed_wait(const Process& process, const Objects& o
   if (!wait || wait->is_python || wait->object == objects.program()) return std::nullopt;
   wait->in_parent = count_lost_threads(process, stacks, *wait->object, stacks_of_parent);
   if (wait->in_parent == 0) return std::nullopt;
+  return wait;
+}
+
+std::optional<LostWait> find_gil_wait(const Process& process,
+                                      const std::vector<ThreadStack>& stacks) {
+  if (!process.status().forked || stacks.empty() ||
+      !std::all_of(stacks.begin(), stacks.end(), waits_for_gil_in)) {
+    return std::nullopt;
+  }
+  std::optional<LostWait> wait = describe_wait(stacks.front());
+  if (!wait) return std::nullopt;
+  wait->function = *waits_for_gil_in(stacks.front());
+  wait->in_parent = 1;  // its holder
   return wait;
 }
 

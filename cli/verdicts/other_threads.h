@@ -79,6 +79,13 @@ std::optional<LostWait> find_timed_wait(const Process& process, const Objects& o
                                         const std::vector<ThreadStack>& stacks,
                                         const StacksOfParent& stacks_of_parent);
 
+/// Finds a thread of a forked child that waits for Python's global lock, if all its threads do:
+/// then the lock was held at the fork, by a thread that the child does not have. Python itself
+/// forks while the forking thread holds that lock. Programs that embed Python may not, as
+/// uWSGI 2.0.
+std::optional<LostWait> find_gil_wait(const Process& process,
+                                      const std::vector<ThreadStack>& stacks);
+
 /// Finds a thread that waits in a fork handler, whoever may wake it.
 std::optional<LostWait> find_handler_wait(const std::vector<ThreadStack>& stacks,
                                           const std::vector<pid_t>& asleep);

@@ -968,6 +968,40 @@ TEST_CASE("a child waits for a lock that a thread of its parent held", "[diagnos
   check_not_stuck(python_child("    lock.acquire(timeout=1000)\n"), 3);
 }
 
+// `library`: "CDLL", whose functions are called without Python's global lock, or "PyDLL".
+Command python_that_forks_in_c(const std::string& library, const std::string& in_child) {
+  Command command;
+  command.arguments = {debian_python(), "-c",
+                       "import ctypes, os, threading\n"
+                       "go_on = True\n"
+                       "def compute():\n"
+                       "    while go_on: pass\n"
+                       "threading.Thread(target=compute).start()\n"
+                       "child = ctypes." +
+                           library + "('" CREW "').crew_fork()\n" + "if child == 0:\n" + in_child +
+                           "    os._exit(0)\n"
+                           "go_on = False\n"
+                           "print('ready', child, flush=True)\n"
+                           "os.waitpid(child, 0)\n"};
+  return command;
+}
+
+TEST_CASE("a child waits for Python's global lock", "[diagnose python lock]") {
+  Background background(python_that_forks_in_c("CDLL", ""));
+  const Verdict verdict = diagnose_when_stuck(background.ready());
+  INFO(verdict.process.dump(1));
+  CHECK(verdict.at("code") == "python-lock");
+  CHECK(contains(verdict.at("text"), "PyEval_RestoreThread"));
+  CHECK(contains(verdict.at("text"),
+                 "for a lock of Python, whose holder exists only in its parent."));
+  // The main thread waits for the lock, which a thread of the child holds while it sleeps.
+  check_not_stuck(
+      python_that_forks_in_c("PyDLL",
+                             "    sleep = ctypes.PyDLL(None).sleep\n"
+                             "    threading.Thread(target=lambda: sleep(1000)).start()\n"),
+      3);
+}
+
 // ---- unharmed
 
 TEST_CASE("a look does not change signals, stops and results of a process", "[diagnose unharmed]") {

@@ -82,6 +82,12 @@ void crew_work_and_look(int parts, useconds_t microseconds) {
   pthread_mutex_unlock(&mutex);
 }
 
+/// Forks after a moment, in which other threads take what the caller has let go.
+pid_t crew_fork() {
+  usleep(100 * 1000);
+  return fork();
+}
+
 /// Waits for somebody who posts the semaphore.
 void crew_wait(sem_t* semaphore) { sem_wait(semaphore); }
 
