@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import served
 import wild
@@ -12,19 +13,25 @@ import wild
 WORKERS = 4
 
 
+def get():
+    try:
+        return served.get()
+    except (OSError, ValueError):
+        return None, True  # the server is reloading
+
+
 def ask(known):
-    """Asks until WORKERS workers that are not in `known` have given the right answer."""
+    """Asks until WORKERS workers that are not in `known` have given the right answer. It asks all at the
+    same time, since a single client may get the same workers for ever."""
     workers = set()
-    while len(workers) < WORKERS:
-        try:
-            worker, good = served.get()
-        except (OSError, ValueError):
-            continue  # the server is reloading
-        if not good:
-            sys.exit("a worker's result differs")
-        if worker not in known | workers:
-            workers.add(worker)
-            wild.forked_well()
+    with ThreadPoolExecutor(WORKERS) as clients:
+        while len(workers) < WORKERS:
+            for worker, good in clients.map(lambda _: get(), range(WORKERS)):
+                if not good:
+                    sys.exit("a worker's result differs")
+                if worker is not None and worker not in known | workers:
+                    workers.add(worker)
+                    wild.forked_well()
     return workers
 
 
