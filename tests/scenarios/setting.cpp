@@ -159,7 +159,7 @@ Command with_library(Command command) {
   preload = library_path() + (preload.empty() ? "" : ":" + preload);
   // On a busy machine a call may take longer than the default of 1000 ms. Then a child would
   // compute with one thread, and its result would differ in the last bits.
-  command.environment.emplace("FORKSAFE_WAIT_MS", "20000");
+  command.environment.emplace("FORKSAFE_WAIT_MS", emulated() ? "300000" : "20000");
   return command;
 }
 
