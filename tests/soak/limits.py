@@ -51,6 +51,7 @@ NOT_TRIED = {
 
 
 NO_RUNTIME = "no BLAS and no OpenMP"
+NO_FORK_NEEDED = "hangs, also without a fork"
 WITH_STACK = [name for name, (runtime, _, _) in PROGRAMS.items()
               if runtime not in (None, "GNU OpenMP")]
 
@@ -103,13 +104,22 @@ class Case:
         log = outcome.output.decode(errors="replace") + self.log.read_text()
         return "exact, one thread" if "computes with one thread" in log else "exact", outcome
 
+    def hangs_without_fork(self):
+        """Returns whether the program also hangs if it does not fork, without the library. OpenBLAS asks
+        for memory for ever where there is none."""
+        forks = f"--forks={FORKS}"
+        if forks not in self.command:
+            return False
+        command = ["--forks=0" if word == forks else word for word in self.command]
+        return watched.run(self.build, command, self.environment, most=10).status is None
+
 
 def is_promised(without, with_library):
     """Returns whether this is what the library promises: exact results, or what the program does without
-    the library. The library never lets a program hang, unless OpenBLAS may make no thread
+    the library. The library never lets a program hang at a fork, unless OpenBLAS may make no thread
     (docs/limits.md). Where the program hangs without the library, it gets further with it, and may fail
     at what the limit forbids."""
-    if with_library.startswith("exact"):
+    if with_library.startswith("exact") or with_library == NO_FORK_NEEDED:
         return True
     if with_library == "hangs":
         return False
@@ -129,6 +139,8 @@ def try_case(case):
     row = {"program": case.program, "limit": case.what,
            "command": watched.as_shell(case.command, case.with_library())}
     result, outcome = case.run(case.with_library())
+    if result == "hangs" and case.hangs_without_fork():
+        result = NO_FORK_NEEDED
     without = {case.run(case.environment)[0]}
     if "skipped" in (result, *without):
         return {**row, "without": "", "with": "skipped", "well": True,
@@ -216,6 +228,7 @@ program when its thread pools run; the others are set before it starts.
 
 - *exact*: all children and all calls in flight had the right bits. *one thread*: and the log said that a \
 child computes with one thread.
+- *also without a fork*: OpenBLAS asks for memory for ever where there is none.
 - *fails*: the program ended with an error, as a fork or a thread was refused.
 - *known*: the parent keeps its pool, so the limit leaves no room for the child or for its threads. Where OpenBLAS \
 may make no thread in a child, [the child ends or hangs](limits.md#numbers-of-threads).
