@@ -53,7 +53,8 @@ case $step in
     apt-get -q install -y --no-install-recommends "crossbuild-essential-$architecture" catch2/bookworm \
       meson ninja-build pkg-config python3 binutils procps libcli11-dev nlohmann-json3-dev \
       "libunwind-dev:$architecture" "libfmt-dev:$architecture" \
-      $(available libopenblas0-pthread libopenblas0-openmp libblis4-pthread libblis4-openmp libomp5)
+      $(available libopenblas0-pthread libopenblas0-openmp libblis4-pthread libblis4-openmp libomp5 \
+        libeatmydata1 libjemalloc2)
     [ "$architecture" != arm64 ] || unpack_python
     : >$here/packages
     ;;
