@@ -56,29 +56,32 @@ in_tree() {
   run_in_tree "$in_suite" "$in_layer" --bind "$artefacts" /artefacts rw "$@"
 }
 
-# A row is KIND, NAME, RESULT, separated by tabs.
+tab=$(printf '\t')
+# record NAME RESULT SECONDS: adds a row to the table, and prints it.
 record() {
-  printf '%s\t%s\t%s\n' "$kind" "$1" "$2" >>"$rows"
-  say "$kind: $1: $2"
+  say "$kind$tab$1$tab$2$tab$3 s" >>"$rows"
+  say "$kind: $1: $2, $3 s"
 }
 
-# check NAME COMMAND...: runs the command and records whether it passed. Returns its status.
+# check NAME COMMAND...: runs the command and records whether it passed, and how long it took. Returns its
+# status.
 check() {
   checked=$1
   shift
+  check_began=$(date +%s)
   say "== $checked: $*" >>"$packages/$kind.log"
   if "$@" >>"$packages/$kind.log" 2>&1; then
-    record "$checked" passed
+    record "$checked" passed "$(($(date +%s) - check_began))"
   else
     checked_status=$?
-    record "$checked" failed
+    record "$checked" failed "$(($(date +%s) - check_began))"
     tail -n 15 "$packages/$kind.log" >&2
     return $checked_status
   fi
 }
 
 # skipped NAME WHY
-skipped() { record "$1" "skipped: $2"; }
+skipped() { record "$1" "skipped: $2" 0; }
 
 for kind in "$@"; do
   : >"$packages/$kind.log"
@@ -89,10 +92,10 @@ for kind in "$@"; do
 done
 
 say
-column -t -s "$(printf '\t')" "$rows"
-if grep -q "$(printf '\t')failed$" "$rows"; then
+column -t -s "$tab" "$rows"
+if grep -q "${tab}failed$tab" "$rows"; then
   say "(logs: $packages/*.log)"
   exit 1
 fi
-say "$(grep -c "$(printf '\t')passed$" "$rows") passed, none failed," \
-  "$(grep -c "$(printf '\t')skipped: " "$rows") skipped"
+say "$(grep -c "${tab}passed$tab" "$rows") passed, none failed," \
+  "$(grep -c "${tab}skipped: " "$rows") skipped"
