@@ -242,13 +242,14 @@ std::optional<LostWait> find_timed_wait(const Process& process, const Objects& o
 
 std::optional<LostWait> find_gil_wait(const Process& process,
                                       const std::vector<ThreadStack>& stacks) {
-  if (!process.status().forked || stacks.empty() ||
-      !std::all_of(stacks.begin(), stacks.end(), waits_for_gil_in)) {
+  if (!process.status().forked || stacks.empty()) return std::nullopt;
+  const auto function = waits_for_gil_in(stacks.front());
+  if (!function || !std::all_of(stacks.begin() + 1, stacks.end(), waits_for_gil_in)) {
     return std::nullopt;
   }
   std::optional<LostWait> wait = describe_wait(stacks.front());
   if (!wait) return std::nullopt;
-  wait->function = *waits_for_gil_in(stacks.front());
+  wait->function = *function;
   wait->in_parent = 1;  // its holder
   return wait;
 }
