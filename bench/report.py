@@ -12,6 +12,7 @@ from pathlib import Path
 
 import plots
 from areas.pools import WORKS
+from measure import MOST_REPEATS, NOISY, SPARE_S, is_noisy
 from run import AREAS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -168,12 +169,12 @@ def noise_text(areas):
     wide = []
     for name, area in areas.items():
         found = [row["ratio"] for row in area["rows"] if "ratio" in row]
-        vary = sum(ratio["q3"] - ratio["q1"] > 0.1 * ratio["median"] for ratio in found)
+        vary = sum(map(is_noisy, found))
         if vary:
             wide.append(f"{name} {vary} of {len(found)}")
     if not wide:
-        return "Noise: no ratio has quartiles that are more than 10 % of it apart.\n"
-    return ("Noise: these ratios have quartiles that are more than 10 % of the ratio apart: "
+        return f"Noise: no ratio has quartiles that are more than {NOISY:.0%} of it apart.\n"
+    return (f"Noise: these ratios have quartiles that are more than {NOISY:.0%} of the ratio apart: "
             f"{', '.join(wide)}.\n")
 
 
@@ -188,7 +189,7 @@ def goal_cell(row):
     return f"{row['ms']['median']:.2f} ms, {row['verdict']}"
 
 
-def goals_of_machines(areas):
+def keep_goals(areas):
     """Keeps the goals of this machine in MACHINES, and returns those of all machines: a dictionary of
     {"commit": text, "goals": {what: cell}} by name. This machine comes first."""
     some = next(iter(areas.values()))["machine"]
@@ -201,8 +202,7 @@ def goals_of_machines(areas):
     return {own: kept[own], **{name: kept[name] for name in kept if name != own}}
 
 
-def machines_section(areas):
-    found = goals_of_machines(areas)
+def machines_section(areas, found):
     if len(found) == 1:
         return ""
     bars = {row["what"]: bar_text(row) for area in areas.values() for row in area["rows"]
@@ -214,7 +214,7 @@ def machines_section(areas):
             f"this page is about the first machine.\n\n{table(['', 'bar', *names], rows)}\n")
 
 
-def document(areas):
+def document(areas, goals):
     machines = {}
     for name, area in areas.items():
         machines.setdefault(machine_text(area), []).append(name)
@@ -233,6 +233,8 @@ library is that of commit {some['commit']}.
 
 - All ratios are within one run. The variants take turns, in another order each round, so other load
   on the machine falls on all of them. The ratio is the median over the rounds, with its quartiles.
+- While the quartiles of a ratio with a bar are more than {NOISY:.0%} of it apart, its rounds are repeated: up to
+  {MOST_REPEATS} times as many, and for {SPARE_S // 60} minutes in a whole run.
 - *measured* and *against* are medians of absolute times on this machine.
 - Stock runs with an empty preload, so the cost of a preload itself is on both sides.
 - The caller's `LD_PRELOAD`, `*_NUM_THREADS`, `OMP_*` and the like are removed. Variables that
@@ -254,7 +256,7 @@ library is that of commit {some['commit']}.
     text.append(noise_text(areas))
     text.append("## Goals\n\nThe sections below say why some are missed.\n\n"
                 f"{bars_table(areas)}\n")
-    others = machines_section(areas)
+    others = machines_section(areas, goals)
     if others:
         text.append(others)
     for name, (heading, what) in SECTIONS.items():
@@ -413,7 +415,7 @@ def main():
     if "pools" in areas:
         plots.in_short([row for row in areas["pools"]["rows"] if "work" in row], WORKS["products600"],
                        ROOT / "docs/performance-in-short.svg")
-    (ROOT / "docs/performance.md").write_text(document(areas))
+    (ROOT / "docs/performance.md").write_text(document(areas, keep_goals(areas)))
     readme = ROOT / "README.md"
     before, _, rest = readme.read_text().partition(BEGIN)
     after = rest.partition(END)[2]

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # sh bench/run.sh [--quick] [--only=AREA] [--report]: installs and builds what the benchmarks need,
-# runs them, prints a table of ratios, and writes BUILD/bench.json. It takes about 20 minutes.
+# runs them, prints a table of ratios, and writes BUILD/bench.json. It takes 20 to 40 minutes.
 #
 # --quick      few repetitions, about 3 minutes, to see that everything runs
 # --only=AREA  measures one area (a file of bench/areas) and keeps the results of the others
@@ -36,7 +36,7 @@ need_each() {
 case " $* " in
   *' --only='*) ;;
   *' --quick '*) say "This takes about 3 minutes on 2 cores, when everything is installed." ;;
-  *) say "This takes about 20 minutes on 2 cores, when everything is installed. (--quick: 3 minutes)" ;;
+  *) say "This takes 20 to 40 minutes on 2 cores, when everything is installed. (--quick: 3 minutes)" ;;
 esac
 need_packages $build_packages python3
 need_each python3-pip python3-venv hyperfine libbenchmark-dev binutils \

@@ -3,7 +3,7 @@
 what a program loses if it sets the number of threads to one."""
 import statistics
 
-from measure import in_turns, openblas_builds, ratios
+from measure import openblas_builds, ratios
 
 SIZES = (64, 128, 256, 512, 1000)
 
@@ -22,9 +22,12 @@ def compare(bench, label, blas, n, callers, variant="forksafe", bar=None):
     with bench.cell(what):
         # The smallest size has a bar. It takes more pairs to tell whether the ratio meets it.
         pairs = 1 if bench.quick else 15 if bar else 4
-        some, stock = in_turns(pairs, lambda: run_once(bench, blas, n, callers, variant),
-                               lambda: run_once(bench, blas, n, callers, "stock"))
-        times = [[run["real_time"] for run in runs] for runs in (some, stock)]
+        real = lambda runs: [run["real_time"] for run in runs]
+        some, stock = bench.in_turns(
+            pairs, lambda: run_once(bench, blas, n, callers, variant),
+            lambda: run_once(bench, blas, n, callers, "stock"),
+            spreads=(lambda some, stock: [ratios(real(some), real(stock))]) if bar else None)
+        times = [real(some), real(stock)]
         cpu = [[run["cpu_time"] for run in runs] for runs in (some, stock)]
         bench.add(what, ratios(*times), *map(statistics.median, times), bar=bar, build=label, n=n,
                   callers=callers, variant=variant, cpu_ratio=ratios(*cpu))

@@ -3,7 +3,7 @@
 of their own, so FORKSAFE_CHILD_THREADS=auto does not share the processors among them."""
 import statistics
 
-from measure import in_turns, ratios
+from measure import ratios
 
 # name: (a variant of measure.py, how the workers are started)
 VARIANTS = {
@@ -22,7 +22,7 @@ def measure(bench):
         bench.skip("workers that execute", "no numpy wheel in BUILD/wild/science (sh bench/run.sh has it)")
         return
     with bench.cell("workers that execute"):
-        base, *others = in_turns(
+        base, *others = bench.in_turns(
             1 if bench.quick else 9,
             *[lambda v=variant, m=method: bench.workload("exec_workers.py", m, variant=v)["work_s"]
               for variant, method in (BASE, *VARIANTS.values())])

@@ -5,7 +5,7 @@ runtime can lower it. So GNU OpenMP does not spin in a child if the parent's tea
 import os
 import statistics
 
-from measure import in_turns, ratios
+from measure import ratios
 
 
 def run_once(bench, who, variant):
@@ -29,9 +29,9 @@ def measure(bench):
         what = f"GNU OpenMP: fine-grained regions, {who}: forksafe / a process without it"
         with bench.cell(what):
             # A child without the library would hang, so all are compared with a process that never forks.
-            ours, fresh = in_turns(3 if bench.quick else 9,
-                                   lambda: run_once(bench, who, "forksafe"),
-                                   lambda: run_once(bench, "alone", "stock"))
+            ours, fresh = bench.in_turns(3 if bench.quick else 9,
+                                         lambda: run_once(bench, who, "forksafe"),
+                                         lambda: run_once(bench, "alone", "stock"))
             sleeps = [statistics.median(run["sleeps_per_region"] for run in runs)
                       for runs in (ours, fresh)]
             bench.add(what, ratios(per_second(ours), per_second(fresh)),

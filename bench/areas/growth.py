@@ -5,7 +5,7 @@ import statistics
 import tempfile
 
 from areas.fork import add_row
-from measure import in_turns, openblas_builds, ratios
+from measure import openblas_builds, ratios
 
 # what grows: (the program's option, its values)
 SERIES = {
@@ -29,17 +29,20 @@ def grow(bench, label, blas, series):
     if bench.quick:
         values = (values[0], values[-1])
     with bench.cell(f"{label}: fork / _Fork by {series}"):
-        found = in_turns(1 if bench.quick else 3,
-                         *[lambda v=value: run_with(bench, blas, option, v) for value in values])
+        medians = lambda results: [r["ratio"]["median"] for r in results]
+        bar = 1.05 if option == "objects" else None
+        found = bench.in_turns(
+            1 if bench.quick else 3,
+            *[lambda v=value: run_with(bench, blas, option, v) for value in values],
+            spreads=(lambda *found: [ratios(medians(found[-1]), medians(found[0]))]) if bar else None)
         for value, results in zip(values, found):
             add_row(bench, f"{label}: fork / _Fork, {series}: {value}", results, build=label,
                     series=series, value=value)
-        fewest, most = ([r["ratio"]["median"] for r in results] for results in
-                        (found[0], found[-1]))
+        fewest, most = medians(found[0]), medians(found[-1])
         # The kernel's work for more threads, mappings or children is in fork() and in _Fork().
         bench.add(f"{label}: {series}: the ratio with {values[-1]} / with {values[0]}",
                   ratios(most, fewest), *map(statistics.median, (most, fewest)), unit="x",
-                  bar=1.05 if option == "objects" else None, build=label, series=series,
+                  bar=bar, build=label, series=series,
                   value="growth")
 
 

@@ -4,7 +4,7 @@ new pool. In the child, every variant must. The pool is idle at the fork, becaus
 calls in flight."""
 import statistics
 
-from measure import Hung, in_turns, openblas_builds, ratios, spread
+from measure import Hung, openblas_builds, ratios, spread
 
 THREADS = (2, 8, 32, 60)
 
@@ -55,13 +55,15 @@ def compare(bench, label, blas, who, threads):
             bench.hangs(f"{label}: fork and the {who}'s next call, {threads} threads: stock",
                         why, measured=ours["us"]["median"], unit="us", **more)
             return
-        ours, stock, alone = in_turns(1 if bench.quick else 5,
-                                      lambda: run_once(bench, blas, who, threads, "forksafe"),
-                                      lambda: run_once(bench, blas, who, threads, "stock"),
-                                      lambda: run_once(bench, blas, "nobody", threads, "forksafe"))
+        bar = bar_of(label, threads) if who == "parent" else {}
+        ours, stock, alone = bench.in_turns(
+            1 if bench.quick else 5,
+            lambda: run_once(bench, blas, who, threads, "forksafe"),
+            lambda: run_once(bench, blas, who, threads, "stock"),
+            lambda: run_once(bench, blas, "nobody", threads, "forksafe"),
+            spreads=(lambda ours, stock, _: [ratios(us(ours), us(stock))]) if bar else None)
         bench.add(what, ratios(us(ours), us(stock)), statistics.median(us(ours)),
-                  statistics.median(us(stock)),
-                  **(bar_of(label, threads) if who == "parent" else {}), **more)
+                  statistics.median(us(stock)), **bar, **more)
         if who == "parent":
             profile(bench, label, threads, ours, stock, alone)
 

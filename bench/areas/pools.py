@@ -3,7 +3,7 @@
 computes afterwards, with the library and with what people use instead."""
 import statistics
 
-from measure import Failed, Hung, in_turns, ratios
+from measure import Failed, Hung, ratios
 
 WORKS = {
     "detrend": "50 detrend calls of obspy",
@@ -44,7 +44,15 @@ def run_all(bench, work):
             given_up[variant] = why
             return None
 
-    rounds = in_turns(1 if bench.quick else 5, *[lambda v=variant: run(v) for variant in variants])
+    def of_bars(*rounds):
+        """The ratios that have a bar, as far as they are against NUM_THREADS=1."""
+        of = dict(zip(variants, rounds))
+        return [ratios(*([run["pool_s"] for run in of[v]] for v in (variant, "NUM_THREADS=1")))
+                for bar_work, variant in POOL_BARS
+                if bar_work == work and not {variant, "NUM_THREADS=1"} & given_up.keys()]
+
+    rounds = bench.in_turns(1 if bench.quick else 5,
+                            *[lambda v=variant: run(v) for variant in variants], spreads=of_bars)
     results = {v: found for v, found in zip(variants, rounds) if v not in given_up}
     return results, given_up
 

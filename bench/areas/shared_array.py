@@ -2,7 +2,7 @@
 """100 small tasks on an array of 32 MB. A forked worker has the array already, others must get it."""
 import statistics
 
-from measure import in_turns, ratios
+from measure import ratios
 
 # name: (a variant of measure.py, the start method of the workers, the bar for forksafe against it)
 VARIANTS = {
@@ -20,7 +20,7 @@ def measure(bench):
     with bench.cell("100 tasks on a shared array"):
         runs = [("forksafe", "fork")] + [(preload, method) for preload, method, _ in
                                          VARIANTS.values()]
-        ours, *others = in_turns(
+        ours, *others = bench.in_turns(
             2 if bench.quick else 9,
             *[lambda p=preload, m=method: bench.workload("shared_array.py", m, variant=p)["pool_s"]
               for preload, method in runs])
