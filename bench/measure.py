@@ -20,7 +20,7 @@ TIMEOUT_S = 120
 # so many times as often as planned, and for so long in a whole run.
 NOISY = 0.1
 MOST_REPEATS = 3
-SPARE_S = 480
+SPARE_S = 240
 LOOK_S = 10  # how often `forksafe diagnose` looks whether a process is stuck
 
 
