@@ -6,7 +6,8 @@ the counts in README.md.
     report.py --build BUILD
 
 It reads BUILD/wild/results, where `meson test --suite wild` and `meson test --suite recipes` leave their
-results. A case without a result is listed as "not run".
+results. A case without a result is listed as "not run". If no recipe, or nothing but recipes, has a result,
+the page keeps the other part as it is.
 """
 import argparse
 import json
@@ -232,16 +233,29 @@ text {{ font: 12px sans-serif; fill: #222 }}
 """ + "\n".join(parts) + "\n</svg>\n"
 
 
+def recipes_section(page, recipes):
+    """Returns the section of the page about the recipes."""
+    begin = page.index(f"## {recipes[0][0].group}\n")
+    return page[begin:page.index("\n## ", begin)]
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--build", type=Path, required=True)
     build = parser.parse_args().build
     groups, recipes, suites = load(build)
 
-    docs = ROOT / "docs"
-    docs.mkdir(exist_ok=True)
-    (docs / "compatibility.md").write_text(compatibility(groups, recipes, suites))
-    (docs / "compatibility.svg").write_text(picture(groups))
+    file = ROOT / "docs/compatibility.md"
+    old, new = file.read_text(), compatibility(groups, recipes, suites)
+    parts = [recipes_section(page, recipes) for page in (old, new)]
+    # The recipes have a command of their own. What was not run keeps the results of the run before.
+    if not any(result for _, result in sum(groups.values(), suites)):
+        file.write_text(old.replace(*parts))
+        return
+    if not any(result for _, result in recipes):
+        new = new.replace(*reversed(parts))
+    file.write_text(new)
+    (ROOT / "docs/compatibility.svg").write_text(picture(groups))
     readme = ROOT / "README.md"
     before, _, rest = readme.read_text().partition(BEGIN)
     after = rest.partition(END)[2]
