@@ -16,12 +16,11 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 TIMEOUT_S = 120
-# A ratio is noisy if its quartiles are more than this part of it apart. Its measurement is repeated, at most
-# so many times as often as planned, and for so long in a whole run.
-NOISY = 0.1
-MOST_REPEATS = 3
-SPARE_S = 240
 LOOK_S = 10  # how often `forksafe diagnose` looks whether a process is stuck
+# A noisy ratio is measured in more rounds than planned.
+NOISY = 0.1  # a ratio is noisy if its quartiles are further apart than this part of its median
+MOST_REPEATS = 3  # at most this many times the planned rounds
+SPARE_S = 240  # and at most so much time for all such rounds of a run
 
 
 class Failed(Exception):

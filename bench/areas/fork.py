@@ -6,17 +6,17 @@ import statistics
 from measure import openblas_builds, spread
 
 
-def ratio_of(results):
-    """Returns the ratio over runs of fork_cost. The layout of memory, and so what shares a page, differs
+def medians(results):
+    """Returns the ratio of each run of fork_cost. The layout of memory, and so what shares a page, differs
     from process to process. So each process counts once, with the median of its pairs."""
-    return spread([r["ratio"]["median"] for r in results])
+    return [r["ratio"]["median"] for r in results]
 
 
 def add_row(bench, what, results, **more):
     """Adds a row for runs of fork_cost."""
     median_of = lambda key: statistics.median(r[key]["median"] for r in results)
-    bench.add(what, ratio_of(results), median_of("fork_us"),
-              median_of("bare_us"), more_us=spread([r["more_us"]["median"] for r in results]),
+    bench.add(what, spread(medians(results)), median_of("fork_us"), median_of("bare_us"),
+              more_us=spread([r["more_us"]["median"] for r in results]),
               first_us=spread([r["first_fork_us"] for r in results]),
               slowest_us=max(r["slowest_fork_us"] for r in results),
               fork_faults=median_of("fork_faults"), bare_faults=median_of("bare_faults"), **more)
@@ -52,5 +52,5 @@ def measure(bench):
                 runs, = bench.in_turns(
                     rounds, lambda: bench.program("fork_cost", *blas, *options, f"--pairs={pairs}",
                                                   variant=variant),
-                    spreads=(lambda runs: [ratio_of(runs)]) if bar else None)
+                    spreads=(lambda runs: [spread(medians(runs))]) if bar else None)
                 add_row(bench, what, runs, bar=bar, build=label, situation=situation, variant=variant)

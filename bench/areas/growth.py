@@ -4,7 +4,7 @@ the loaded objects, the copies of OpenBLAS, the children alive, and the depth of
 import statistics
 import tempfile
 
-from areas.fork import add_row
+from areas.fork import add_row, medians
 from measure import openblas_builds, ratios
 
 # what grows: (the program's option, its values)
@@ -29,7 +29,6 @@ def grow(bench, label, blas, series):
     if bench.quick:
         values = (values[0], values[-1])
     with bench.cell(f"{label}: fork / _Fork by {series}"):
-        medians = lambda results: [r["ratio"]["median"] for r in results]
         bar = 1.05 if option == "objects" else None
         found = bench.in_turns(
             1 if bench.quick else 3,
@@ -42,8 +41,7 @@ def grow(bench, label, blas, series):
         # The kernel's work for more threads, mappings or children is in fork() and in _Fork().
         bench.add(f"{label}: {series}: the ratio with {values[-1]} / with {values[0]}",
                   ratios(most, fewest), *map(statistics.median, (most, fewest)), unit="x",
-                  bar=bar, build=label, series=series,
-                  value="growth")
+                  bar=bar, build=label, series=series, value="growth")
 
 
 def measure(bench):
