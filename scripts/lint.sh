@@ -7,10 +7,12 @@
 . "$(dirname "$0")/common.sh"
 
 need_packages $build_packages python3 clang-tidy
-[ -f "$build/compile_commands.json" ] || meson setup "$build" "$root" >/dev/null
+# Optimized, the command would be compiled in a few large units, and its files would not be in the list.
+lint=$build/lint
+[ -f "$lint/compile_commands.json" ] || meson setup "$lint" "$root" -Doptimization=0 -Dtests=false >/dev/null
 
 if [ $# -eq 0 ]; then
-  cd "$build" # paths in compile_commands.json are relative to it
+  cd "$lint" # paths in compile_commands.json are relative to it
   # shellcheck disable=SC2046 # no path here has a space
   set -- $("$python" -c '
 import json
@@ -23,4 +25,4 @@ fi
 lint_one='
   found=$(clang-tidy --quiet -p "$0" "$1" 2>&1 | grep -v "^[0-9]* warnings* generated\.$")
   [ -z "$found" ] || { printf "%s\n" "$found"; exit 1; }'
-printf '%s\n' "$@" | xargs -P "$(nproc)" -n 1 sh -c "$lint_one" "$build" || exit 1
+printf '%s\n' "$@" | xargs -P "$(nproc)" -n 1 sh -c "$lint_one" "$lint" || exit 1

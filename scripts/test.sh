@@ -103,13 +103,14 @@ passed=0
 failed=0
 skipped=0
 # run_tests FOLDER ARGUMENT...: runs tests of that build folder, and adds to the counts. Meson shows each
-# test when it ends, with its number and the number of all.
+# test when it ends, with its number and the number of all. Many tests wait for a process to hang, so one
+# more runs at a time than there are processors.
 run_tests() {
   folder=$1
   shift
   summary=$folder/meson-logs/testlog.txt
   rm -f "$summary"
-  PYTHONUNBUFFERED=1 "$meson" test -C "$folder" --print-errorlogs "$@"
+  PYTHONUNBUFFERED=1 "$meson" test -C "$folder" --print-errorlogs --num-processes "$(($(nproc) + 1))" "$@"
   status=$?
   if ! grep -q '^Ok: ' "$summary" 2>/dev/null; then
     fail "meson test ended with status $status before any test had run"

@@ -793,28 +793,28 @@ TEST_CASE("a process that computes for a long time is not stuck", "[diagnose hea
 TEST_CASE("a child that computes all the time under forksafe is not stuck",
           "[diagnose busy child]") {
   const Blas blas = blas_by_name("debian");
-  check_not_stuck(with_library(specimen(blas, {"child-products", "16"})), 30);
-  check_not_stuck(with_library(specimen(blas, {"child-products", "200"})), 30);
-  check_not_stuck(with_library(specimen(blas, {"child-products", "2500"})), 10);
+  check_not_stuck(with_library(specimen(blas, {"child-products", "16"})), 12);
+  check_not_stuck(with_library(specimen(blas, {"child-products", "200"})), 12);
+  check_not_stuck(with_library(specimen(blas, {"child-products", "2500"})), 4);
   const Blas openmp = blas_by_name("debian-openmp");
-  check_not_stuck(with_library(specimen(openmp, {"child-products", "200"})), 30);
+  check_not_stuck(with_library(specimen(openmp, {"child-products", "200"})), 12);
 }
 
 TEST_CASE("a child that enters and leaves OpenMP is not stuck", "[diagnose busy regions]") {
   // With one thread there are no workers to miss.
   for (const char* situation : {"regions-1", "sections"}) {
     INFO(situation);
-    check_not_stuck(omp_specimen(situation), 30);
+    check_not_stuck(omp_specimen(situation), 12);
   }
-  check_not_stuck(with_library(omp_specimen("regions-2")), 30);
+  check_not_stuck(with_library(omp_specimen("regions-2")), 12);
 }
 
 TEST_CASE("a process that forks and computes all the time is not stuck", "[diagnose fork loop]") {
   const Command own_threads = specimen(blas_by_name("debian"), {"fork-loop", "110"});
   // Without the library it ends its pool at each fork and makes another.
-  check_not_stuck(own_threads, 30);
-  check_not_stuck(with_library(own_threads), 30);
-  check_not_stuck(with_library(specimen(blas_by_name("debian-openmp"), {"fork-loop", "110"})), 30);
+  check_not_stuck(own_threads, 12);
+  check_not_stuck(with_library(own_threads), 12);
+  check_not_stuck(with_library(specimen(blas_by_name("debian-openmp"), {"fork-loop", "110"})), 12);
 }
 
 TEST_CASE("a child whose new threads wait for a processor is not stuck", "[diagnose unstarted]") {
