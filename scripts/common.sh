@@ -112,7 +112,7 @@ package_log() {
 
 # build_targets [TARGET...]: configures the build folder if it is new, and compiles the targets (default:
 # all). The compiler's output is shown only if the build fails. Without debugging information it takes a
-# quarter less time. A script that needs it sets debug=true.
+# quarter less time. A script that needs it sets debug=true, with a build folder of its own.
 debug=false
 build_targets() {
   meson=meson
@@ -124,8 +124,6 @@ build_targets() {
   # Meson itself takes a folder for configured if it has coredata.dat.
   if [ ! -f "$build/meson-private/coredata.dat" ]; then
     "$meson" setup "$build" "$root" -Ddebug="$debug" >"$build_log" 2>&1 || build_failed
-  elif [ "$debug" = true ]; then
-    "$meson" configure "$build" -Ddebug=true >"$build_log" 2>&1 || build_failed
   fi
   logged "$build_log" "building in $build" "$meson" compile -C "$build" "$@" || build_failed
 }

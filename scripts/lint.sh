@@ -7,9 +7,10 @@
 . "$(dirname "$0")/common.sh"
 
 need_packages $build_packages python3 clang-tidy
-# Optimized, the command would be compiled in a few large units, and its files would not be in the list.
+# Without debugging information, as scripts/test.sh builds, the command is compiled in a few large units, and
+# its files are not in the list.
 lint=$build/lint
-[ -f "$lint/compile_commands.json" ] || meson setup "$lint" "$root" -Doptimization=0 -Dtests=false >/dev/null
+[ -f "$lint/compile_commands.json" ] || meson setup "$lint" "$root" -Dtests=false >/dev/null
 
 if [ $# -eq 0 ]; then
   cd "$lint" # paths in compile_commands.json are relative to it

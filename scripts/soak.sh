@@ -11,9 +11,15 @@
 #           of disk and, for all cases once, an hour. So it runs only if it is named
 #
 # The areas share the minutes (default: 10). A run that fails is printed with the command that repeats it.
-# The results go to BUILD/soak/results.json; `sh scripts/soak.sh --report` writes docs/reliability.md from
+# The results go to BUILD/debug/soak/results.json; `sh scripts/soak.sh --report` writes docs/reliability.md from
 # them. Exit status: 0 if everything went as promised; 1 if something did not; 2 for bad usage.
 . "$(dirname "$0")/common.sh"
+
+# A build of its own, because faults names the functions of the library by debugging information.
+debug=true
+mkdir -p "$build/wheels" "$build/trees" "$build/debug"
+ln -sfn "$build/wheels" "$build/trees" "$build/debug"
+build=$build/debug
 
 if [ "$*" = --report ]; then
   exec "$python" -B "$root/tests/soak/report.py" "$build"
@@ -29,7 +35,6 @@ inject=
 need_packages $build_packages python3 python3-pip procps util-linux binutils clang-14 libclang-rt-14-dev \
   libopenblas0-pthread libopenblas0-openmp libblis4-pthread libblis4-openmp
 fetch_test_wheels numpy-1.26 numpy-2.2 numpy-2.4 openblas64
-debug=true # faults names the functions of the library by it
 build_targets shim/forksafe cli/forksafe tests/storm tests/blas_forker tests/omp_forker \
   tests/limited tests/plain $inject
 exec "$python" -B "$root/tests/soak/soak.py" "$build" "$@"
