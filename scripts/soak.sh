@@ -7,6 +7,7 @@
 #   faults  each system call that the library makes fails once, at each place, with each error
 #   fuzz    random inputs for the code that reads foreign files and text
 #   limits  limits of resources, filters of system calls, and views of the file system
+#   server  gunicorn with LightGBM and numpy, whose workers end after 20 requests each
 #   system  real programs in a tree of Debian with the library in /etc/ld.so.preload. It needs root, some 4 GB
 #           of disk and, for all cases once, an hour. So it runs only if it is named
 #
@@ -26,15 +27,16 @@ if [ "$*" = --report ]; then
 fi
 for word in "$@"; do
   case $word in
-    storm | faults | fuzz | limits | system | --minutes | --seed | --minutes=* | --seed=* | [0-9]*) ;;
+    storm | faults | fuzz | limits | server | system | --minutes | --seed | --minutes=* | --seed=* | [0-9]*) ;;
     *) fail "unknown argument: $word. Usage: sh scripts/soak.sh [--minutes N] [--seed S] [AREA...]" ;;
   esac
 done
 inject=
 [ "$(uname -m)" != x86_64 ] || inject=tests/inject
-need_packages $build_packages python3 python3-pip procps util-linux binutils clang-14 libclang-rt-14-dev \
+need_packages $build_packages python3 python3-pip python3-venv procps util-linux binutils clang-14 libclang-rt-14-dev \
   libopenblas0-pthread libopenblas0-openmp libblis4-pthread libblis4-openmp
 fetch_test_wheels numpy-1.26 numpy-2.2 numpy-2.4 openblas64
+make_venv server-venv gunicorn numpy scipy lightgbm || say "not available from PyPI, so the server is not run"
 build_targets shim/forksafe cli/forksafe tests/storm tests/blas_forker tests/omp_forker \
   tests/limited tests/plain $inject
 exec "$python" -B "$root/tests/soak/soak.py" "$build" "$@"

@@ -24,7 +24,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-AREAS = ("storm", "faults", "fuzz", "limits", "system")
+AREAS = ("storm", "faults", "fuzz", "limits", "server", "system")
 BY_NAME_ONLY = ("system",)
 PR_SET_CHILD_SUBREAPER = 36
 
