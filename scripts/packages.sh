@@ -70,14 +70,13 @@ check() {
   shift
   check_began=$(date +%s)
   say "== $checked: $*" >>"$packages/$kind.log"
-  if "$@" >>"$packages/$kind.log" 2>&1; then
-    record "$checked" passed "$(($(date +%s) - check_began))"
-  else
-    checked_status=$?
-    record "$checked" failed "$(($(date +%s) - check_began))"
-    tail -n 15 "$packages/$kind.log" >&2
-    return $checked_status
-  fi
+  checked_status=0
+  "$@" >>"$packages/$kind.log" 2>&1 || checked_status=$?
+  result=passed
+  [ $checked_status -eq 0 ] || result=failed
+  record "$checked" $result "$(($(date +%s) - check_began))"
+  [ $checked_status -eq 0 ] || tail -n 15 "$packages/$kind.log" >&2
+  return $checked_status
 }
 
 # skipped NAME WHY
