@@ -81,7 +81,19 @@ children, also under `OMP_WAIT_POLICY=active`. Long regions are not."""),
 runs no fork handlers; with calls in flight it copies memory that these calls are changing. *no
 handlers at all* is the same pair without the library and with every registration dropped, which
 shows glibc's own part. The difference is some microseconds, most of them page faults after the fork.
-So the ratio is larger where `_Fork()` itself is fast."""),
+So the ratio is larger where `_Fork()` itself is fast. *fork / fork without handlers* divides the ratio
+with the library by that without handlers.
+
+`perf record -e page-faults -c 1 -d` names the pages. glibc's `fork()` itself has six page faults in the
+parent: two in stacks, the others in the variables of malloc, stdio and the handlers' list. With the library
+there is a seventh, in the page of its thread-local variables. glibc's thread descriptor is in the same
+page, so without the library the next cancellation point, such as `waitpid`, has this fault."""),
+    "beside_forks": ("A thread that computes beside one that forks", """A thread calls dgemm all the
+time, and another one forks a child every 5 ms and waits for it, as a job launcher does. How many times as
+long a call takes as without the forks: with the library, and without the library and any other fork
+handler. Most of it is the kernel's: a fork makes the memory read-only, so each first write faults. In an
+OpenMP build `fork()` waits for the calls that are inside, so there are fewer forks in the same time. Stock
+libraries can't be compared: OpenBLAS on its own threads hangs."""),
     "growth": ("How the cost of a fork grows", """`fork()` against `_Fork()`, in one process with
 the library. The cost of `_Fork()` grows too, because the kernel copies more mappings and page
 tables. The last row of each group divides the ratio with the most by the ratio with the fewest."""),

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from measure import Bench
 
-AREAS = ("start_up", "command", "dgemm", "fork", "next_call", "fine_regions", "pools", "repeat",
+AREAS = ("start_up", "command", "dgemm", "fork", "beside_forks", "next_call", "fine_regions", "pools", "repeat",
          "shared_array", "exec_workers", "growth")
 PR_SET_CHILD_SUBREAPER = 36
 

@@ -28,20 +28,26 @@ def has_memory_for(megabytes):
     return available / 1024 > 2 * megabytes
 
 
-SITUATIONS = (  # name, options, variant, bar, number of pairs in each process
-    ("sleeping pool", [], "forksafe", 1.15, 100),
-    ("sleeping pool, no handlers at all", [], "no handlers", None, 100),
-    ("spinning pool", ["--after-call=1"], "forksafe", None, 100),
+SITUATIONS = (  # name, options, bar, number of pairs in each process
+    ("sleeping pool", [], 1.15, 100),
+    ("spinning pool", ["--after-call=1"], 1.15, 100),
     # No bar with calls in flight: fork() waits for them, and _Fork() copies memory that they change.
-    ("1 call in flight", ["--flight=1"], "forksafe", None, 30),
-    ("3 calls in flight", ["--flight=3"], "forksafe", None, 30),
-    ("sleeping pool, 2 GB", ["--resident-mb=2048"], "forksafe", 1.15, 12),
+    ("1 call in flight", ["--flight=1"], None, 30),
+    ("3 calls in flight", ["--flight=3"], None, 30),
+    ("sleeping pool, 2 GB", ["--resident-mb=2048"], 1.15, 12),
 )
+BAR_WITHOUT_HANDLERS = 1.03
+
+
+def ratios(runs, runs_without_handlers):
+    """Returns fork() with the library against fork() without any handler, each as a multiple of _Fork() in
+    its own process."""
+    return spread([a / b for a, b in zip(medians(runs), medians(runs_without_handlers))])
 
 
 def measure(bench):
     for label, blas in openblas_builds(bench):
-        for situation, options, variant, bar, pairs in SITUATIONS:
+        for situation, options, bar, pairs in SITUATIONS:
             what = f"{label}: fork / _Fork, {situation}"
             if "2 GB" in situation and not has_memory_for(2048):
                 bench.skip(what, "not enough memory")
@@ -49,8 +55,21 @@ def measure(bench):
             with bench.cell(what):
                 rounds = 1 if bench.quick else 9 if bar and pairs > 50 else 3
                 pairs = max(6, pairs // 10) if bench.quick else pairs
-                runs, = bench.in_turns(
-                    rounds, lambda: bench.program("fork_cost", *blas, *options, f"--pairs={pairs}",
-                                                  variant=variant),
-                    spreads=(lambda runs: [spread(medians(runs))]) if bar else None)
-                add_row(bench, what, runs, bar=bar, build=label, situation=situation, variant=variant)
+                call = lambda variant: bench.program("fork_cost", *blas, *options, f"--pairs={pairs}",
+                                                     variant=variant)
+                about = {"build": label, "situation": situation}
+                if situation != "sleeping pool":
+                    runs, = bench.in_turns(rounds, lambda: call("forksafe"),
+                                           spreads=(lambda runs: [spread(medians(runs))]) if bar else None)
+                    add_row(bench, what, runs, bar=bar, variant="forksafe", **about)
+                    continue
+                runs, others = bench.in_turns(
+                    rounds, lambda: call("forksafe"), lambda: call("no handlers"),
+                    spreads=lambda runs, others: [spread(medians(runs)), ratios(runs, others)])
+                add_row(bench, what, runs, bar=bar, variant="forksafe", **about)
+                about["situation"] += ", no handlers at all"
+                add_row(bench, what + ", no handlers at all", others, variant="no handlers", **about)
+                bench.add(f"{label}: fork / fork without handlers, sleeping pool", ratios(runs, others),
+                          statistics.median(r["fork_us"]["median"] for r in runs),
+                          statistics.median(r["fork_us"]["median"] for r in others),
+                          bar=BAR_WITHOUT_HANDLERS, build="")
