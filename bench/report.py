@@ -65,8 +65,11 @@ page faults after it, by which the parent gets its pages back from copy-on-write
   library can make a fork and a call much cheaper.
 
 In the child, the time depends on the core on which the kernel starts the new thread of the pool. If
-that is the core of the thread that makes it, the new thread waits for milliseconds. The same happens
-in a child without BLAS."""),
+that is the core of the thread that makes it, the new thread waits for milliseconds, though the other
+core is idle (`perf sched timehist`). The same happens in a child without BLAS. If the thread that makes
+it sleeps for a moment, so that the kernel places it again, the time stays the same. After a call, the
+workers of the wheels spin for some 110 ms. A child that makes its first call meanwhile has a core less,
+as a child of any program whose parent goes on computing."""),
     "fine_regions": ("Fine-grained OpenMP regions", """Regions of 5 and 15 us under GNU OpenMP, with
 as many threads as processors. The figure of a process is its best round; the table has the median
 over processes.

@@ -5,12 +5,14 @@
 #include <dlfcn.h>
 #include <sys/resource.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <string>
 #include <vector>
 
@@ -56,6 +58,23 @@ inline double now_us() { return clock_us(CLOCK_MONOTONIC); }
 inline void sleep_us(long us) {
   const timespec t = {us / 1000000, us % 1000000 * 1000};
   nanosleep(&t, nullptr);
+}
+
+/// Waits until no other thread of this process runs. After a call, OpenBLAS's workers spin for a
+/// time that differs from build to build: 2^26 to 2^28 ticks (blas_server.c, THREAD_TIMEOUT), 27 to
+/// 110 ms at 2.4 GHz.
+inline void wait_for_sleep() {
+  for (bool running = true; running;) {
+    sleep_us(5000);
+    running = false;
+    for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
+      if (task.path().filename() == std::to_string(getpid())) continue;  // this thread
+      std::string line;
+      std::getline(std::ifstream(task.path() / "stat"), line);
+      const size_t end_of_name = line.rfind(')');
+      running |= end_of_name != std::string::npos && line[end_of_name + 2] == 'R';
+    }
+  }
 }
 
 /// The number of page faults without I/O so far, for RUSAGE_SELF or RUSAGE_THREAD.

@@ -22,13 +22,6 @@
 
 #include "bench.h"
 
-namespace {
-
-// After a call the workers spin for some 2^26 ticks before they sleep (OpenBLAS's blas_server.c).
-constexpr long kToSleepUs = 60000;
-
-}  // namespace
-
 int main(int argc, char** argv) {
   const bench::Options options(argc, argv);
   const bench::Blas blas(options);
@@ -48,7 +41,7 @@ int main(int argc, char** argv) {
   const auto forks = static_cast<size_t>(options.number("forks", 20));
   const double end = bench::now_us() + options.number("ms", 1000) * 1000.0;
   while (us.size() <= forks && (us.size() <= 3 || bench::now_us() < end)) {
-    bench::sleep_us(kToSleepUs);
+    bench::wait_for_sleep();
     const double faults_before = bench::page_faults(RUSAGE_SELF);
     const double begin = bench::now_us();
     if (who == "nobody") {
