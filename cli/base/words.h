@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Converts the words of a command line: for a POSIX shell, and for exec.
+// Words: of a command line, for a POSIX shell and for exec, and how they begin.
 #pragma once
 
 #include <string>
@@ -15,5 +15,10 @@ std::string shell_line(const std::vector<std::string>& words);
 
 /// The argument array of exec for `words`. `words` must outlive it.
 std::vector<char*> as_argv(const std::vector<std::string>& words);
+
+/// Whether `text` begins with `prefix`.
+inline bool starts_with(const std::string& text, const char* prefix) {
+  return text.rfind(prefix, 0) == 0;
+}
 
 }  // namespace forksafe::cli

@@ -78,8 +78,9 @@ std::vector<std::string> dependencies_of(const ThreadRuntime& runtime, const Obj
   return result;
 }
 
-// The variables that say how many threads a runtime uses, and where libraries are.
-constexpr const char* kSettings[] = {
+// The variables that a trial has from the process: how many threads a runtime uses, where libraries
+// are.
+constexpr const char* kTrialVariables[] = {
     "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "BLIS_NUM_THREADS",
     "MKL_NUM_THREADS", "MKL_THREADING_LAYER",  "LD_LIBRARY_PATH"};
 
@@ -193,12 +194,12 @@ std::string unknown_threads(const Look& look) {
   return text;
 }
 
-int report(const CheckOptions& options, const Subject& subject) {
+int print_report(const CheckOptions& options, const Subject& subject) {
   const Look& look = subject.look;
   const bool prove_it = subject.no_proof.empty() && !look.runtimes.empty();
   if (prove_it) {
     check_library(library_path());
-    for (const char* name : kSettings) {
+    for (const char* name : kTrialVariables) {
       const std::string value = look.process.environment(name);
       if (value.empty()) {
         unsetenv(name);
@@ -299,7 +300,7 @@ int report(const CheckOptions& options, const Subject& subject) {
 
 int check(const CheckOptions& options) {
   if (options.pid) {
-    return report(options, Subject(*options.pid, "When it was looked at,", options.prove));
+    return print_report(options, Subject(*options.pid, "When it was looked at,", options.prove));
   }
 
   std::unique_ptr<Subject> subject;
@@ -352,7 +353,7 @@ int check(const CheckOptions& options) {
     }
     fmt::print(stderr, "forksafe: check: the command {}\n", end);
   }
-  return report(options, *subject);
+  return print_report(options, *subject);
 }
 
 }  // namespace forksafe::cli

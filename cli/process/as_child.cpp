@@ -27,9 +27,9 @@ using Clock = std::chrono::steady_clock;
 
 // Blocks all signals but those of a fault, and takes SIGCHLD even if the caller ignores it, until
 // restore().
-class Signals {
+class ChildSignals {
  public:
-  Signals() {
+  ChildSignals() {
     sigfillset(&taken_);
     for (const int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS}) {
       sigdelset(&taken_, fault);
@@ -70,7 +70,7 @@ void suffer(int signal) {
 }
 
 [[noreturn]] void become(const std::vector<std::string>& command,
-                         const std::vector<std::string>& environment, const Signals& signals,
+                         const std::vector<std::string>& environment, const ChildSignals& signals,
                          pid_t parent, int go, int failure) {
   // The kernel keeps this over the exec, unless the program gets more rights by it.
   prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -154,7 +154,7 @@ int run_as_child(const std::vector<std::string>& command,
     throw Error(command[0] + ": " + strerror(errno));
   }
   const pid_t self = getpid();
-  const Signals signals;
+  const ChildSignals signals;
   const pid_t child = fork();
   if (child < 0) throw Error(std::string("fork: ") + strerror(errno));
   if (child == 0) become(command, environment, signals, self, go[0], failure[1]);

@@ -2,13 +2,13 @@
 #include "process/debug_file.h"
 
 #include <elf.h>
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <link.h>
-#include <unistd.h>
 
 #include <cstring>
 #include <vector>
+
+#include "base/file.h"
 
 namespace forksafe::cli {
 namespace {
@@ -20,25 +20,6 @@ constexpr size_t kMostBytes = 1 << 20;  // of one section that is read
 struct Link {
   std::string build_id;  // in hexadecimal digits
   std::string name;      // in .gnu_debuglink
-};
-
-class File {
- public:
-  explicit File(const std::string& path) : fd_(open(path.c_str(), O_RDONLY | O_CLOEXEC)) {}
-  ~File() {
-    if (fd_ >= 0) close(fd_);
-  }
-  File(const File&) = delete;
-  File& operator=(const File&) = delete;
-  /// `size` bytes; empty if the file does not have them all.
-  std::string read(size_t offset, size_t size) const {
-    std::string bytes(size, '\0');
-    const ssize_t count = pread(fd_, bytes.data(), size, static_cast<off_t>(offset));
-    return count == static_cast<ssize_t>(size) ? bytes : "";
-  }
-
- private:
-  int fd_;
 };
 
 // The build id in a section of notes, which are aligned to four bytes (elf(5)).
@@ -62,18 +43,17 @@ std::string build_id_in(const std::string& notes) {
   return "";
 }
 
-Link read_link(const std::string& path) {
+Link debug_link_of(const std::string& path) {
   Link link;
   const File file(path);
   ElfW(Ehdr) header;
-  const std::string start = file.read(0, sizeof header);
-  if (start.compare(0, SELFMAG, ELFMAG) != 0) return link;
-  memcpy(&header, start.data(), sizeof header);
+  if (!file.read(0, &header) || memcmp(header.e_ident, ELFMAG, SELFMAG) != 0) return link;
   if (header.e_shentsize != sizeof(ElfW(Shdr)) || header.e_shnum > kMostSections) return link;
   std::vector<ElfW(Shdr)> sections(header.e_shnum);
-  const std::string table = file.read(header.e_shoff, sections.size() * sizeof(ElfW(Shdr)));
-  if (table.empty() || header.e_shstrndx >= sections.size()) return link;
-  memcpy(sections.data(), table.data(), table.size());
+  if (!file.read(header.e_shoff, sections.data(), sections.size()) ||
+      header.e_shstrndx >= sections.size()) {
+    return link;
+  }
   const auto content = [&](const ElfW(Shdr) & section) {
     return section.sh_size <= kMostBytes ? file.read(section.sh_offset, section.sh_size) : "";
   };
@@ -96,7 +76,7 @@ Link read_link(const std::string& path) {
 
 std::string find_debug_file(const std::string& root, const std::string& path,
                             const std::string& file) {
-  const Link link = read_link(file);
+  const Link link = debug_link_of(file);
   if (link.build_id.size() < 4) return "";
   const std::string folder = path.substr(0, path.rfind('/') + 1);
   std::vector<std::string> candidates = {fmt::format("{}/usr/lib/debug/.build-id/{}/{}.debug", root,
@@ -108,7 +88,7 @@ std::string find_debug_file(const std::string& root, const std::string& path,
     candidates.push_back(root + "/usr/lib/debug" + folder + link.name);
   }
   for (const std::string& candidate : candidates) {
-    if (candidate != file && read_link(candidate).build_id == link.build_id) return candidate;
+    if (candidate != file && debug_link_of(candidate).build_id == link.build_id) return candidate;
   }
   return "";
 }

@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "elf/file.h"
 #include "process/core.h"
 #include "process/debug_file.h"
@@ -22,26 +23,6 @@ namespace {
 
 // Larger than any library. A file that claims more is damaged, and to search it takes too long.
 constexpr uint64_t kMaxSpan = uint64_t{1} << 32;
-
-class File {
- public:
-  explicit File(const std::string& path)
-      : fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)) {}
-  ~File() {
-    if (fd_ >= 0) close(fd_);
-  }
-  File(const File&) = delete;
-  File& operator=(const File&) = delete;
-  int fd() const { return fd_; }
-  template <typename T>
-  bool read(size_t offset, T* result, size_t count = 1) const {
-    const size_t size = count * sizeof(T);
-    return pread(fd_, result, size, static_cast<off_t>(offset)) == static_cast<ssize_t>(size);
-  }
-
- private:
-  int fd_;
-};
 
 // Tells two files apart, and a file before and after it is written.
 using Identity = std::tuple<dev_t, ino_t, off_t, time_t, long>;

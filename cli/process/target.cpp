@@ -22,6 +22,7 @@
 #include <string_view>
 
 #include "base/error.h"
+#include "base/file.h"
 
 // Our own ELF header; the linker defines it.
 extern "C" __attribute__((visibility("hidden"))) const ElfW(Ehdr) __ehdr_start;
@@ -33,32 +34,6 @@ namespace {
 constexpr int kMaxInterpreters = 5;
 // How many bytes of a file the kernel searches for the interpreter (BINPRM_BUF_SIZE).
 constexpr size_t kHeadSize = 256;
-
-class File {
- public:
-  explicit File(const std::string& path) : fd_(open(path.c_str(), O_RDONLY | O_CLOEXEC)) {}
-  ~File() {
-    if (fd_ >= 0) close(fd_);
-  }
-  File(const File&) = delete;
-  File& operator=(const File&) = delete;
-
-  bool is_open() const { return fd_ >= 0; }
-  /// Fewer than `size` bytes at the end of the file, and none if the file can't be read.
-  std::string read(size_t size, off_t offset) const {
-    std::string bytes(size, '\0');
-    const ssize_t count = pread(fd_, bytes.data(), size, offset);
-    bytes.resize(count < 0 ? 0 : static_cast<size_t>(count));
-    return bytes;
-  }
-  template <typename T>
-  bool read_into(T* object, off_t offset) const {
-    return pread(fd_, object, sizeof *object, offset) == static_cast<ssize_t>(sizeof *object);
-  }
-
- private:
-  int fd_;
-};
 
 /// 0, or why the kernel would not run this file.
 int why_not_executable(const std::string& path) {
@@ -110,8 +85,8 @@ std::optional<std::string> follow_interpreters(const std::string& start) {
   std::string path = start;
   for (int depth = 0;; ++depth) {
     const File file(path);
-    if (!file.is_open()) return path;  // it may still be executable
-    const std::string head = file.read(kHeadSize, 0);
+    if (file.fd() < 0) return path;  // it may still be executable
+    const std::string head = file.read(0, kHeadSize);
     if (head.compare(0, SELFMAG, ELFMAG) == 0) return path;
     const std::optional<std::string> interpreter = interpreter_in(head);
     if (!interpreter) return std::nullopt;
@@ -195,11 +170,10 @@ const char* why_secure(const std::string& path) {
 std::string loader_of(const File& file, const ElfW(Ehdr) & header) {
   for (int i = 0; i < header.e_phnum; ++i) {
     ElfW(Phdr) segment;
-    const auto offset = static_cast<off_t>(header.e_phoff) +
-                        static_cast<off_t>(i) * static_cast<off_t>(header.e_phentsize);
-    if (!file.read_into(&segment, offset)) break;
+    const size_t offset = header.e_phoff + size_t{header.e_phentsize} * static_cast<size_t>(i);
+    if (!file.read(offset, &segment)) break;
     if (segment.p_type != PT_INTERP || segment.p_filesz > PATH_MAX) continue;
-    const std::string path = file.read(segment.p_filesz, static_cast<off_t>(segment.p_offset));
+    const std::string path = file.read(segment.p_offset, segment.p_filesz);
     return path.substr(0, path.find('\0'));
   }
   return "";
@@ -246,7 +220,7 @@ std::string find_program(const std::string& path) {
 void check_program(const std::string& path) {
   const File file(path);
   ElfW(Ehdr) header;
-  if (file.is_open() && file.read_into(&header, 0)) {
+  if (file.read(0, &header)) {
     const std::string other = "; forksafe's library can't be loaded into it";
     if (header.e_ident[EI_CLASS] != __ehdr_start.e_ident[EI_CLASS]) {
       const bool narrow = header.e_ident[EI_CLASS] == ELFCLASS32;

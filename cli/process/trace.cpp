@@ -30,9 +30,9 @@ constexpr long kOptions = PTRACE_O_EXITKILL | PTRACE_O_TRACEFORK | PTRACE_O_TRAC
 
 // Ignores SIGINT and SIGQUIT, which are for the command, as system(3) does. With `wake_up`, a timer
 // interrupts waitpid ten times a second.
-class Signals {
+class TracerSignals {
  public:
-  explicit Signals(bool wake_up) {
+  explicit TracerSignals(bool wake_up) {
     struct sigaction ignore = {};
     ignore.sa_handler = SIG_IGN;
     struct sigaction nothing = {};
@@ -43,15 +43,15 @@ class Signals {
     const itimerval tenth = {{0, 100 * 1000}, {0, 100 * 1000}};
     if (wake_up) setitimer(ITIMER_REAL, &tenth, nullptr);
   }
-  ~Signals() {
+  ~TracerSignals() {
     const itimerval never = {};
     setitimer(ITIMER_REAL, &never, nullptr);
     sigaction(SIGINT, &interrupt_, nullptr);
     sigaction(SIGQUIT, &quit_, nullptr);
     sigaction(SIGALRM, &alarm_, nullptr);
   }
-  Signals(const Signals&) = delete;
-  Signals& operator=(const Signals&) = delete;
+  TracerSignals(const TracerSignals&) = delete;
+  TracerSignals& operator=(const TracerSignals&) = delete;
 
  private:
   struct sigaction interrupt_ = {};
@@ -120,7 +120,7 @@ Traced trace(const std::vector<std::string>& command, double timeout_seconds,
   }
   const pid_t leader = fork();
   if (leader == 0) become(command, go[0]);
-  const Signals signals(timeout_seconds > 0);
+  const TracerSignals signals(timeout_seconds > 0);
   close(go[0]);
   if (leader < 0 || ptrace(PTRACE_SEIZE, leader, nullptr, kOptions) != 0) {
     const int error = errno;

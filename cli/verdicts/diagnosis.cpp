@@ -31,10 +31,6 @@ bool contains(const std::string& text, const char* part) {
   return text.find(part) != std::string::npos;
 }
 
-bool starts_with(const std::string& text, const char* prefix) {
-  return text.compare(0, strlen(prefix), prefix) == 0;
-}
-
 const ThreadRuntime* runtime_of(const Look& look, const Frame& frame) {
   const Object* object = frame.object;
   for (const ThreadRuntime& r : look.runtimes) {

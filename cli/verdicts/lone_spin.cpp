@@ -104,9 +104,9 @@ std::string unchanging_state(const Process& process, const Sample& sample, const
 }
 
 // What was seen of a thread that may spin.
-class Watch {
+class ThreadWatch {
  public:
-  explicit Watch(const LoneSuspect& suspect) : suspect_(suspect) {}
+  explicit ThreadWatch(const LoneSuspect& suspect) : suspect_(suspect) {}
 
   // False when the thread need not be seen again.
   bool take(const Sample& sample, bool long_enough) {
@@ -159,7 +159,7 @@ std::optional<LoneSpin> find_lone_thread(const Process& process, const Objects& 
 }
 
 std::vector<bool> spin_alone(const std::vector<LoneSuspect>& suspects) {
-  std::vector<Watch> watches;
+  std::vector<ThreadWatch> watches;
   std::vector<Sampled> threads;
   for (const LoneSuspect& suspect : suspects) {
     watches.emplace_back(suspect);
@@ -172,7 +172,7 @@ std::vector<bool> spin_alone(const std::vector<LoneSuspect>& suspects) {
                 });
   std::vector<bool> result;
   result.reserve(watches.size());
-  for (const Watch& watch : watches) result.push_back(watch.proven());
+  for (const ThreadWatch& watch : watches) result.push_back(watch.proven());
   return result;
 }
 

@@ -9,14 +9,11 @@
 #include <map>
 #include <set>
 
+#include "base/words.h"
 #include "state.h"
 
 namespace forksafe::cli {
 namespace {
-
-bool starts_with(const std::string& text, const char* prefix) {
-  return text.compare(0, strlen(prefix), prefix) == 0;
-}
 
 // ---- which runtime an object is ----
 

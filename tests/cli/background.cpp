@@ -52,8 +52,17 @@ std::string describe_status(int status) {
 
 }  // namespace
 
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
+std::string Diagnosis::at(const char* key) const {
+  return process[key].is_string() ? process[key].get<std::string>() : process[key].dump();
+}
+
+Diagnosis diagnosis_of(const Answer& answer) {
+  INFO(answer.describe());
+  REQUIRE(answer.status <= 2);
+  CHECK(answer.errors.empty());
+  const Json json = answer.json();
+  REQUIRE(json.size() == 1);
+  return {answer.status, json[0]};
 }
 
 Background::Background(const Command& command)

@@ -15,8 +15,6 @@ namespace forksafe_test {
 
 using Json = nlohmann::ordered_json;
 
-bool contains(const std::string& text, const std::string& part);
-
 /// A process in a session of its own. The destructor ends and reaps the session.
 class Background {
  public:
@@ -54,6 +52,16 @@ struct Answer {
 
 /// Runs forksafe, for at most 150 seconds.
 Answer ask(std::vector<std::string> words, const Environment& environment = {});
+
+/// What diagnose says of one process.
+struct Diagnosis {
+  int status;
+  Json process;
+  std::string at(const char* key) const;  ///< a value as a text
+};
+
+/// Fails unless this is the verdict on one process.
+Diagnosis diagnosis_of(const Answer& answer);
 
 /// The command line of specimen (programs/specimen.cpp) with a BLAS and two threads.
 Command specimen(const Blas& blas, const std::vector<std::string>& situation);

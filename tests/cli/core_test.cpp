@@ -49,19 +49,8 @@ std::string core_of_gcore(pid_t pid, const std::string& folder) {
   return core;
 }
 
-struct Verdict {
-  int status;
-  Json process;
-};
-
-Verdict by_core(const std::string& core) {
-  const Answer answer = ask({"diagnose", "--json", "--core", core});
-  INFO(answer.describe());
-  REQUIRE(answer.status <= 2);
-  CHECK(answer.errors.empty());
-  const Json json = answer.json();
-  REQUIRE(json.size() == 1);
-  return {answer.status, json[0]};
+Diagnosis by_core(const std::string& core) {
+  return diagnosis_of(ask({"diagnose", "--json", "--core", core}));
 }
 
 /// Waits until a process is found stuck, for at most 20 seconds on a slow machine.
@@ -84,7 +73,7 @@ void check_same(const Command& command, bool by_kernel) {
   const Json live = live_when_stuck(child);
   const std::string core = by_kernel ? core_of_kernel(&background, child, folder.path())
                                      : core_of_gcore(child, folder.path());
-  const Verdict verdict = by_core(core);
+  const Diagnosis verdict = by_core(core);
   INFO(live.dump(1) << verdict.process.dump(1));
   CHECK(verdict.status == 1);
   for (const char* key : {"pid", "parent", "forked", "stuck", "code", "place", "library", "thread",
@@ -168,7 +157,7 @@ TEST_CASE("the text for a core says that it is one", "[core gcore]") {
 // Spinning looks like computing.
 TEST_CASE("a core leaves open what one look does not tell", "[core open]") {
   const TemporaryDirectory folder;
-  const Verdict spun = by_core(stuck_core(folder, specimen(blas_by_name("debian"), {"workers"})));
+  const Diagnosis spun = by_core(stuck_core(folder, specimen(blas_by_name("debian"), {"workers"})));
   INFO(spun.process.dump(1));
   CHECK(spun.status == 2);
   CHECK(spun.process["stuck"].is_null());
@@ -178,7 +167,7 @@ TEST_CASE("a core leaves open what one look does not tell", "[core open]") {
   CHECK(spun.process["cure"].is_null());
 
   // Whether the process handled a signal that would have woken the thread.
-  const Verdict lost =
+  const Diagnosis lost =
       by_core(stuck_core(folder, specimen(Blas{CREW, "", "", "", false}, {"crew"})));
   INFO(lost.process.dump(1));
   CHECK(lost.status == 2);
@@ -218,7 +207,7 @@ TEST_CASE("a core of a healthy process has no verdict", "[core healthy]") {
     const pid_t pid = background.ready();
     usleep(50000);
     for (int i = 0; i < 2; ++i) {
-      const Verdict verdict = by_core(core_of_gcore(pid, folder.path()));
+      const Diagnosis verdict = by_core(core_of_gcore(pid, folder.path()));
       INFO(command.arguments.back() << verdict.process.dump(1));
       CHECK(verdict.status != 1);
       CHECK(verdict.process["stuck"] != true);

@@ -31,31 +31,15 @@ const std::set<std::string> kCodes = {
     "openblas-no-threads", "openblas-queue-lock",    "openblas-memory-lock", "openblas-in-use",
     "gnu-openmp-team",     "openblas-cpu-available", "gnu-openmp-lock",      "blis-lock"};
 
-struct Verdict {
-  int status;
-  Json process;
-  std::string at(const char* key) const {
-    return process[key].is_string() ? process[key].get<std::string>() : process[key].dump();
-  }
-};
-
 std::string words(pid_t pid) { return std::to_string(pid); }
 
-Verdict diagnose(pid_t pid) {
-  const Answer answer = ask({"diagnose", "--json", words(pid)});
-  INFO(answer.describe());
-  REQUIRE(answer.status <= 2);
-  CHECK(answer.errors.empty());
-  const Json json = answer.json();
-  REQUIRE(json.size() == 1);
-  return {answer.status, json[0]};
-}
+Diagnosis diagnose(pid_t pid) { return diagnosis_of(ask({"diagnose", "--json", words(pid)})); }
 
 /// Waits until a process is found stuck, for at most 20 seconds on a slow machine.
-Verdict diagnose_when_stuck(pid_t pid) {
+Diagnosis diagnose_when_stuck(pid_t pid) {
   const auto deadline = Clock::now() + std::chrono::seconds(20);
   for (;;) {
-    Verdict verdict = diagnose(pid);
+    Diagnosis verdict = diagnose(pid);
     if (verdict.status != 0 || Clock::now() > deadline) return verdict;
     usleep(100000);
   }
@@ -70,13 +54,13 @@ struct Expected {
 };
 
 /// Fails unless the child of the specimen gets stuck as expected.
-Verdict check_stuck(const Command& command, const Expected& expected) {
+Diagnosis check_stuck(const Command& command, const Expected& expected) {
   std::string line = expected.cure;
   for (const std::string& word : command.arguments) line += " " + (word.empty() ? "''" : word);
   INFO(line);
   Background background(command);
   const pid_t child = background.ready();
-  const Verdict verdict = diagnose_when_stuck(child);
+  const Diagnosis verdict = diagnose_when_stuck(child);
   INFO(verdict.process.dump(1));
   CHECK(verdict.status == 1);
   CHECK(verdict.process["stuck"] == true);
@@ -106,7 +90,7 @@ void check_not_stuck(const Command& command, int looks) {
   const pid_t pid = background.ready();
   usleep(100000);
   for (int i = 0; i < looks; ++i) {
-    const Verdict verdict = diagnose(pid);
+    const Diagnosis verdict = diagnose(pid);
     INFO("look " << i << " " << verdict.process.dump(1));
     REQUIRE(verdict.status == 0);
     REQUIRE(verdict.process["stuck"] == false);
@@ -184,12 +168,6 @@ void check_in_flight(const char* build, int in_flight) {
                          {"--flight=" + std::to_string(in_flight), "--forks=300", "--n=200"}));
 }
 
-size_t count(const std::string& text, const std::string& part) {
-  size_t result = 0;
-  for (size_t at = 0; (at = text.find(part, at)) != std::string::npos; ++at) ++result;
-  return result;
-}
-
 std::string state_of(pid_t pid) {
   const std::string stat = read_file("/proc/" + words(pid) + "/stat");
   return stat.substr(stat.rfind(')') + 2, 1);
@@ -258,7 +236,7 @@ TEST_CASE("GNU OpenMP: a child waits for a team, a critical section or a lock; L
       Command own = omp_specimen(situation);
       if (guarded) own = with_library(own);
       Background background(own);
-      const Verdict verdict = diagnose_when_stuck(background.ready());
+      const Diagnosis verdict = diagnose_when_stuck(background.ready());
       INFO(verdict.process.dump(1));
       CHECK(verdict.at("code") == "gnu-openmp-lock");
       CHECK(contains(verdict.at("place"), function));
@@ -276,7 +254,7 @@ TEST_CASE("GNU OpenMP: a child waits for a team, a critical section or a lock; L
   Command other = omp_specimen("bare-team");
   other.environment["LD_PRELOAD"] = llvm;
   Background background(other);
-  const Verdict verdict = diagnose_when_stuck(background.ready());
+  const Diagnosis verdict = diagnose_when_stuck(background.ready());
   INFO(verdict.process.dump(1));
   CHECK(verdict.at("code") == "llvm-openmp-team");
   CHECK(contains(verdict.at("text"), "for 2 team mates that exist only in its"));
@@ -291,7 +269,7 @@ TEST_CASE("GNU OpenMP that is linked into the program: a child waits for its tea
     const Command command = static_omp_specimen("team", exported);
     const std::string name = fs::path(command.arguments[0]).filename();
     Background background(command);
-    const Verdict verdict = diagnose_when_stuck(background.ready());
+    const Diagnosis verdict = diagnose_when_stuck(background.ready());
     INFO(verdict.process.dump(1));
     CHECK(verdict.at("code") == "gnu-openmp-team");
     CHECK(contains(verdict.at("text"), " (GNU OpenMP in " + name + ")"));
@@ -315,7 +293,7 @@ TEST_CASE("GNU OpenMP that nothing names: a child waits for threads of the progr
   REQUIRE(run_words({installed("strip"), "-o", stripped, command.arguments[0]}).succeeded());
   command.arguments[0] = stripped;
   Background background(command);
-  const Verdict verdict = diagnose_when_stuck(background.ready());
+  const Diagnosis verdict = diagnose_when_stuck(background.ready());
   INFO(verdict.process.dump(1));
   CHECK(verdict.at("code") == "lost-threads");
   CHECK(contains(verdict.at("text"), "It waits in stripped for "));
@@ -328,7 +306,7 @@ TEST_CASE("OpenBLAS that is linked in: a child waits for its pool, whether it is
   Command command = static_blas_specimen();
   {
     Background background(command);
-    const Verdict verdict = diagnose_when_stuck(background.ready());
+    const Diagnosis verdict = diagnose_when_stuck(background.ready());
     INFO(verdict.process.dump(1));
     CHECK(verdict.at("code") == "openblas-workers");
     CHECK(contains(verdict.at("place"), " (OpenBLAS in libblas_inside.so)"));
@@ -341,7 +319,7 @@ TEST_CASE("OpenBLAS that is linked in: a child waits for its pool, whether it is
   REQUIRE(run_words({installed("strip"), "-o", stripped, command.arguments[1]}).succeeded());
   command.arguments[1] = stripped;
   Background background(command);
-  const Verdict verdict = diagnose_when_stuck(background.ready());
+  const Diagnosis verdict = diagnose_when_stuck(background.ready());
   INFO(verdict.process.dump(1));
   CHECK(verdict.at("code") == "lost-threads");
   CHECK(contains(verdict.at("text"), "a thread of that library, which exists only in its parent."));
@@ -365,7 +343,7 @@ TEST_CASE("Intel's OpenMP with its fork handlers off: a child waits for its team
 
   command.environment["LD_PRELOAD"] = forksafe_library() + ":" + intel;
   Background background(command);
-  const Verdict guarded = diagnose_when_stuck(background.ready());
+  const Diagnosis guarded = diagnose_when_stuck(background.ready());
   INFO(guarded.process.dump(1));
   CHECK(guarded.process["guarded"] == true);
   CHECK(contains(guarded.at("text"), off));
@@ -394,7 +372,7 @@ TEST_CASE("the cure is quoted for a shell", "[diagnose openmp]") {
   Command command;
   command.arguments = {program, "team"};
   Background background(command);
-  const Verdict verdict = diagnose_when_stuck(background.ready());
+  const Diagnosis verdict = diagnose_when_stuck(background.ready());
   CHECK(verdict.at("cure") ==
         "run the parent under forksafe:  forksafe '" + folder.path() + "/it'\\''s a program' team");
 }
@@ -412,7 +390,7 @@ TEST_CASE("Debian's OpenBLAS on its own threads: children wait at four places",
 
 TEST_CASE("Debian's OpenBLAS on OpenMP: children wait at two places", "[diagnose debian openmp]") {
   const Blas blas = blas_by_name("debian-openmp");
-  const Verdict team =
+  const Diagnosis team =
       check_stuck(specimen(blas, {"workers"}), {"gnu-openmp-team", "GOMP_parallel", kTeam});
   CHECK(contains(team.at("text"),
                  "GOMP_parallel (libgomp.so.1.0.0), called by dgemm_ of libopenblasp-r0."));
@@ -494,7 +472,7 @@ TEST_CASE("a child waits for workers of OpenBLAS that could not be made", "[diag
     // The same happens without a fork.
     const Command here = specimen(blas, {"refused-here", "4", "0"});
     Background background(here);
-    const Verdict verdict = diagnose_when_stuck(background.ready());
+    const Diagnosis verdict = diagnose_when_stuck(background.ready());
     INFO(verdict.process.dump(1));
     CHECK(verdict.at("code") == "openblas-no-threads");
     CHECK(verdict.at("text").rfind("It waits in ", 0) == 0);
@@ -513,7 +491,7 @@ TEST_CASE("a child waits for workers of OpenBLAS that could not be made", "[diag
         CHECK(diagnose(child).status == 0);
         continue;
       }
-      const Verdict other = diagnose_when_stuck(child);
+      const Diagnosis other = diagnose_when_stuck(child);
       INFO(other.process.dump(1));
       CHECK(other.process["guarded"] == true);
       CHECK(other.at("code") == "openblas-no-threads");
@@ -691,7 +669,7 @@ TEST_CASE("the cure says that the process runs under forksafe, or under FORKSAFE
   command.environment["LD_PRELOAD"] = forksafe_library();
   {
     Background background(command);
-    const Verdict verdict = diagnose_when_stuck(background.ready());
+    const Diagnosis verdict = diagnose_when_stuck(background.ready());
     CHECK(verdict.status == 1);
     CHECK(verdict.at("code") == "gnu-openmp-team");
     CHECK(verdict.process["guarded"] == true);
@@ -700,7 +678,7 @@ TEST_CASE("the cure says that the process runs under forksafe, or under FORKSAFE
   }
   command.environment["FORKSAFE"] = "0";
   Background background(command);
-  const Verdict verdict = diagnose_when_stuck(background.ready());
+  const Diagnosis verdict = diagnose_when_stuck(background.ready());
   CHECK(verdict.status == 1);
   CHECK(verdict.process["guarded"] == false);
   CHECK(verdict.at("cure") == "forksafe is loaded but switched off: run it without FORKSAFE=0");
@@ -833,7 +811,7 @@ Command crew_specimen(const std::vector<std::string>& situation) {
 
 void check_lost(const std::vector<std::string>& situation, const std::vector<std::string>& parts) {
   Background background(crew_specimen(situation));
-  const Verdict verdict = diagnose_when_stuck(background.ready());
+  const Diagnosis verdict = diagnose_when_stuck(background.ready());
   INFO(verdict.process.dump(1));
   CHECK(verdict.status == 1);
   CHECK(verdict.at("code") == "lost-threads");
@@ -857,7 +835,7 @@ TEST_CASE("a child waits for threads of a library that forksafe does not know",
 TEST_CASE("a child that waits with a timeout for lost threads may be stuck",
           "[diagnose lost threads]") {
   Background background(crew_specimen({"crew-timed"}));
-  const Verdict verdict = diagnose_when_stuck(background.ready());
+  const Diagnosis verdict = diagnose_when_stuck(background.ready());
   INFO(verdict.process.dump(1));
   CHECK(verdict.status == 2);
   CHECK(verdict.process["stuck"] == nullptr);
@@ -888,7 +866,7 @@ TEST_CASE("a thread that waits in a fork handler is named with the library", "[d
   // Another thread may end this wait.
   Background background(crew_specimen({"crew-before-fork", "1"}));
   const pid_t pid = background.ready();
-  Verdict verdict = diagnose(pid);
+  Diagnosis verdict = diagnose(pid);
   const std::string part = " It is inside fork(), in a handler of libcrew.so (";
   for (int i = 0; i < 100 && !contains(verdict.at("text"), part); ++i) verdict = diagnose(pid);
   INFO(verdict.process.dump(1));
@@ -900,7 +878,7 @@ TEST_CASE("a thread that waits in a fork handler is named with the library", "[d
 TEST_CASE("a child spins in a region for a team mate", "[diagnose spin]") {
   for (const char* situation : {"spin", "spin-yield"}) {
     INFO(situation);
-    const Verdict verdict = check_stuck(omp_specimen(situation), {"openmp-spin", "", ""});
+    const Diagnosis verdict = check_stuck(omp_specimen(situation), {"openmp-spin", "", ""});
     CHECK(contains(verdict.at("text"), "(omp_specimen), alone below GOMP_parallel (libgomp.so.1."));
     CHECK(contains(verdict.at("text"),
                    " It likely waits for 1 team mate that exists only in its parent."));
@@ -954,7 +932,7 @@ Command python_child(const std::string& in_child) {
 
 TEST_CASE("a child waits for a lock that a thread of its parent held", "[diagnose python lock]") {
   Background background(python_child("    lock.acquire()\n"));
-  const Verdict verdict = diagnose_when_stuck(background.ready());
+  const Diagnosis verdict = diagnose_when_stuck(background.ready());
   INFO(verdict.process.dump(1));
   CHECK(verdict.at("code") == "python-lock");
   CHECK(contains(verdict.at("text"),
@@ -988,7 +966,7 @@ Command python_that_forks_in_c(const std::string& library, const std::string& in
 
 TEST_CASE("a child waits for Python's global lock", "[diagnose python lock]") {
   Background background(python_that_forks_in_c("CDLL", ""));
-  const Verdict verdict = diagnose_when_stuck(background.ready());
+  const Diagnosis verdict = diagnose_when_stuck(background.ready());
   INFO(verdict.process.dump(1));
   CHECK(verdict.at("code") == "python-lock");
   CHECK(contains(verdict.at("text"), "PyEval_RestoreThread"));

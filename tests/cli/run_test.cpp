@@ -34,19 +34,8 @@ namespace {
 
 constexpr const char* kIsMapped = "grep -q libforksafe.so /proc/self/maps && echo mapped";
 
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
-
 bool ended(const Outcome& outcome, int status) {
   return outcome.end == Outcome::End::kExited && outcome.status == status;
-}
-
-std::vector<std::string> lines_of(const std::string& text) {
-  std::istringstream in(text);
-  std::vector<std::string> lines;
-  for (std::string line; std::getline(in, line);) lines.push_back(line);
-  return lines;
 }
 
 /// Fails unless forksafe ended with `status` and printed one line that contains all `parts`.

@@ -28,6 +28,23 @@ TemporaryDirectory::~TemporaryDirectory() {
   fs::remove_all(path_, ignored);
 }
 
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+int count(const std::string& text, const std::string& part) {
+  int result = 0;
+  for (size_t at = 0; (at = text.find(part, at)) != std::string::npos; ++at) ++result;
+  return result;
+}
+
+std::vector<std::string> lines_of(const std::string& text) {
+  std::istringstream in(text);
+  std::vector<std::string> lines;
+  for (std::string line; std::getline(in, line);) lines.push_back(line);
+  return lines;
+}
+
 void write_file(const std::string& path, const std::string& content, unsigned mode) {
   std::ofstream(path, std::ios::binary) << content;
   if (chmod(path.c_str(), mode) != 0) throw std::runtime_error("can't write " + path);

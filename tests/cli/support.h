@@ -25,6 +25,11 @@ class TemporaryDirectory {
   std::string path_;
 };
 
+bool contains(const std::string& text, const std::string& part);
+/// How many times `part` stands in `text`.
+int count(const std::string& text, const std::string& part);
+std::vector<std::string> lines_of(const std::string& text);
+
 void write_file(const std::string& path, const std::string& content, unsigned mode = 0644);
 std::string read_file(const std::string& path);
 

@@ -40,12 +40,6 @@ bool comes(Condition holds) {
   return holds();
 }
 
-int count(const std::string& text, const std::string& part) {
-  int result = 0;
-  for (size_t at = 0; (at = text.find(part, at)) != std::string::npos; ++at) ++result;
-  return result;
-}
-
 /// The state of a process in /proc; 0 if there is none.
 char state_of(pid_t pid) {
   const std::string stat = read_file("/proc/" + std::to_string(pid) + "/stat");
