@@ -6,6 +6,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <csignal>
 #include <cstring>
 
@@ -31,13 +32,15 @@ bool stderr_is_full() {
 // A write to a pipe without a reader raises SIGPIPE, one beyond RLIMIT_FSIZE SIGXFSZ. The program
 // must not get that signal for a line of ours. The kernel sends it to the thread that writes.
 void write_unsignalled(int fd, const Line& line) {
-  const uint64_t mask = block_signals();
+  uint64_t mask = block_signals();
   constexpr uint64_t kOfWrites = signal_bit(SIGPIPE) | signal_bit(SIGXFSZ);
   uint64_t before = 0;
   syscall(SYS_rt_sigpending, &before, sizeof before);
   if (syscall(SYS_write, fd, line.text(), line.size()) < 0) {
     const uint64_t ours = kOfWrites & ~before;
-    syscall(SYS_rt_sigtimedwait, &ours, nullptr, &kAtOnce, sizeof ours);
+    const long taken = syscall(SYS_rt_sigtimedwait, &ours, nullptr, &kAtOnce, sizeof ours);
+    // If a filter of system calls forbids that, the signal stays blocked: it would end the program.
+    if (taken < 0 && errno != EAGAIN) mask |= ours;
   }
   restore_signals(mask);
 }
