@@ -78,7 +78,7 @@ void head_child() {
   const KeepErrno keep;
   const bool prepared = thread_state.at_head;
   const bool resets = anything_adopted.load(std::memory_order_relaxed);
-  const uint64_t mask = resets ? block_signals() : 0;
+  const uint64_t mask = resets ? block_signals() : kNotBlocked;
   distrust_linker();
   fork_page.hold.reset();
   fork_page.rest.reset();
@@ -93,7 +93,7 @@ void head_child() {
   }
   thread_state.at_head = false;
   thread_state.forks_within = 0;
-  if (resets) restore_signals(mask);
+  restore_signals(mask);
 }
 
 char handle;  // what glibc takes for our object: we are never unloaded

@@ -33,6 +33,7 @@ bool stderr_is_full() {
 // must not get that signal for a line of ours. The kernel sends it to the thread that writes.
 void write_unsignalled(int fd, const Line& line) {
   uint64_t mask = block_signals();
+  if (mask == kNotBlocked) return;
   constexpr uint64_t kOfWrites = signal_bit(SIGPIPE) | signal_bit(SIGXFSZ);
   uint64_t before = 0;
   syscall(SYS_rt_sigpending, &before, sizeof before);

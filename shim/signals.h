@@ -12,18 +12,24 @@ namespace forksafe {
 /// A signal in the kernel's signal set, which has one bit for each of 64 signals.
 constexpr uint64_t signal_bit(int signal) { return uint64_t{1} << (signal - 1); }
 
-/// Blocks signals in the calling thread, and returns the mask to restore. Faults stay unblocked:
-/// they are the program's to handle. So does glibc's signal 33 (SIGSETXID, __SIGRTMIN + 1): the
-/// thread that calls setuid sends it to all others, and waits for them.
+/// What block_signals returns if a filter of system calls forbids it. No mask of the kernel has
+/// this signal.
+constexpr uint64_t kNotBlocked = signal_bit(SIGKILL);
+
+/// Blocks signals in the calling thread, and returns the mask to restore, or kNotBlocked. Faults
+/// stay unblocked: they are the program's to handle. So does glibc's signal 33 (SIGSETXID,
+/// __SIGRTMIN + 1): the thread that calls setuid sends it to all others, and waits for them.
 inline uint64_t block_signals() {
   constexpr uint64_t kUnblocked = signal_bit(SIGSEGV) | signal_bit(SIGBUS) | signal_bit(SIGILL) |
                                   signal_bit(SIGFPE) | signal_bit(SIGTRAP) | signal_bit(SIGSYS) |
                                   signal_bit(33);
-  uint64_t before = 0;
+  uint64_t before = kNotBlocked;
   set_signal_mask(~kUnblocked, &before);
   return before;
 }
 
-inline void restore_signals(uint64_t mask) { set_signal_mask(mask, nullptr); }
+inline void restore_signals(uint64_t mask) {
+  if (mask != kNotBlocked) set_signal_mask(mask, nullptr);
+}
 
 }  // namespace forksafe
