@@ -18,25 +18,33 @@
 
 # A build of its own, because faults names the functions of the library by debugging information.
 debug=true
-mkdir -p "$build/wheels" "$build/trees" "$build/debug"
-ln -sfn "$build/wheels" "$build/trees" "$build/debug"
+shared=$build
 build=$build/debug
 
 if [ "$*" = --report ]; then
   exec "$python" -B "$root/tests/soak/report.py" "$build"
 fi
+areas=
 for word in "$@"; do
   case $word in
-    storm | faults | fuzz | limits | server | system | --minutes | --seed | --minutes=* | --seed=* | [0-9]*) ;;
+    storm | faults | fuzz | limits | server | system) areas="$areas $word" ;;
+    --minutes | --seed | --minutes=* | --seed=* | [0-9]*) ;;
     *) fail "unknown argument: $word. Usage: sh scripts/soak.sh [--minutes N] [--seed S] [AREA...]" ;;
   esac
 done
+mkdir -p "$shared/wheels" "$shared/trees" "$build"
+ln -sfn "$shared/wheels" "$shared/trees" "$build"
 inject=
 [ "$(uname -m)" != x86_64 ] || inject=tests/inject
 need_packages $build_packages python3 python3-pip python3-venv procps util-linux binutils clang-14 libclang-rt-14-dev \
   libopenblas0-pthread libopenblas0-openmp libblis4-pthread libblis4-openmp
 fetch_test_wheels numpy-1.26 numpy-2.2 numpy-2.4 openblas64
-make_venv server-venv gunicorn numpy scipy lightgbm || say "not available from PyPI, so the server is not run"
+case ${areas:- server} in
+  *' server'*)
+    make_venv server-venv gunicorn numpy scipy lightgbm ||
+      say "gunicorn or LightGBM is not available from PyPI, so the server is not run"
+    ;;
+esac
 build_targets shim/forksafe cli/forksafe tests/storm tests/blas_forker tests/omp_forker \
   tests/limited tests/plain $inject
 exec "$python" -B "$root/tests/soak/soak.py" "$build" "$@"
