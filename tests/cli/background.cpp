@@ -230,6 +230,12 @@ std::string on_terminal(const std::vector<std::string>& words, const Environment
   return output;
 }
 
+char state_of(pid_t pid) {
+  const std::string stat = read_file("/proc/" + word(pid) + "/stat");
+  const size_t end_of_name = stat.rfind(')');
+  return end_of_name != std::string::npos ? stat[end_of_name + 2] : '\0';
+}
+
 bool is_running(const std::string& part_of_command_line) {
   for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
     if (atoi(entry.path().filename().c_str()) == 0) continue;

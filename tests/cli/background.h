@@ -88,6 +88,12 @@ void check_refused(const Answer& answer, const std::string& part);
 /// The output of a command on a terminal.
 std::string on_terminal(const std::vector<std::string>& words, const Environment& environment);
 
+/// A process id as a word of a command line.
+inline std::string word(pid_t pid) { return std::to_string(pid); }
+
+/// The state of a process in /proc; 0 if there is none.
+char state_of(pid_t pid);
+
 /// Whether a process with this part in its command line exists.
 bool is_running(const std::string& part_of_command_line);
 

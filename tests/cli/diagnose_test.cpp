@@ -31,9 +31,7 @@ const std::set<std::string> kCodes = {
     "openblas-no-threads", "openblas-queue-lock",    "openblas-memory-lock", "openblas-in-use",
     "gnu-openmp-team",     "openblas-cpu-available", "gnu-openmp-lock",      "blis-lock"};
 
-std::string words(pid_t pid) { return std::to_string(pid); }
-
-Diagnosis diagnose(pid_t pid) { return diagnosis_of(ask({"diagnose", "--json", words(pid)})); }
+Diagnosis diagnose(pid_t pid) { return diagnosis_of(ask({"diagnose", "--json", word(pid)})); }
 
 /// Waits until a process is found stuck, for at most 20 seconds on a slow machine.
 Diagnosis diagnose_when_stuck(pid_t pid) {
@@ -71,9 +69,9 @@ Diagnosis check_stuck(const Command& command, const Expected& expected) {
     CHECK(contains(verdict.at("text"), " waits in " + verdict.at("place")));
   }
   CHECK(verdict.at("text").compare(
-            0, 26, ("This is a forked child of " + words(background.pid())).substr(0, 26)) == 0);
+            0, 26, ("This is a forked child of " + word(background.pid())).substr(0, 26)) == 0);
   const std::string verb = expected.code == "openmp-spin" ? "spins" : "waits";
-  CHECK(contains(verdict.at("text"), "child of " + words(background.pid()) + ". It " + verb));
+  CHECK(contains(verdict.at("text"), "child of " + word(background.pid()) + ". It " + verb));
   CHECK(verdict.process["pid"] == child);
   CHECK(verdict.process["parent"] == background.pid());
   CHECK(verdict.process["forked"] == true);
@@ -135,7 +133,7 @@ void check_in_flight(const Command& command) {
     if (background.has_ended()) continue;
     Answer answer;
     for (int i = 0; i < 20; ++i) {
-      answer = ask({"diagnose", "--json", "--children", words(background.pid())});
+      answer = ask({"diagnose", "--json", "--children", word(background.pid())});
       if (answer.status != 0) break;
       usleep(200000);
     }
@@ -168,11 +166,6 @@ void check_in_flight(const char* build, int in_flight) {
                          {"--flight=" + std::to_string(in_flight), "--forks=300", "--n=200"}));
 }
 
-std::string state_of(pid_t pid) {
-  const std::string stat = read_file("/proc/" + words(pid) + "/stat");
-  return stat.substr(stat.rfind(')') + 2, 1);
-}
-
 }  // namespace
 
 // ---- stuck
@@ -186,7 +179,7 @@ TEST_CASE("GNU OpenMP: a child waits for its team", "[diagnose openmp]") {
   Answer tree;
   while (child == 0 && Clock::now() < deadline) {
     usleep(100000);
-    tree = ask({"diagnose", "--json", "--children", words(background.pid())});
+    tree = ask({"diagnose", "--json", "--children", word(background.pid())});
     if (tree.status == 1) child = tree.json()[1]["pid"];
   }
   INFO(tree.describe());
@@ -198,24 +191,24 @@ TEST_CASE("GNU OpenMP: a child waits for its team", "[diagnose openmp]") {
   const std::string place = entry["place"];
   CHECK(
       (place == "GOMP_parallel (libgomp.so.1.0.0)" || place == "GOMP_barrier (libgomp.so.1.0.0)"));
-  CHECK(entry["text"] == "This is a forked child of " + words(background.pid()) + ". It waits in " +
+  CHECK(entry["text"] == "This is a forked child of " + word(background.pid()) + ". It waits in " +
                              place + " for 2 team mates that exist only in its parent.");
 
-  const Answer text = ask({"diagnose", words(child)});
+  const Answer text = ask({"diagnose", word(child)});
   INFO(text.describe());
   CHECK(text.status == 1);
   CHECK(text.errors.empty());
   std::istringstream lines(text.output);
   std::string first, sentence, line;
   std::getline(lines, first);
-  CHECK(first == words(child) + " (omp_forker) is stuck.");
+  CHECK(first == word(child) + " (omp_forker) is stuck.");
   while (std::getline(lines, line) && !contains(line, "Cure:")) sentence += line.substr(1);
   CHECK(sentence.substr(1) == entry["text"]);
   // The cure is on one line, so it can be copied.
   CHECK(line ==
         "  Cure: run the parent under forksafe:  forksafe " + program("omp_forker") + " idle 5");
   CHECK(
-      contains(text.output, "\nThread " + words(child) + " (omp_forker), the one that is stuck\n"));
+      contains(text.output, "\nThread " + word(child) + " (omp_forker), the one that is stuck\n"));
   CHECK(contains(text.output, "\n  GOMP_parallel  libgomp.so.1.0.0\n"));
   CHECK(contains(text.output, "\n  main  omp_forker\n"));
 }
@@ -430,7 +423,7 @@ constexpr const char* kFewer = ", or use fewer threads:  OPENBLAS_NUM_THREADS=1"
 class ThreadGroup {
  public:
   ThreadGroup() {
-    const std::string name = "/forksafe-test-" + words(getpid());
+    const std::string name = "/forksafe-test-" + word(getpid());
     for (const char* root : {"/sys/fs/cgroup/pids", "/sys/fs/cgroup"}) {
       if (mkdir((root + name).c_str(), 0755) != 0) continue;
       path_ = root + name;
@@ -558,7 +551,7 @@ TEST_CASE("a multiprocessing pool gets one verdict for each process", "[diagnose
   command.arguments = {debian_python(), script("pool.py"), "200"};
   command.environment = {{"LD_LIBRARY_PATH", blas.library_path}, {"OMP_NUM_THREADS", "2"}};
   Background background(command);
-  const std::string parent = words(background.pid());
+  const std::string parent = word(background.pid());
   Json tree;
   Answer answer;
   const auto deadline = Clock::now() + std::chrono::seconds(30);
@@ -590,8 +583,8 @@ TEST_CASE("a multiprocessing pool gets one verdict for each process", "[diagnose
   CHECK(contains(text.output, parent + " (python3"));
   CHECK(contains(text.output, ") is not stuck in a runtime.\n  " + std::string(kNotStuck)));
   CHECK(count(text.output, " is stuck.\n") == 1);
-  CHECK(contains(text.output, "\n  2 children, the same: " + words(tree[1]["pid"]) + " " +
-                                  words(tree[2]["pid"]) + "\n"));
+  CHECK(contains(text.output, "\n  2 children, the same: " + word(tree[1]["pid"]) + " " +
+                                  word(tree[2]["pid"]) + "\n"));
 
   const Answer above = ask({"diagnose", parent});
   INFO(above.describe());
@@ -611,7 +604,7 @@ TEST_CASE("equal children get one verdict, and their ids", "[diagnose equal]") {
   Command command = omp_specimen("crowd");
   command.arguments.push_back("5");
   Background background(command);
-  const std::string parent = words(background.ready());
+  const std::string parent = word(background.ready());
   Json tree;
   const auto deadline = Clock::now() + std::chrono::seconds(30);
   const auto stuck = [&] {
@@ -628,14 +621,14 @@ TEST_CASE("equal children get one verdict, and their ids", "[diagnose equal]") {
   for (size_t i = 1; i <= 5; ++i) {
     CHECK(tree[i]["code"] == "gnu-openmp-team");
     CHECK(tree[i]["threads"].size() == 8);
-    same += " " + words(tree[i]["pid"]);
+    same += " " + word(tree[i]["pid"]);
   }
 
   const Answer text = ask({"diagnose", "--children", parent});
   INFO(text.describe());
   CHECK(text.status == 1);
   CHECK(count(text.output, " is stuck.\n") == 1);
-  CHECK(contains(text.output, words(tree[1]["pid"]) + " (omp_specimen) is stuck.\n"));
+  CHECK(contains(text.output, word(tree[1]["pid"]) + " (omp_specimen) is stuck.\n"));
   CHECK(count(text.output, " is not stuck in a runtime.\n") == 2);
   std::string flat = text.output;
   for (size_t at; (at = flat.find("\n  ")) != std::string::npos;) flat.replace(at, 3, " ");
@@ -648,7 +641,7 @@ TEST_CASE("diagnose goes 16 generations down, and says what it left out", "[diag
                                        "forksafe: diagnose: 2 processes more than 16 "
                                        "generations below PID were not looked at\n")}) {
     Background background(specimen({"deep", generations}));
-    const std::string pid = words(background.ready());
+    const std::string pid = word(background.ready());
     std::string expected = note;
     if (!expected.empty()) expected.replace(expected.find("PID"), 3, pid);
     for (const bool children : {false, true}) {
@@ -696,7 +689,7 @@ TEST_CASE("Python's frames are shown if py-spy is installed", "[diagnose python]
   const pid_t pid = background.ready();
   const TemporaryDirectory folder;
   const Environment path = {{"PATH", folder.path() + ":/usr/bin:/bin"}};
-  const auto look = [&] { return ask({"diagnose", words(pid)}, path); };
+  const auto look = [&] { return ask({"diagnose", word(pid)}, path); };
   const std::string hint = "for Python's frames, install py-spy (pip install py-spy)";
 
   if (fs::exists("/usr/bin/py-spy")) {
@@ -711,13 +704,13 @@ TEST_CASE("Python's frames are shown if py-spy is installed", "[diagnose python]
   write_file(folder.file("py-spy"),
              "#!/bin/sh\n"
              "test \"$*\" = 'dump --json --pid " +
-                 words(pid) +
+                 word(pid) +
                  "' || exit 1\n"
                  "cat <<'END'\n"
                  R"([{"pid": )" +
-                 words(pid) + R"(, "thread_id": 140170813796416, "thread_name": "MainThread",
+                 word(pid) + R"(, "thread_id": 140170813796416, "thread_name": "MainThread",
                     "os_thread_id": )" +
-                 words(pid) +
+                 word(pid) +
                  R"(, "active": false, "owns_gil": false,
                     "frames": [{"name": "product", "filename": "/srv/app/pool.py", "module": null,
                                 "short_filename": "pool.py", "line": 12, "locals": null,
@@ -736,7 +729,7 @@ TEST_CASE("Python's frames are shown if py-spy is installed", "[diagnose python]
   CHECK(contains(with.output,
                  "\n  in Python:\n    product (/srv/app/pool.py:12)\n    <module> (<string>:3)\n"));
   CHECK_FALSE(contains(with.output, "py-spy"));
-  const Json json = ask({"diagnose", "--json", words(pid)}, path).json();
+  const Json json = ask({"diagnose", "--json", word(pid)}, path).json();
   CHECK(json[0]["threads"][0]["python"] ==
         Json({"product (/srv/app/pool.py:12)", "<module> (<string>:3)"}));
 
@@ -752,7 +745,7 @@ TEST_CASE("Python's frames are shown if py-spy is installed", "[diagnose python]
     CHECK(contains(answer.output, "\npy-spy found no Python frames\n"));
   }
   Background no_python(specimen({"idle"}));
-  CHECK_FALSE(contains(ask({"diagnose", words(no_python.ready())}, path).output, "py-spy"));
+  CHECK_FALSE(contains(ask({"diagnose", word(no_python.ready())}, path).output, "py-spy"));
 }
 
 // ---- not stuck
@@ -991,7 +984,7 @@ TEST_CASE("a look does not change signals, stops and results of a process", "[di
     for (int i = 0; i < looks; ++i) {
       kill(pid, SIGUSR1);
       Command look;
-      look.arguments = {forksafe_command(), "diagnose", "--json", words(pid)};
+      look.arguments = {forksafe_command(), "diagnose", "--json", word(pid)};
       Background looking(look);
       for (int k = 0; k < kQueued; ++k) {
         sigqueue(pid, SIGRTMIN, {});
@@ -1004,11 +997,11 @@ TEST_CASE("a look does not change signals, stops and results of a process", "[di
     }
     // A stopped process stays stopped.
     kill(pid, SIGSTOP);
-    for (int i = 0; i < 100 && state_of(pid) != "T"; ++i) usleep(10000);
+    for (int i = 0; i < 100 && state_of(pid) != 'T'; ++i) usleep(10000);
     for (int i = 0; i < 5; ++i) {
       CHECK(diagnose(pid).status == 0);
       usleep(20000);
-      CHECK(state_of(pid) == "T");
+      CHECK(state_of(pid) == 'T');
     }
     kill(pid, SIGCONT);
     kill(pid, SIGTERM);
@@ -1033,28 +1026,28 @@ TEST_CASE("a word that is not the id of a process is refused", "[diagnose refuse
     Background background(specimen({"idle"}));
     vanished = background.ready();
   }
-  check_refused(ask({"diagnose", words(vanished)}),
-                "process " + words(vanished) + ": no process has this id");
+  check_refused(ask({"diagnose", word(vanished)}),
+                "process " + word(vanished) + ": no process has this id");
 }
 
 TEST_CASE("a zombie, a thread and a traced process are refused", "[diagnose refused]") {
   Background zombie(specimen({"zombie"}));
-  check_refused(ask({"diagnose", words(zombie.ready())}),
-                "it has ended, but its parent " + words(zombie.pid()) +
-                    " has not waited for it (zombie): try " + words(zombie.pid()));
+  check_refused(ask({"diagnose", word(zombie.ready())}),
+                "it has ended, but its parent " + word(zombie.pid()) +
+                    " has not waited for it (zombie): try " + word(zombie.pid()));
   Background threaded(specimen({"with-thread"}));
   const pid_t thread = threaded.ready();
   REQUIRE(thread != threaded.pid());
-  check_refused(ask({"diagnose", words(thread)}), "process " + words(thread) +
-                                                      ": this is a thread of process " +
-                                                      words(threaded.pid()) + ": give that id");
+  check_refused(ask({"diagnose", word(thread)}), "process " + word(thread) +
+                                                     ": this is a thread of process " +
+                                                     word(threaded.pid()) + ": give that id");
   Background traced(specimen({"traced"}));
   for (const char* name : {"diagnose", "check"}) {
-    Answer answer = ask({name, words(traced.ready())});
+    Answer answer = ask({name, word(traced.ready())});
     CHECK_FALSE(contains(answer.output, ") is stuck."));
     answer.output.clear();
     check_refused(answer,
-                  "process " + words(traced.pid()) + " already traces it (a debugger?): end that");
+                  "process " + word(traced.pid()) + " already traces it (a debugger?): end that");
   }
 }
 
@@ -1115,13 +1108,13 @@ void check_program_refused(const std::string& program, const std::string& part) 
   command.arguments = {folder.file("tiny")};
   Background background(command);
   for (int i = 0; i < 100 && !background.has_ended(); ++i) {
-    if (fs::read_symlink("/proc/" + words(background.pid()) + "/exe") == folder.file("tiny")) break;
+    if (fs::read_symlink("/proc/" + word(background.pid()) + "/exe") == folder.file("tiny")) break;
     usleep(10000);
   }
   if (background.has_ended()) skip("the kernel does not run such programs");
   for (const std::string name : {"diagnose", "list", "check"}) {
-    check_refused(ask({name, words(background.pid())}),
-                  "process " + words(background.pid()) + " (tiny): " + part);
+    check_refused(ask({name, word(background.pid())}),
+                  "process " + word(background.pid()) + " (tiny): " + part);
   }
 }
 
@@ -1148,7 +1141,7 @@ TEST_CASE("a 32-bit program is refused", "[diagnose 32-bit]") {
 
 TEST_CASE("diagnose uses colours only on a terminal", "[diagnose colours]") {
   Background background(omp_specimen("team"));
-  const std::string pid = words(background.ready());
+  const std::string pid = word(background.ready());
   diagnose_when_stuck(std::stoi(pid));
   const std::string red = "\x1b[31m" + pid + " (omp_specimen) is stuck.\x1b[0m";
   const std::vector<std::string> words = {forksafe_command(), "diagnose", pid};

@@ -26,8 +26,6 @@ namespace {
 constexpr const char* kDocker = "docker run --cap-add=SYS_PTRACE";
 constexpr const char* kKubernetes = "securityContext: {capabilities: {add: [SYS_PTRACE]}}";
 
-std::string words(pid_t pid) { return std::to_string(pid); }
-
 /// Runs a command line and waits for its end.
 Answer ask_by(std::vector<std::string> line, const std::vector<std::string>& more) {
   line.insert(line.end(), more.begin(), more.end());
@@ -72,18 +70,18 @@ Json check_denied(const std::vector<std::string>& forksafe, pid_t pid, const std
                   const std::string& part) {
   INFO(part);
   for (const std::string name : {"diagnose", "check"}) {
-    Answer answer = ask_by(forksafe, {name, words(pid)});
+    Answer answer = ask_by(forksafe, {name, word(pid)});
     INFO(answer.describe());
     if (name == "diagnose") {
-      CHECK(contains(answer.output, words(pid) + " ("));
+      CHECK(contains(answer.output, word(pid) + " ("));
       CHECK(contains(answer.output, ") may not be traced, so there is no verdict.\n  This is "));
       CHECK_FALSE(contains(answer.output, ") is stuck."));
       answer.output.clear();
     }
     check_refused(answer, part);
-    CHECK(answer.errors.rfind("forksafe: process " + words(pid) + " (", 0) == 0);
+    CHECK(answer.errors.rfind("forksafe: process " + word(pid) + " (", 0) == 0);
   }
-  const Answer answer = ask_by(forksafe, {"diagnose", "--json", words(pid)});
+  const Answer answer = ask_by(forksafe, {"diagnose", "--json", word(pid)});
   INFO(answer.describe());
   CHECK(answer.status == 2);
   const Json json = answer.json();
@@ -115,7 +113,7 @@ TEST_CASE("without ptrace, /proc shows a child that lacks threads and waits",
   CHECK(json["grant"]["docker"] == kDocker);
   CHECK(json["grant"]["kubernetes"] == kKubernetes);
   CHECK(json["grant"]["slurm"] ==
-        "srun --overlap --jobid=JOB --nodelist=NODE forksafe diagnose " + words(child));
+        "srun --overlap --jobid=JOB --nodelist=NODE forksafe diagnose " + word(child));
   const Json& evidence = json["evidence"];
   CHECK(evidence["threads"] == 1);
   CHECK(evidence["asleep"] == 1);
@@ -123,7 +121,7 @@ TEST_CASE("without ptrace, /proc shows a child that lacks threads and waits",
   CHECK(evidence["older_in_parent"] == 2);
   REQUIRE(evidence["runtimes"].size() == 1);
   const std::string runtime = evidence["runtimes"][0];
-  CHECK(json["text"] == "This is a forked child of " + words(background.pid()) +
+  CHECK(json["text"] == "This is a forked child of " + word(background.pid()) +
                             ". It lacks 2 threads of its parent. It has 1 thread, which waits in "
                             "futex(2). It has loaded " +
                             runtime +
@@ -131,7 +129,7 @@ TEST_CASE("without ptrace, /proc shows a child that lacks threads and waits",
                             "healthy one that waits for work.");
 
   // The parent, the child, and the lines that help, once.
-  const Answer tree = ask_by(denied, {"diagnose", "--children", words(background.pid())});
+  const Answer tree = ask_by(denied, {"diagnose", "--children", word(background.pid())});
   INFO(tree.describe());
   CHECK(tree.status == 2);
   CHECK(contains(tree.output, "\n  This is not a forked child. It has 3 threads, of which 2 wait"));
@@ -141,7 +139,7 @@ TEST_CASE("without ptrace, /proc shows a child that lacks threads and waits",
   CHECK(tree.output.find("Docker:", help + 30) == std::string::npos);
 
   // list needs only what it can see. check can't start a command.
-  const Answer list = ask_by(denied, {"list", words(child)});
+  const Answer list = ask_by(denied, {"list", word(child)});
   INFO(list.describe());
   CHECK(list.status == 0);
   CHECK(contains(list.output, "GNU OpenMP"));
@@ -153,7 +151,7 @@ TEST_CASE("without ptrace, a healthy child is not called stuck", "[permission se
   Background busy(omp_specimen("regions-1"));
   const pid_t child = busy.ready();
   for (int i = 0; i < 20; ++i) {
-    const Json json = ask_by(denied, {"diagnose", "--json", words(child)}).json();
+    const Json json = ask_by(denied, {"diagnose", "--json", word(child)}).json();
     INFO(json.dump(1));
     CHECK(json[0]["stuck"].is_null());
     CHECK(contains(json[0]["text"], "That does not tell whether it is stuck."));
@@ -166,19 +164,18 @@ TEST_CASE("the process of another user, or of another group", "[permission user]
   const pid_t pid = background.ready();
   const Json json = check_denied(nobody.line(forksafe_command()), pid, "other-user",
                                  "it belongs to user root: try as that user or as root (sudo)");
-  CHECK(json["grant"]["docker"] ==
-        "docker exec --user 0 CONTAINER forksafe diagnose " + words(pid));
+  CHECK(json["grant"]["docker"] == "docker exec --user 0 CONTAINER forksafe diagnose " + word(pid));
   CHECK(json["grant"]["kubernetes"] == "securityContext: {runAsUser: 0}");
   CHECK(json["evidence"]["runtimes"].is_null());
   CHECK(contains(json["text"],
                  "This is not a forked child. It has 1 thread, which sleeps. What it "
                  "has loaded can't be seen."));
-  check_refused(ask_by(nobody.line(forksafe_command()), {"list", words(pid)}),
+  check_refused(ask_by(nobody.line(forksafe_command()), {"list", word(pid)}),
                 "it belongs to user root: try as that user or as root (sudo)");
 
   Background of_nobody(nobody.command(specimen({"idle"})));
   const pid_t its = of_nobody.ready();
-  CHECK(ask_by(nobody.line(forksafe_command()), {"diagnose", words(its)}).status == 0);
+  CHECK(ask_by(nobody.line(forksafe_command()), {"diagnose", word(its)}).status == 0);
   OtherUser other_group(65534, 1);
   check_denied(other_group.line(forksafe_command()), its, "other-group",
                "it runs with group nogroup, and forksafe does not: try as root (sudo)");
@@ -218,7 +215,7 @@ TEST_CASE("a set-uid program, and one that is not dumpable", "[permission dumpab
   fs::permissions(nobody.folder() + "/specimen", fs::perms::set_uid, fs::perm_options::add);
   Background raised(set_uid);
   const pid_t pid = raised.ready();
-  if (!contains(read_file("/proc/" + words(pid) + "/status"), "Uid:\t65534\t0")) {
+  if (!contains(read_file("/proc/" + word(pid) + "/status"), "Uid:\t65534\t0")) {
     skip("set-uid has no effect in the folder for temporary files");
   }
   check_denied(nobody.line(forksafe_command()), pid, "other-user",
@@ -253,8 +250,8 @@ TEST_CASE("an id of another pid namespace", "[permission namespaces]") {
   const std::vector<std::string> inside = {unshare, "--pid", "--fork", "--mount-proc"};
   std::vector<std::string> line = inside;
   line.push_back(forksafe_command());
-  check_refused(ask_by(line, {"diagnose", words(pid)}),
-                "process " + words(pid) +
+  check_refused(ask_by(line, {"diagnose", word(pid)}),
+                "process " + word(pid) +
                     ": no process has this id in forksafe's pid namespace (a container?)");
 
   // The other way round: the id that the container shows, where no process has it outside.
@@ -266,7 +263,7 @@ TEST_CASE("an id of another pid namespace", "[permission namespaces]") {
                               "echo 30010 > /proc/sys/kernel/ns_last_pid && \"$@\"", "sh"});
   Background in_container(container);
   const pid_t its = in_container.ready();
-  if (words(its) != id) skip("the next id can't be chosen");
+  if (word(its) != id) skip("the next id can't be chosen");
   const Answer answer = ask({"diagnose", id});
   check_refused(answer, "process " + id + ": no process has this id; process ");
   check_refused(answer, " has it in its own pid namespace (a container?): give ");

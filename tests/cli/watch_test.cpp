@@ -40,13 +40,6 @@ bool comes(Condition holds) {
   return holds();
 }
 
-/// The state of a process in /proc; 0 if there is none.
-char state_of(pid_t pid) {
-  const std::string stat = read_file("/proc/" + std::to_string(pid) + "/stat");
-  const size_t end_of_name = stat.rfind(')');
-  return end_of_name != std::string::npos ? stat[end_of_name + 2] : '\0';
-}
-
 constexpr const char* kStuck = " (specimen) has been stuck for ";
 
 }  // namespace
