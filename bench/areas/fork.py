@@ -3,7 +3,7 @@
 after a call, calls in flight, 2 GB resident."""
 import statistics
 
-from measure import openblas_builds, spread
+from measure import openblas_builds, ratios, spread
 
 
 def medians(results):
@@ -39,12 +39,6 @@ SITUATIONS = (  # name, options, bar, number of pairs in each process
 BAR_WITHOUT_HANDLERS = 1.03
 
 
-def ratios(runs, runs_without_handlers):
-    """Returns fork() with the library against fork() without any handler, each as a multiple of _Fork() in
-    its own process."""
-    return spread([a / b for a, b in zip(medians(runs), medians(runs_without_handlers))])
-
-
 def measure(bench):
     for label, blas in openblas_builds(bench):
         for situation, options, bar, pairs in SITUATIONS:
@@ -55,21 +49,21 @@ def measure(bench):
             with bench.cell(what):
                 rounds = 1 if bench.quick else 9 if bar and pairs > 50 else 3
                 pairs = max(6, pairs // 10) if bench.quick else pairs
-                call = lambda variant: bench.program("fork_cost", *blas, *options, f"--pairs={pairs}",
-                                                     variant=variant)
-                about = {"build": label, "situation": situation}
-                if situation != "sleeping pool":
-                    runs, = bench.in_turns(rounds, lambda: call("forksafe"),
-                                           spreads=(lambda runs: [spread(medians(runs))]) if bar else None)
-                    add_row(bench, what, runs, bar=bar, variant="forksafe", **about)
-                    continue
-                runs, others = bench.in_turns(
-                    rounds, lambda: call("forksafe"), lambda: call("no handlers"),
-                    spreads=lambda runs, others: [spread(medians(runs)), ratios(runs, others)])
-                add_row(bench, what, runs, bar=bar, variant="forksafe", **about)
-                about["situation"] += ", no handlers at all"
-                add_row(bench, what + ", no handlers at all", others, variant="no handlers", **about)
-                bench.add(f"{label}: fork / fork without handlers, sleeping pool", ratios(runs, others),
-                          statistics.median(r["fork_us"]["median"] for r in runs),
-                          statistics.median(r["fork_us"]["median"] for r in others),
-                          bar=BAR_WITHOUT_HANDLERS, build="")
+                # The variant, and what its rows are called.
+                variants = {"forksafe": situation}
+                if situation == "sleeping pool":
+                    variants["no handlers"] = situation + ", no handlers at all"
+                # Each is a multiple of _Fork() in its own process.
+                against = lambda runs, others: ratios(medians(runs), medians(others))
+                found = bench.in_turns(
+                    rounds, *[lambda v=variant: bench.program("fork_cost", *blas, *options, f"--pairs={pairs}",
+                                                              variant=v) for variant in variants],
+                    spreads=(lambda runs, *others: [spread(medians(runs)), *(against(runs, o) for o in others)])
+                    if bar else None)
+                for (variant, name), runs in zip(variants.items(), found):
+                    add_row(bench, f"{label}: fork / _Fork, {name}", runs, build=label, situation=name,
+                            bar=bar if variant == "forksafe" else None, variant=variant)
+                if len(found) > 1:
+                    us = [statistics.median(run["fork_us"]["median"] for run in runs) for runs in found]
+                    bench.add(f"{label}: fork / fork without handlers, {situation}", against(*found), *us,
+                              bar=BAR_WITHOUT_HANDLERS, build="")
