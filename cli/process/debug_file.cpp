@@ -54,8 +54,10 @@ Link debug_link_of(const std::string& path) {
       header.e_shstrndx >= sections.size()) {
     return link;
   }
+  // Empty if the file does not have all of it.
   const auto content = [&](const ElfW(Shdr) & section) {
-    return section.sh_size <= kMostBytes ? file.read(section.sh_offset, section.sh_size) : "";
+    std::string bytes(section.sh_size <= kMostBytes ? section.sh_size : 0, '\0');
+    return file.read(section.sh_offset, bytes.data(), bytes.size()) ? bytes : std::string();
   };
   const std::string names = content(sections[header.e_shstrndx]);
   for (const ElfW(Shdr) & section : sections) {

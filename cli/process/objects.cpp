@@ -14,6 +14,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/words.h"
 #include "elf/file.h"
 #include "process/core.h"
 #include "process/debug_file.h"
@@ -335,7 +336,7 @@ const Object* Objects::at(uintptr_t address) const {
 bool is_c_library(const Object& object) {
   const std::string name = object.name();
   for (const char* prefix : {"libc.so", "libc-2", "libpthread", "ld-"}) {
-    if (name.rfind(prefix, 0) == 0) return true;
+    if (starts_with(name, prefix)) return true;
   }
   return false;
 }

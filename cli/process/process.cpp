@@ -23,6 +23,7 @@
 #include <sstream>
 
 #include "base/error.h"
+#include "base/words.h"
 #include "process/core.h"
 #include "process/permission.h"
 
@@ -166,7 +167,7 @@ ThreadState read_thread_state(pid_t pid, pid_t tid) {
   read_file(fmt::format("/proc/{}/task/{}/status", pid, tid), &text);
   std::istringstream lines(text);
   for (std::string line; std::getline(lines, line);) {
-    if (line.rfind("Name:\t", 0) == 0) result.name = line.substr(strlen("Name:\t"));
+    if (starts_with(line, "Name:\t")) result.name = line.substr(strlen("Name:\t"));
     sscanf(line.c_str(), "State: %c", &result.letter);
     sscanf(line.c_str(), "voluntary_ctxt_switches: %ld", &result.switches);
   }

@@ -55,7 +55,7 @@ bool read_output(const std::vector<std::string>& command, std::string* output) {
 bool is_python(const Process& process, const Objects& objects) {
   if (process.name().find("(python") != std::string::npos) return true;
   for (const auto& object : objects) {
-    if (object->name().rfind("libpython", 0) == 0) return true;
+    if (starts_with(object->name(), "libpython")) return true;
   }
   return false;
 }

@@ -9,6 +9,7 @@
 #include <fstream>
 #include <map>
 
+#include "base/words.h"
 #include "verdicts/other_threads.h"
 
 namespace forksafe::cli {
@@ -27,8 +28,8 @@ constexpr size_t kMostStack = 65536;  // of the region's body
 constexpr size_t kMostFrames = 64;
 
 bool starts_region(const Frame& frame) {
-  return frame.function.rfind("GOMP_parallel", 0) == 0 ||
-         frame.function.rfind("__kmpc_fork_call", 0) == 0;
+  return starts_with(frame.function, "GOMP_parallel") ||
+         starts_with(frame.function, "__kmpc_fork_call");
 }
 
 const ThreadRuntime* runtime_of(const std::vector<ThreadRuntime>& runtimes, const Frame& frame) {
@@ -82,7 +83,7 @@ bool shares_memory(pid_t pid) {
     if (sscanf(line.c_str(), "%*x-%*x %4s %*x %*s %*u %n", rights, &path) != 1) continue;
     if (rights[3] != 's' || path == 0) continue;
     const std::string file = line.substr(static_cast<size_t>(path));
-    const auto is_in = [&](const char* folder) { return file.rfind(folder, 0) == 0; };
+    const auto is_in = [&](const char* folder) { return starts_with(file, folder); };
     if (is_in("/dev/shm/sem.")) continue;
     if (rights[1] == 'w' || is_in("/dev/") || is_in("/memfd:") || is_in("/SYSV")) return true;
   }

@@ -8,6 +8,8 @@
 #include <cstdio>
 #include <fstream>
 
+#include "base/words.h"
+
 namespace forksafe::cli {
 namespace {
 
@@ -15,7 +17,7 @@ namespace {
 // It also waits for others: std::condition_variable::wait is one of its functions.
 bool is_go_between(const Object& object) {
   for (const char* name : {"libstdc++.so", "libc++.so", "libc++abi.so", "libglib-2.0.so"}) {
-    if (object.name().rfind(name, 0) == 0) return true;
+    if (starts_with(object.name(), name)) return true;
   }
   return is_c_library(object);
 }
@@ -34,14 +36,14 @@ const Object* starter_of(const ThreadStack& stack) {
 // polars has those of its memory allocator, and hangs.
 bool starts_again_in_children(const Object& object) {
   // Apache Arrow 26, cpp/src/arrow/util/thread_pool.cc: a child makes new threads.
-  return object.name().rfind("libarrow.so", 0) == 0;
+  return starts_with(object.name(), "libarrow.so");
 }
 
 bool is_worker_of_any(const std::vector<ThreadRuntime>& runtimes, const ThreadStack& stack,
                       const Object& starter) {
   return std::any_of(runtimes.begin(), runtimes.end(), [&](const ThreadRuntime& r) {
     const bool is_its_tbb =
-        r.threading == Threading::kTbb && starter.name().rfind("libtbb.", 0) == 0;
+        r.threading == Threading::kTbb && starts_with(starter.name(), "libtbb.");
     const bool is_its_own = r.object == &starter && !r.linked_in;
     return is_its_tbb || is_its_own || is_worker_of(r, stack);
   });
@@ -82,7 +84,7 @@ std::optional<LostWait> describe_wait(const ThreadStack& stack) {
   wait.is_python = wait.object->is(is_python);
   wait.function = innermost->function;
   // Rust's mangled names tell a user less than the object. C++'s are demangled.
-  if (wait.function.rfind("_R", 0) == 0) wait.function.clear();
+  if (starts_with(wait.function, "_R")) wait.function.clear();
   // A handler that ends in a jump to the C library's function has left no frame.
   wait.in_fork = wait.is_hidden = std::any_of(stack.frames.begin(), innermost, is_fork);
   auto frame =
@@ -105,7 +107,7 @@ const std::string* waits_for_gil_in(const ThreadStack& stack) {
   for (int i = 0; i < kMostCallers && frame != stack.frames.end(); ++i, ++frame) {
     if (frame->object == nullptr || !frame->object->is(is_python)) return nullptr;
     const std::string& name = frame->function;
-    if (name.rfind("take_gil", 0) == 0 || name == "PyEval_RestoreThread" ||
+    if (starts_with(name, "take_gil") || name == "PyEval_RestoreThread" ||
         name == "PyEval_AcquireThread" || name == "PyEval_AcquireLock") {
       return &name;
     }

@@ -5,6 +5,8 @@
 
 #include <cstdio>
 
+#include "base/words.h"
+
 namespace forksafe::cli {
 namespace {
 
@@ -22,7 +24,7 @@ std::string prefix_of(const ThreadRuntime& r) {
   const std::string name = r.object->name();
   for (const char* prefix : {"libopenblas", "libscipy_openblas", "libblas", "libblis", "libmkl_rt",
                              "libmkl_core", "libiomp", "libgomp", "libomp"}) {
-    if (name.rfind(prefix, 0) == 0) return prefix;
+    if (starts_with(name, prefix)) return prefix;
   }
   return name.substr(0, name.find('.'));
 }
