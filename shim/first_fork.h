@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// The log's word on the first fork that leaves threads behind.
+// Logs the first fork of a process that has other threads.
 //
-// The library can count the threads of its process, but can't tell whose they are: nothing in a
-// process says who has started a thread, and forksafe neither interposes pthread_create nor stops
-// threads to walk their stacks. So the line names the command that can.
+// The library can count the threads of its process, but can't tell which library started them:
+// nothing in a process says that, and forksafe neither interposes pthread_create nor stops threads
+// to walk their stacks. So the line names the command that can tell.
 #pragma once
 
 namespace forksafe {

@@ -11,7 +11,7 @@
 //
 // The head is the oldest registration in glibc's list: its prepare runs last, its parent and child
 // run first. A fork that reaches glibc without our fork() (found by dlsym in libc itself, or bound
-// by RTLD_DEEPBIND) has the head alone.
+// by RTLD_DEEPBIND) runs the head's handlers alone.
 //
 // Signals are blocked in the head's own steps only. Nothing here calls the dynamic linker, and
 // nothing waits without a bound: docs/locks.md says why no cycle exists.
@@ -26,7 +26,8 @@ using RegisterAtfork = int (*)(void (*prepare)(), void (*parent)(), void (*child
 /// Registers the head. To be called before anybody else registers.
 int register_head(RegisterAtfork register_atfork);
 
-/// Another library has registered a child handler. Until that has run, malloc may be locked.
+/// To be called when another library registers a child handler. In a child, malloc may be locked
+/// until that handler has run.
 void note_child_handler();
 
 /// What before_fork() hands to after_fork(). One fork may lie within another, in a handler.

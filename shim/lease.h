@@ -49,7 +49,8 @@ class Lease {
     waiting_.fetch_sub(1);
   }
 
-  /// The holder is about to run foreign code. Does nothing for a thread that has not the lease.
+  /// The holder is about to run foreign code. Does nothing for a thread that does not have the
+  /// lease.
   void go_away(uintptr_t self) { holder_.compare_exchange_strong(self, self | kAway); }
 
   /// The holder is back. False where it has lost the lease meanwhile.
@@ -62,7 +63,7 @@ class Lease {
     return (holder_.load(std::memory_order_relaxed) & ~kAway) == self;
   }
 
-  /// Does nothing for a thread that has not the lease.
+  /// Does nothing for a thread that does not have the lease.
   void give_back(uintptr_t self) {
     uintptr_t holder = holder_.load(std::memory_order_relaxed);
     if ((holder & ~kAway) != self || !holder_.compare_exchange_strong(holder, 0)) return;

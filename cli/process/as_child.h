@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Runs a command as a child of this process, which stands in for it: whoever sends a signal to this
-// process, stops it or waits for it has the command.
+// Runs a command as a child of this process, which stands in for it: signals and stops that reach
+// this process are passed on to the command, and this process ends as the command does.
 #pragma once
 
 #include <sys/types.h>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Threads that no known runtime has started, and waits for threads that a fork has left behind,
-// whoever's they are.
+// Threads that no known runtime has started, and waits for threads that exist only in the parent,
+// of any library.
 #pragma once
 
 #include <functional>

@@ -44,7 +44,7 @@ text {{ font: 13px sans-serif }}
 
 # A row of the drawing: what stands in which column, as (class, lines).
 STEPS = [
-    {LEFT: ("ours", ["before_fork(), in the library's fork()", "close the gates of OpenMP builds,",
+    {LEFT: ("ours", ["before_fork(), in the library's fork()", "close the gates of calls,",
                      "wait until nobody is inside"]),
      GATE: ("shut", ["shut", "newcomers wait"]),
      OTHERS: ("theirs", ["A call in flight goes on", "to its end."])},

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Doors for a runtime whose static mutexes are all held for microseconds: each of them stands under
-// the brief gate, so a fork waits until nobody holds one.
+// Doors for a runtime whose static mutexes are all held for microseconds. A thread is inside the
+// brief gate while it holds one, so a fork waits until nobody holds one.
 #pragma once
 
 #include <pthread.h>

@@ -7,8 +7,8 @@
 //
 // A thread writes that it is inside, then reads whether the gate is closed; a fork writes that it
 // is closed, then reads whether somebody is inside. At least one of them must see the other. Only
-// sequential consistency, the default, promises that: acquire and release let both miss. So it is
-// with those who are about to sleep and those who wake them.
+// sequential consistency, the default, promises that: acquire and release let both miss. The same
+// holds for a thread that is about to sleep and one that wakes it.
 //
 // A gate is closed in one of three ways (fork_handlers.cpp says when):
 // - shut: before other libraries' prepare handlers run, the fork waits for the threads inside.
