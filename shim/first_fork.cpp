@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "first_fork.h"
 
-#include <fcntl.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <cstring>
 
+#include "descriptor.h"
 #include "futex.h"
 #include "number.h"
 #include "report.h"
@@ -16,13 +15,13 @@ namespace forksafe {
 namespace {
 
 // Field 20 of /proc/self/stat; the second one is the name, in brackets, and may have blanks. 0 if
-// it can't be read. The system calls are made here for the reason that report.cpp gives.
+// it can't be read.
 long count_threads() {
-  const long fd = syscall(SYS_openat, AT_FDCWD, "/proc/self/stat", O_RDONLY | O_CLOEXEC);
+  const int fd = open_to_read("/proc/self/stat");
   if (fd < 0) return 0;
   char text[384];  // the first 20 fields need some 200
-  const long size = syscall(SYS_read, fd, text, sizeof text - 1);
-  syscall(SYS_close, fd);
+  const long size = read_from(fd, text, sizeof text - 1);
+  close_descriptor(fd);
   text[size > 0 ? size : 0] = '\0';
   const char* field = strrchr(text, ')');
   for (int i = 2; field != nullptr && i < 20; ++i) field = strchr(field + 1, ' ');

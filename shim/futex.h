@@ -78,10 +78,15 @@ inline void futex_wake_all(Atomic<uint32_t>* word) {
   syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT32_MAX, nullptr, nullptr, 0);
 }
 
-/// Sets the thread's signal mask, one bit for each of 64 signals. The system call: glibc's function
-/// leaves out its own signals, and cancellation is one of them.
-inline void set_signal_mask(uint64_t mask, uint64_t* old) {
-  syscall(SYS_rt_sigprocmask, SIG_SETMASK, &mask, old, sizeof mask);
+/// Sets the thread's signal mask, one bit for each of 64 signals. These two make the system call
+/// themselves: glibc's function leaves out the signals that glibc uses, as that for cancellation.
+inline void set_signal_mask(uint64_t mask) {
+  syscall(SYS_rt_sigprocmask, SIG_SETMASK, &mask, nullptr, sizeof mask);
+}
+
+/// Adds these signals to the thread's mask, which was `*old` before.
+inline void add_to_signal_mask(uint64_t signals, uint64_t* old) {
+  syscall(SYS_rt_sigprocmask, SIG_BLOCK, &signals, old, sizeof signals);
 }
 
 /// Waits for the kernel's lock of the memory map, which a fork holds from the first page that it

@@ -59,10 +59,19 @@ void find_next(const char* name, Function* function) {
 void find_next_functions() {
   find_next("__register_atfork", &next.register_atfork);
   find_next("fork", &next.fork);
-  find_next("forkpty", &next.forkpty);  // before glibc 2.34 in libutil, which may be loaded later
+  find_next("forkpty", &next.forkpty);
 #if defined(__riscv)
   find_next("pthread_key_create", &next.pthread_key_create);  // before glibc 2.34 in libpthread
 #endif
+}
+
+// Before glibc 2.34 forkpty is in libutil, which may be loaded later. It must not be unloaded then.
+void find_forkpty() {
+  find_next("forkpty", &next.forkpty);
+  ElfImage libutil;
+  if (next.forkpty == nullptr || !find_object(reinterpret_cast<void*>(next.forkpty), &libutil))
+    return;
+  if (!pin(libutil)) next.forkpty = nullptr;
 }
 
 // If LD_PRELOAD has several copies of this library, the dynamic linker binds the state's name to
@@ -99,7 +108,7 @@ void start() {
 void object_is_loaded() {
   start();
   if (!active) return;
-  if (next.forkpty == nullptr) find_next_functions();
+  if (next.forkpty == nullptr) find_forkpty();
   look_at_loaded_objects();
 }
 

@@ -49,6 +49,8 @@ Module* adopt(const ElfImage& image, const char* kind, DoorSet doors, void* copy
   module->image = image;
   module->copy = copy;
   module->rests_early = rests_early;
+  module->mutexes.place();
+  module->conditions.place();
   memset(module->behind, 0, sizeof module->behind);
   module_count.store(slot + 1);
   // Who jumps through a slot has read it by a plain load, with which no store of ours can pair. It

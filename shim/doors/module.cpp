@@ -12,13 +12,26 @@
 namespace forksafe {
 namespace {
 
-// glibc's initialisers of default mutexes and conditions are all zero, and so is what
-// pthread_mutex_init and pthread_cond_init make of them without attributes. A page is written to
-// only where something must change.
+// A page is written to only where something must change.
 template <typename Object>
-void reset_object(void* address) {
-  static const Object initial = {};
-  if (memcmp(address, &initial, sizeof initial) != 0) memcpy(address, &initial, sizeof initial);
+void reset_to(const Object& initial, Object* object) {
+  if (memcmp(object, &initial, sizeof initial) != 0) memcpy(object, &initial, sizeof initial);
+}
+
+// A mutex that is free is all zero but for its kind. OpenBLAS and BLIS have default mutexes alone,
+// but may be linked into an object with others, as recursive ones.
+void reset_mutex(pthread_mutex_t* mutex) {
+  pthread_mutex_t initial = {};
+  initial.__data.__kind = mutex->__data.__kind;
+  reset_to(initial, mutex);
+}
+
+// A condition for which nobody waits is all zero but for two bits: whether processes share it, and
+// its clock (glibc 2.25 to 2.43, nptl/pthread_cond_common.c).
+void reset_condition(pthread_cond_t* condition) {
+  pthread_cond_t initial = {};
+  initial.__data.__wrefs = condition->__data.__wrefs & 3U;
+  reset_to(initial, condition);
 }
 
 template <typename Step>
@@ -33,6 +46,25 @@ void each_gate(Step step) {
 bool child_torn = false;
 
 }  // namespace
+
+void AddressSet::place() {
+  // One mapping for the sets of all modules, because each mapping costs every fork some time.
+  constexpr size_t kSets = size_t{5} * kMaxModules;
+  static std::atomic<uintptr_t>* next = nullptr;
+  static size_t left = 0;
+  if (slots_ != nullptr) return;
+  if (left == 0) {
+    const KeepErrno keep;
+    void* memory = mmap(nullptr, kSets * kCapacity * sizeof *slots_, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) return;
+    next = static_cast<std::atomic<uintptr_t>*>(memory);
+    left = kSets;
+  }
+  slots_ = next;
+  next += kCapacity;
+  --left;
+}
 
 ForkPage fork_page;
 Atomic<uint32_t> revoked_holds{0};
@@ -113,8 +145,8 @@ void set_child_torn(bool torn) {
 bool reset_module_in_child(Module* module) {
   module->gates().calls.reset(*module->calls_depth());
   module->gates().brief.reset(*module->brief_depth());
-  module->mutexes.each([](void* m) { reset_object<pthread_mutex_t>(m); });
-  module->conditions.each([](void* c) { reset_object<pthread_cond_t>(c); });
+  module->mutexes.each([](void* m) { reset_mutex(static_cast<pthread_mutex_t*>(m)); });
+  module->conditions.each([](void* c) { reset_condition(static_cast<pthread_cond_t*>(c)); });
   if (module->adapting.load() != 0) module->adapting.store(0);
   return !child_torn && module->slot < thread_state.modules;
 }

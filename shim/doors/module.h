@@ -19,8 +19,13 @@ class AddressSet {
  public:
   static constexpr size_t kCapacity = 1024;
 
-  /// False when the set is full.
+  /// Gives the set its memory. To be called before anything is added, in an adoption. It is no
+  /// static memory, because a process that adopts nothing is not to be charged for it.
+  void place();
+
+  /// False when the set is full, or has no memory.
   bool insert(const void* address) {
+    if (slots_ == nullptr) return false;
     const auto value = reinterpret_cast<uintptr_t>(address);
     // Mutexes and conditions are aligned to 8 bytes at least. The upper bits of the product depend
     // on all other bits of the address.
@@ -46,8 +51,8 @@ class AddressSet {
   template <typename Visit>
   void each(Visit visit) const {
     if (size_.load(std::memory_order_relaxed) == 0) return;
-    for (const auto& slot : slots_) {
-      const uintptr_t value = slot.load(std::memory_order_relaxed);
+    for (size_t i = 0; i < kCapacity; ++i) {
+      const uintptr_t value = slots_[i].load(std::memory_order_relaxed);
       if (value != 0) visit(reinterpret_cast<void*>(value));
     }
   }
@@ -63,7 +68,7 @@ class AddressSet {
  private:
   static_assert(kCapacity == 1U << (64 - 54), "insert() takes the product's upper 10 bits");
   std::atomic<size_t> size_{0};
-  std::atomic<uintptr_t> slots_[kCapacity] = {};
+  std::atomic<uintptr_t>* slots_ = nullptr;
 };
 
 /// One door of a runtime, as DoorList (doors/doors.h) makes it.
@@ -192,10 +197,10 @@ int64_t wait_ns();
 /// Until when (monotonic_ns) a fork that begins to wait now may wait.
 int64_t wait_deadline();
 
-/// Before other libraries' prepare handlers: waits until nobody is inside, and lends the gate. What
-/// a thread inside still needs, a handler may lock: an allocator beside us its arenas, LLVM's
-/// OpenMP its fork/join lock (kmp_runtime.cpp, __kmp_atfork_prepare). Does nothing where the
-/// calling thread is inside, or where another thread's fork rests the gates.
+/// Waits until nobody is inside, and lends the gate. It must come before other libraries' prepare
+/// handlers, because a handler may take a lock that a thread inside still needs: another allocator
+/// locks its arenas, LLVM's OpenMP its fork/join lock (kmp_runtime.cpp, __kmp_atfork_prepare). Does
+/// nothing where the calling thread is inside, or where another thread's fork rests the gates.
 void rest_early(Module* module, Gate* gate, const uint8_t* depth);
 
 /// For a fork that ends before its last steps: nobody needs to wait at the gates that it has lent.

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "elf/file.h"
 
-#include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include <cstring>
 
+#include "descriptor.h"
 #include "futex.h"
 
 namespace forksafe {
@@ -54,7 +54,7 @@ bool walk(const MappedFile& file, Visit visit) {
 template <typename Visit>
 bool walk_file(const char* path, Visit visit) {
   const KeepErrno keep;
-  const int fd = open(*path != '\0' ? path : "/proc/self/exe", O_RDONLY | O_CLOEXEC);
+  const int fd = open_to_read(*path != '\0' ? path : "/proc/self/exe");
   if (fd < 0) return false;
   // Not fstat: its name in libc is newer than glibc 2.31.
   const off_t size = lseek(fd, 0, SEEK_END);
@@ -69,7 +69,7 @@ bool walk_file(const char* path, Visit visit) {
       munmap(data, file.size);
     }
   }
-  close(fd);
+  close_descriptor(fd);
   return walked;
 }
 

@@ -104,6 +104,11 @@ void* find_among(const char* name, Accept accept, From from = From::kFirst) {
 
 bool any_object(const ElfImage&, size_t) { return true; }
 
+bool is_libc(const ElfImage& object, size_t) {
+  const char* name = object.soname();
+  return name != nullptr && (strcmp(name, "libc.so.6") == 0 || strcmp(name, "libdl.so.2") == 0);
+}
+
 }  // namespace
 
 bool each_new_object(void (*see)(const ElfImage& image, size_t tls_module,
@@ -182,8 +187,9 @@ bool pin(const ElfImage& image) {
   if (from_start) return true;
 
   // Before glibc 2.34 dlopen is in libdl. The code that loaded this object has loaded libdl too.
+  // The function of another preloaded library may hold a lock: this thread may be inside it.
   using Dlopen = void* (*)(const char*, int);
-  const auto open = reinterpret_cast<Dlopen>(find_function("dlopen"));
+  const auto open = reinterpret_cast<Dlopen>(find_among("dlopen", is_libc));
   const KeepErrno keep;
   return open != nullptr && open(image.path(), RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE) != nullptr;
 }

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "sharing/processors.h"
 
-#include <fcntl.h>
 #include <sched.h>
 #include <unistd.h>
 
 #include <cstring>
 
+#include "descriptor.h"
 #include "futex.h"
 #include "number.h"
 
@@ -17,14 +17,14 @@ constexpr size_t kPathSize = 1024;
 
 // Reads the beginning of a small file, as much as fits, as text. False if it can't be read.
 bool read_text(const char* path, char* text, size_t size) {
-  const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+  const int fd = open_to_read(path);
   if (fd < 0) return false;
   size_t filled = 0;
-  ssize_t got;
-  while (filled + 1 < size && (got = read(fd, text + filled, size - 1 - filled)) > 0) {
+  long got;
+  while (filled + 1 < size && (got = read_from(fd, text + filled, size - 1 - filled)) > 0) {
     filled += static_cast<size_t>(got);
   }
-  close(fd);
+  close_descriptor(fd);
   text[filled] = '\0';
   return true;
 }

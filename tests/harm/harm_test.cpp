@@ -223,6 +223,13 @@ TEST_CASE("threads that fork are cancelled") {
   expect_no_harm("cancelled_forkers", {}, kEverySetting);
 }
 
+TEST_CASE("a signal that is blocked and pending stays so") {
+  expect_no_harm("pending_signal", {}, kEverySetting);
+  expect_no_harm("pending_signal", {"libgomp.so.1"}, kEverySetting);
+}
+
+TEST_CASE("a program loads and unloads the library") { expect_no_harm("unloaded", {library()}); }
+
 TEST_CASE("forks at exit and in destructors") { expect_no_harm("fork_at_exit"); }
 
 TEST_CASE("forks before main") { expect_no_harm("fork_in_constructors", {}, kEverySetting); }
@@ -260,7 +267,7 @@ TEST_CASE("a filter that kills at a system call which the program does not make"
   CHECK(with.output == without.output);
 }
 
-TEST_CASE("another library interposes fork and __register_atfork") {
+TEST_CASE("another library interposes fork, __register_atfork and dlopen") {
   const std::string other = programs() + "/libinterposer.so";
   Command command = harm_program("interposed", {});
   command.environment["LD_PRELOAD"] = other;

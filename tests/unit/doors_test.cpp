@@ -4,10 +4,7 @@
 #include "doors/doors.h"
 
 #include <dlfcn.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -109,26 +106,6 @@ std::string protection_of(const void* address) {
     }
   }
   return "";
-}
-
-// From here on mprotect can't make memory writable. False if seccomp is not available.
-bool forbid_writable_memory() {
-#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-  constexpr unsigned kLowWord = 4;
-#else
-  constexpr unsigned kLowWord = 0;
-#endif
-  sock_filter filter[] = {
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_mprotect, 0, 3),
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args[2]) + kLowWord),
-      BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, PROT_WRITE, 0, 1),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-  };
-  sock_fprog program = {sizeof filter / sizeof *filter, filter};
-  return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
-         prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
 }
 
 std::string log_to(const TemporaryDirectory& directory) {
@@ -442,7 +419,7 @@ TEST_CASE_METHOD(Adoptions,
     log_to(directory);
     const int count = forksafe::module_count;
     const std::vector<void*> before = fixture.all_slots();
-    if (!forbid_writable_memory()) return "no seccomp";
+    if (!forbid_call(SYS_mprotect, 2, PROT_WRITE)) return "no seccomp";
     errno = 4711;
     if (adopt(fixture) != nullptr) return "adopted";
     if (errno != 4711) return "errno was changed";

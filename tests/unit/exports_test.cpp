@@ -158,6 +158,18 @@ TEST_CASE("the library has no executable stack and no segment that is writable a
   CHECK(has_stack_header);
 }
 
+// The kernel counts private memory that a program may write to, whether it does or not
+// (Committed_AS, RLIMIT_DATA).
+TEST_CASE("a process is charged for little memory", "[exports]") {
+  const Library library;
+  size_t charged = 0;
+  for (size_t i = 0; i < library.header()->e_phnum; ++i) {
+    const auto* p = library.at<ElfW(Phdr)>(library.header()->e_phoff + i * sizeof(ElfW(Phdr)));
+    if (p->p_type == PT_LOAD && (p->p_flags & PF_W) != 0) charged += p->p_memsz;
+  }
+  CHECK(charged < size_t{512} * 1024);
+}
+
 TEST_CASE("the library is bound at load, so that no handler calls the dynamic linker",
           "[exports]") {
   const Library library;

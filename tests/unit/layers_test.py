@@ -13,7 +13,7 @@ SHIM = pathlib.Path(sys.argv[1])
 
 # From the lowest to the highest. A folder stands for all files in it.
 LAYERS = [
-    ["number", "pages", "state"],
+    ["descriptor", "number", "pages", "state"],
     ["futex"],
     ["lease", "signals"],
     ["report"],

@@ -70,7 +70,8 @@ class Atomic {
 int64_t monotonic_ns();
 void futex_wait_until(Atomic<uint32_t>* word, uint32_t value, int64_t deadline);
 void futex_wake_all(Atomic<uint32_t>* word);
-void set_signal_mask(uint64_t mask, uint64_t* old);
+void set_signal_mask(uint64_t mask);
+void add_to_signal_mask(uint64_t signals, uint64_t* old);
 void pass_memory_map(void* address);
 
 }  // namespace forksafe

@@ -17,6 +17,12 @@ namespace {
 
 const void* address(size_t i) { return reinterpret_cast<const void*>(0x70000000 + i * 40); }
 
+std::unique_ptr<AddressSet> make_set() {
+  auto set = std::make_unique<AddressSet>();
+  set->place();
+  return set;
+}
+
 std::multiset<const void*> members(const AddressSet& set) {
   std::multiset<const void*> result;
   set.each([&](const void* a) { result.insert(a); });
@@ -26,13 +32,13 @@ std::multiset<const void*> members(const AddressSet& set) {
 }  // namespace
 
 TEST_CASE("an empty set has no members", "[module]") {
-  const auto set = std::make_unique<AddressSet>();
+  const auto set = make_set();
   CHECK(set->size() == 0);
   CHECK(members(*set).empty());
 }
 
 TEST_CASE("an address that is added twice is a member once", "[module]") {
-  const auto set = std::make_unique<AddressSet>();
+  const auto set = make_set();
   CHECK(set->insert(address(1)));
   CHECK(set->insert(address(2)));
   CHECK(set->insert(address(1)));
@@ -41,7 +47,7 @@ TEST_CASE("an address that is added twice is a member once", "[module]") {
 }
 
 TEST_CASE("a full set refuses new addresses and knows the old ones", "[module]") {
-  const auto set = std::make_unique<AddressSet>();
+  const auto set = make_set();
   std::multiset<const void*> expected;
   bool all = true;
   for (size_t i = 0; i < AddressSet::kCapacity; ++i) {
@@ -60,7 +66,7 @@ TEST_CASE("a full set refuses new addresses and knows the old ones", "[module]")
 TEST_CASE("threads that add the same addresses make each a member once", "[module]") {
   constexpr size_t kThreads = 4, kAddresses = 900;
   for (int round = 0; round < 20; ++round) {
-    const auto set = std::make_unique<AddressSet>();
+    const auto set = make_set();
     std::atomic<size_t> ready{0};
     std::atomic<bool> all{true};
     std::vector<std::thread> threads;
@@ -86,7 +92,7 @@ TEST_CASE("threads that add the same addresses make each a member once", "[modul
 
 TEST_CASE("threads that overfill a set are refused exactly what has no room", "[module]") {
   constexpr size_t kThreads = 4, kEach = 400;
-  const auto set = std::make_unique<AddressSet>();
+  const auto set = make_set();
   std::atomic<size_t> refused{0};
   std::vector<std::thread> threads;
   for (size_t t = 0; t < kThreads; ++t) {

@@ -118,6 +118,7 @@ TEST_CASE_METHOD(ThreadsBuild,
   blas->brief_mutex = fixture.first_mutex;
   blas->alloc_mmap = range_of(fixture, "doors_map");
   blas->version = 326;
+  blas->buffers.place();
   adopt(fixture);
   void* buffer = function_in<void* (*)(size_t)>(fixture.handle, "doors_map")(4096);
   REQUIRE(buffer != MAP_FAILED);

@@ -282,13 +282,20 @@ void futex_wait_until(Atomic<uint32_t>* word, uint32_t value, int64_t deadline) 
 }
 void futex_wake_all(Atomic<uint32_t>* word) { model::scheduler.wake(word); }
 
-void set_signal_mask(uint64_t mask, uint64_t* old) {
+void set_signal_mask(uint64_t mask) {
   model::scheduler.step();
   model::Thread* thread = model::scheduler.current();
   if (thread == nullptr) return;
-  if (old != nullptr) *old = thread->mask;
   thread->mask = mask;
   if (!model::scheduler.alone()) model::scheduler.deliver_signals();
+}
+
+void add_to_signal_mask(uint64_t signals, uint64_t* old) {
+  model::scheduler.step();
+  model::Thread* thread = model::scheduler.current();
+  if (thread == nullptr) return;
+  *old = thread->mask;
+  thread->mask |= signals;
 }
 
 }  // namespace forksafe

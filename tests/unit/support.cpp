@@ -2,13 +2,17 @@
 #include "support.h"
 
 #include <dlfcn.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <poll.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <chrono>
 #include <csignal>
+#include <cstddef>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -110,4 +114,25 @@ std::string run_in_child(const std::function<std::string()>& body, int limit_ms)
   if (WIFSIGNALED(status)) return text + "signal " + std::to_string(WTERMSIG(status));
   if (WEXITSTATUS(status) != 0) return text + "exit " + std::to_string(WEXITSTATUS(status));
   return text;
+}
+
+bool forbid_call(long call, int argument, uint32_t bits) {
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+  constexpr unsigned kLowWord = 4;
+#else
+  constexpr unsigned kLowWord = 0;
+#endif
+  const auto offset =
+      static_cast<unsigned>(offsetof(seccomp_data, args)) + 8 * static_cast<unsigned>(argument);
+  sock_filter filter[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, static_cast<unsigned>(call), 0, 3),
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offset + kLowWord),
+      BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, bits, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  };
+  sock_fprog program = {sizeof filter / sizeof *filter, filter};
+  return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+         prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
 }

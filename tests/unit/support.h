@@ -3,6 +3,7 @@
 // can't outlive their test.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <string>
 
@@ -46,3 +47,7 @@ void write_file(const std::string& path, const std::string& content);
 /// is empty if all is well. A child that takes longer than `limit_ms` is killed, and the result is
 /// "hung". If a child dies otherwise, the result is "signal N" or "exit N".
 std::string run_in_child(const std::function<std::string()>& body, int limit_ms = 20000);
+
+/// From here on a system call of this process fails with EPERM if its argument (counted from 0) has
+/// one of these bits in its low word. False if seccomp is not available.
+bool forbid_call(long call, int argument, uint32_t bits);

@@ -11,6 +11,8 @@ bool adopt_copy(OpenBlas* blas, const ElfImage& image, const Internals& found, D
                 bool rests_early) {
   static_cast<Internals&>(*blas) = found;
   blas->brief_mutex.store(found.alloc_lock);
+  blas->buffers.place();
+  blas->team_buffers.place();
   Line kind;
   kind.add("OpenBLAS 0.").add(found.version / 100 % 100).add(".").add(found.version % 100);
   kind.add(found.openmp ? ", OpenMP" : ", own threads");

@@ -251,6 +251,7 @@ OpenBlas* adopt_openmp_build(const ElfImage& image, const Internals& found) {
   OpenBlasOpenMp* blas = openblas_openmp_copies.next();
   blas->adapt = adapt;
   blas->doors_beside = Doors::all().without(Doors::index<MapMemory>());
+  blas->omp_locks.place();
   if (!adopt_copy(blas, image, found, Doors::all(), true)) return nullptr;
   openblas_openmp_copies.add();
   return blas;

@@ -21,6 +21,7 @@ T* of_interposer(const char* name) {
 
 int main(int argc, char** argv) {
   harm::begin(argc, argv, 60, 10L * kForks);
+  harm::load_gnu_openmp();
   *of_interposer<void*>("interposer_counts_handler") = reinterpret_cast<void*>(prepare);
   const int* const forks = of_interposer<int>("interposer_forks");
   const int* const registrations = of_interposer<int>("interposer_registrations");

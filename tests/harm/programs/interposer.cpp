@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Another library of LD_PRELOAD. It defines fork and __register_atfork as forksafe's does, counts
-// the calls, and passes them on with RTLD_NEXT. See interposed.cpp.
+// the calls, and passes them on with RTLD_NEXT. Its dlopen holds a lock. See interposed.cpp.
 #include <dlfcn.h>
+#include <pthread.h>
 #include <unistd.h>
 
 extern "C" {
@@ -22,5 +23,15 @@ int __register_atfork(void (*prepare)(), void (*parent)(), void (*child)(), void
   static const auto next = reinterpret_cast<Register>(dlsym(RTLD_NEXT, "__register_atfork"));
   if (reinterpret_cast<void*>(prepare) == interposer_counts_handler) ++interposer_registrations;
   return next(prepare, parent, child, dso);
+}
+
+void* dlopen(const char* path, int flags) noexcept {
+  using Dlopen = void* (*)(const char*, int);
+  static const auto next = reinterpret_cast<Dlopen>(dlsym(RTLD_NEXT, "dlopen"));
+  static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+  pthread_mutex_lock(&lock);
+  void* library = next(path, flags);
+  pthread_mutex_unlock(&lock);
+  return library;
 }
 }

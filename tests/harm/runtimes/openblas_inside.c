@@ -57,6 +57,14 @@ int inside_mappings_hold(void) {
   return 1;
 }
 
+int inside_locks_twice(void) {
+  static pthread_mutex_t recursive = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
+  if (pthread_mutex_lock(&recursive) != 0) return 0;
+  const int twice = pthread_mutex_trylock(&recursive) == 0;
+  if (twice) pthread_mutex_unlock(&recursive);
+  return pthread_mutex_unlock(&recursive) == 0 && twice;
+}
+
 void inside_register(void) { pthread_atfork(prepare, in_parent, in_child); }
 
 struct handler_counts inside_counts(void) {

@@ -17,6 +17,8 @@ const char* inside_config(void);
 int inside_map(void);
 /// Whether they have their content.
 int inside_mappings_hold(void);
+/// Whether a thread can lock a recursive mutex twice.
+int inside_locks_twice(void);
 /// Registers fork handlers that take a lock, release it and count.
 void inside_register(void);
 struct handler_counts inside_counts(void);

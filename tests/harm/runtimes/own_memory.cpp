@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A library that has OpenBLAS linked in keeps what is its own: the content of its mappings in
-// children, and its fork handlers, each of which runs once at each fork.
+// A library that has OpenBLAS linked in keeps what is its own: in children the content of its
+// mappings and the kinds of its mutexes, and its fork handlers, each of which runs once at each
+// fork.
 //
 //   own_memory memory|handlers
 #include <cstring>
@@ -38,6 +39,7 @@ int main(int argc, char** argv) {
   limit_processor_time(60);
   if (strstr(inside_config(), "OpenBLAS") == nullptr) finish(2, "no OpenBLAS inside");
   if (!inside_map()) finish(2, "mmap");
+  if (!inside_locks_twice()) finish(2, "the parent can't lock a recursive mutex twice");
   const bool handlers = strcmp(argv[1], "handlers") == 0;
   if (handlers) inside_register();
   if (!computes()) finish(2, "the parent computes wrongly");
@@ -46,6 +48,7 @@ int main(int argc, char** argv) {
     const handler_counts c = inside_counts();
     if (child == 0) {
       if (!inside_mappings_hold()) finish(1, "the child's mappings have lost their content");
+      if (!inside_locks_twice()) finish(1, "the child's recursive mutex is recursive no more");
       if (handlers) {
         show_unless(c.prepare == fork_number && c.parent == fork_number - 1 && c.child == 1,
                     "the child", c);

@@ -241,6 +241,10 @@ TEST_CASE("a stack that is walked from inside a call reaches main") {
   unharmed(command);
 }
 
+TEST_CASE("a thread that is cancelled loads a BLAS") {
+  unharmed(with_blas(harm_program("cancelled_loading", {}), blas_under_test()));
+}
+
 TEST_CASE("a BLAS loaded during a fork has all threads in children") {
   // Without the library such a child hangs: the fork had begun before OpenBLAS's own handler came.
   cured(with_blas(harm_program("loaded_during_fork", {}), blas_under_test()));
