@@ -184,7 +184,7 @@ fetch_wheel() {
   say "fetching $wanted from PyPI"
   "$python" -m pip download --quiet --disable-pip-version-check --no-input --no-deps \
     --only-binary :all: --timeout 10 --retries 2 --dest "$folder.whl" "$@" \
-    >"$build/pip.log" 2>&1 &&
+    >"$build/wheels.log" 2>&1 &&
     "$python" -m zipfile -e "$folder.whl"/*.whl "$folder" &&
     printf '%s\n' "$wanted" >"$folder.of"
   fetched=$?

@@ -30,6 +30,8 @@ esac
 
 if [ "$quick" = yes ]; then
   say "This takes about 3 minutes on 2 cores, and the first time about 5 more to install and build."
+elif [ "$only" = verdicts ]; then
+  say "This takes about 10 minutes on 2 cores, and the first time about 5 more to install and build."
 elif [ -n "$only" ]; then
   say "This takes up to 20 minutes on 2 cores, and the first time up to 15 more to install and build."
 elif [ "$wild" = yes ]; then
@@ -45,7 +47,11 @@ need_packages $build_packages binutils mandoc zsh bash-completion \
   libblis4-pthread libblis4-openmp libomp5-14 \
   libeatmydata1 libjemalloc2
 
-fetch_test_wheels
+# The wheels come while the programs are built. An interrupt ends that too: a background job ignores it.
+fetch_test_wheels &
+fetching=$!
+trap 'kill "$fetching" 2>/dev/null' EXIT
+trap 'exit 130' INT
 
 # install_packages SUITE: installs what the cases of a suite of tests/wild or tests/recipes need. If that fails as a
 # whole, it installs the packages one by one. A case whose package is missing is skipped.
@@ -148,6 +154,8 @@ wait_for_sanitized_builds() {
 }
 
 build_targets
+wait "$fetching"
+trap - EXIT INT
 if [ "$quick" = yes ]; then
   run_tests "$build" --suite quick
 elif [ -n "$only" ]; then

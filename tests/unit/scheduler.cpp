@@ -18,14 +18,23 @@ Scheduler scheduler;
 // ---- the explorers ----
 
 int Exhaustive::pick(int options, int free) {
-  if (spent_ >= bound_) options = free;
-  if (options == 1) return 0;
+  if (spent_ >= bound_) {
+    options = free;
+    if (options == 1) return 0;
+  }
   if (position_ == decisions_.size()) {
     decisions_.push_back({0, static_cast<uint8_t>(options), static_cast<uint8_t>(free)});
   }
   const Decision& decision = decisions_[position_++];
   if (decision.taken >= decision.free) ++spent_;
   return decision.taken;
+}
+
+bool Exhaustive::goes_on() {
+  if (spent_ >= bound_) return true;
+  if (position_ == decisions_.size() || decisions_[position_].taken != 0) return false;
+  ++position_;
+  return true;
 }
 
 bool Exhaustive::next() {
@@ -168,6 +177,8 @@ Thread* Scheduler::choose() {
     Option options[16];
     int count = 0;
     const bool goes_on = current_ != nullptr && current_->status == Thread::kReady;
+    // Most steps end here.
+    if (goes_on && explorer_->goes_on()) return current_;
     if (goes_on) options[count++] = {Option::kRun, current_};
     bool all_done = true;
     int64_t next_deadline = INT64_MAX;

@@ -30,6 +30,9 @@ class Explorer {
  public:
   virtual ~Explorer() = default;
   virtual int pick(int options, int free) = 0;
+  /// Decides the same where the thread that runs may go on: true if it goes on, and pick() is not
+  /// asked. False if that is not known without the number of options.
+  virtual bool goes_on() { return false; }
   /// Prepares the next execution. False when there is none.
   virtual bool next() = 0;
   /// Prepares the same execution once more.
@@ -43,6 +46,7 @@ class Exhaustive : public Explorer {
  public:
   explicit Exhaustive(int preemptions) : bound_(preemptions) {}
   int pick(int options, int free) override;
+  bool goes_on() override;
   bool next() override;
   void again() override { position_ = 0, spent_ = 0; }
   std::string name() const override;
