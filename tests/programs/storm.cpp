@@ -354,10 +354,10 @@ class Storm {
     close(go[0]);
   }
 
-  // A fork per millisecond. Few children compute; the kernel reaps them.
-  void per_millisecond() {
+  // A fork, a pause, a fork, ... One child of 16 computes.
+  void fork_often(int pause_us) {
     Random random(seed_);
-    std::vector<pid_t> computing;
+    std::vector<pid_t> idle;
     while (begin_fork()) {
       const bool computes = one_in(&random, 16);
       const pid_t child = fork();
@@ -369,16 +369,16 @@ class Storm {
       if (computes) {
         expect_end(child, 0);
       } else {
-        computing.push_back(child);
+        idle.push_back(child);
       }
-      if (computing.size() >= 16) {
-        for (const pid_t each : computing) expect_end(each, 0);
-        computing.clear();
+      if (idle.size() >= 16) {
+        for (const pid_t each : idle) expect_end(each, 0);
+        idle.clear();
       }
       dot();
-      usleep(1000);
+      if (pause_us != 0) usleep(static_cast<unsigned>(pause_us));
     }
-    for (const pid_t each : computing) expect_end(each, 0);
+    for (const pid_t each : idle) expect_end(each, 0);
   }
 
  private:
@@ -471,8 +471,8 @@ int main(int argc, char** argv) {
     storm.chain(generations);
   } else if (const int children = arguments.number("crowd", 0)) {
     storm.crowd(children);
-  } else if (arguments.text("per-millisecond", "no") == "yes") {
-    storm.per_millisecond();
+  } else if (const int pause_us = arguments.number("pause-us", -1); pause_us >= 0) {
+    storm.fork_often(pause_us);
   } else {
     std::vector<std::thread> forking;
     for (int i = 1; i < threads; ++i) {

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Storms of forks: runs tests/programs/storm.cpp in situations that the seed chooses. First it runs
 without the library, where the program must hang or fail. Then it runs with the library."""
+import dataclasses
 import glob
 import json
 import os
@@ -65,89 +66,106 @@ def runtimes(build):
     return found
 
 
-class Situation:
+@dataclasses.dataclass
+class Run:
     """One run of the program."""
-
-    def __init__(self, dice, build, all_runtimes, large):
-        self.runtime = runtime = dice.choice(all_runtimes)
-        self.environment = dict(runtime.environment)
-        self.one_processor = dice.random() < 0.5
-        self.overload = dice.random() < 0.25
-        flight = dice.choice((0, 1, 3))
-        arguments = [f"--seed={dice.randrange(1, 10**6)}"]
-        words = ["idle" if flight == 0 else f"{flight} in flight"]
-        blis = runtime.kind.startswith("blis")
-        if blis:
-            # BLIS's threads spin at barriers and never yield. With more threads than processors, a
-            # child may take seconds.
-            threads = 1 if flight or self.one_processor or self.overload else 2
-            self.environment.update(OMP_NUM_THREADS=str(threads), BLIS_NUM_THREADS=str(threads))
-            arguments += ["--operations=gemm:64", f"--threads={threads}",
-                          "--children-set-threads=no"]
-        elif runtime.kind != "regions" and dice.random() < 0.25:
-            arguments.append("--regions=yes")
-            words.append("regions too")
-        # With 18, idle workers soon sleep. With 26, the default, they spin for about 20 ms first.
-        self.environment["OPENBLAS_THREAD_TIMEOUT"] = dice.choice(("18", "26"))
-        if runtime.kind in ("openmp", "regions", "blis-openmp") or "--regions=yes" in arguments:
-            self.environment["OMP_WAIT_POLICY"] = dice.choice(("passive", "passive", "active"))
-        # With the default of 1000 ms, a child on a busy machine may compute with one thread.
-        mode = dice.choice(("exact", "exact", "exact", "impatient", "auto"))
-        self.environment["FORKSAFE_WAIT_MS"] = "20000"
-        if mode == "impatient":
-            self.environment["FORKSAFE_WAIT_MS"] = "1"
-        elif mode == "auto":
-            self.environment["FORKSAFE_CHILD_THREADS"] = "auto"
-        if mode != "exact":
-            arguments.append("--accept=fewer")
-            words.append(mode)
-        special = dice.choice(("", "", "", "chain", "crowd", "threads", "per-millisecond"))
-        size = 1000 if large else 100
-        arguments.append("--forks=3000")
-        if special == "chain":
-            arguments += [f"--chain={size}"]
-            words.append(f"{size} generations")
-        elif special == "crowd":
-            arguments += [f"--crowd={size}"]
-            words.append(f"{size} children at once")
-        elif special == "threads":
-            arguments += [f"--forking-threads={size // 5}"]
-            words.append(f"{size // 5} threads fork")
-        elif special == "per-millisecond":
-            flight = 4
-            arguments += ["--per-millisecond=yes"]
-            words[0] = "4 in flight"
-            words.append("a fork per millisecond")
-        else:
-            source = dice.choice(("main", "thread", "both"))
-            words.append("forks from " + {"main": "main", "thread": "another thread",
-                                          "both": "two threads"}[source])
-            arguments += [f"--forking-threads={2 if source == 'both' else 1}",
-                          "--from=" + ("thread" if source == "thread" else "main")]
-            plugins = [f"{LIBRARIES}/libgomp.so.1"]
-            if runtime.path and not blis:
-                plugins.append(runtime.path)
-            arguments.append(f"--plugin={copy_of(build, dice.choice(plugins))}")
-            if flight == 0 and source == "main" and not blis and dice.random() < 0.5:
-                arguments.append("--parent-sets-threads=yes")
-                words.append("the parent sets numbers")
-            elif dice.random() < 0.25:
-                arguments.append("--thread-churn=yes")
-                words.append("threads come and go")
-            # If the parent is loading a library at the fork, that library's state is undefined in the
-            # child. So either the parent loads libraries or its children do, never both.
-            loads = dice.choice(("", "", "load-churn", "children-load"))
-            if loads:
-                arguments.append(f"--{loads}=yes")
-                words.append("libraries come and go" if loads == "load-churn"
-                             else "children load")
-        arguments.append(f"--flight={flight}")
-        self.arguments = [*runtime.arguments, *arguments]
-        self.what = ", ".join(words)
+    runtime: Runtime
+    environment: dict
+    arguments: list
+    what: str
+    one_processor: bool = False
+    overload: bool = False
 
     def command(self, build, seconds):
         pinned = ["taskset", "-c", "0"] if self.one_processor else []
         return [*pinned, str(build / "tests/storm"), *self.arguments, f"--seconds={seconds}"]
+
+
+def draw(dice, build, all_runtimes, large):
+    """Returns a run in a situation that the dice choose."""
+    runtime = dice.choice(all_runtimes)
+    environment = dict(runtime.environment)
+    one_processor = dice.random() < 0.5
+    overload = dice.random() < 0.25
+    flight = dice.choice((0, 1, 3))
+    arguments = [f"--seed={dice.randrange(1, 10**6)}"]
+    words = ["idle" if flight == 0 else f"{flight} in flight"]
+    blis = runtime.kind.startswith("blis")
+    if blis:
+        # BLIS's threads spin at barriers and never yield. With more threads than processors, a
+        # child may take seconds.
+        threads = 1 if flight or one_processor or overload else 2
+        environment.update(OMP_NUM_THREADS=str(threads), BLIS_NUM_THREADS=str(threads))
+        arguments += ["--operations=gemm:64", f"--threads={threads}",
+                      "--children-set-threads=no"]
+    elif runtime.kind != "regions" and dice.random() < 0.25:
+        arguments.append("--regions=yes")
+        words.append("regions too")
+    # With 18, idle workers soon sleep. With 26, the default, they spin for about 20 ms first.
+    environment["OPENBLAS_THREAD_TIMEOUT"] = dice.choice(("18", "26"))
+    if runtime.kind in ("openmp", "regions", "blis-openmp") or "--regions=yes" in arguments:
+        environment["OMP_WAIT_POLICY"] = dice.choice(("passive", "passive", "active"))
+    # With the default of 1000 ms, a child on a busy machine may compute with one thread.
+    mode = dice.choice(("exact", "exact", "exact", "impatient", "auto"))
+    environment["FORKSAFE_WAIT_MS"] = "20000"
+    if mode == "impatient":
+        environment["FORKSAFE_WAIT_MS"] = "1"
+    elif mode == "auto":
+        environment["FORKSAFE_CHILD_THREADS"] = "auto"
+    if mode != "exact":
+        arguments.append("--accept=fewer")
+        words.append(mode)
+    special = dice.choice(("", "", "", "chain", "crowd", "threads", "per-millisecond"))
+    size = 1000 if large else 100
+    arguments.append("--forks=3000")
+    if special == "chain":
+        arguments += [f"--chain={size}"]
+        words.append(f"{size} generations")
+    elif special == "crowd":
+        arguments += [f"--crowd={size}"]
+        words.append(f"{size} children at once")
+    elif special == "threads":
+        arguments += [f"--forking-threads={size // 5}"]
+        words.append(f"{size // 5} threads fork")
+    elif special == "per-millisecond":
+        flight = 4
+        arguments += ["--pause-us=1000"]
+        words[0] = "4 in flight"
+        words.append("a fork per millisecond")
+    else:
+        source = dice.choice(("main", "thread", "both"))
+        words.append("forks from " + {"main": "main", "thread": "another thread",
+                                      "both": "two threads"}[source])
+        arguments += [f"--forking-threads={2 if source == 'both' else 1}",
+                      "--from=" + ("thread" if source == "thread" else "main")]
+        plugins = [f"{LIBRARIES}/libgomp.so.1"]
+        if runtime.path and not blis:
+            plugins.append(runtime.path)
+        arguments.append(f"--plugin={copy_of(build, dice.choice(plugins))}")
+        if flight == 0 and source == "main" and not blis and dice.random() < 0.5:
+            arguments.append("--parent-sets-threads=yes")
+            words.append("the parent sets numbers")
+        elif dice.random() < 0.25:
+            arguments.append("--thread-churn=yes")
+            words.append("threads come and go")
+        # If the parent is loading a library at the fork, that library's state is undefined in the
+        # child. So either the parent loads libraries or its children do, never both.
+        loads = dice.choice(("", "", "load-churn", "children-load"))
+        if loads:
+            arguments.append(f"--{loads}=yes")
+            words.append("libraries come and go" if loads == "load-churn"
+                         else "children load")
+    arguments.append(f"--flight={flight}")
+    return Run(runtime, environment, [*runtime.arguments, *arguments], ", ".join(words), one_processor,
+               overload)
+
+
+def million(dice, all_runtimes):
+    """Returns a run with a million forks of one process, as many a second as it can."""
+    runtime = dice.choice([each for each in all_runtimes if each.kind == "threads"])
+    return Run(runtime, runtime.environment,
+               [*runtime.arguments, f"--seed={dice.randrange(1, 10**6)}", "--forks=1000000",
+                "--pause-us=0", "--flight=1"], "1 in flight, a million forks")
 
 
 def copy_of(build, library):
@@ -192,19 +210,19 @@ def grown(early, late):
                      if late[name] - early[name] > limit)
 
 
-def try_situation(build, situation, seconds, number):
+def execute(build, chosen, seconds, number):
     """Returns the row of a run."""
-    environment = {**situation.environment, "LD_PRELOAD": str(build / "shim/libforksafe.so")}
-    command = situation.command(build, seconds)
-    spinners = start_overload(build) if situation.overload else None
+    environment = {**chosen.environment, "LD_PRELOAD": str(build / "shim/libforksafe.so")}
+    command = chosen.command(build, seconds)
+    spinners = start_overload(build) if chosen.overload else None
     try:
         outcome = watched.run(build, command, environment)
     finally:
         if spinners:
             spinners.kill()
             spinners.wait()
-    row = {"runtime": situation.runtime.name, "what": situation.what, "forks": outcome.dots,
-           "one_processor": situation.one_processor, "overload": situation.overload,
+    row = {"runtime": chosen.runtime.name, "what": chosen.what, "forks": outcome.dots,
+           "one_processor": chosen.one_processor, "overload": chosen.overload,
            "seconds": round(outcome.seconds, 1), "calls": 0,
            "command": watched.as_shell(command, environment)}
     lines = outcome.output.decode(errors="replace").strip().splitlines()
@@ -245,7 +263,7 @@ def run(build, seed, end):
     if not found:
         sys.exit("soak.sh: no runtime to test")
     total = end - time.monotonic()
-    large = total >= 3600
+    large = total > 20 * 60
     controls, rows = {}, []
     # BLIS on pthreads has no pool. A fork breaks it only if a lock is held at that moment, which is too
     # rare to see here.
@@ -253,11 +271,14 @@ def run(build, seed, end):
     for runtime in needed if total >= 300 else [dice.choice(needed)]:
         controls[runtime.name] = without(build, runtime)
         print(f"without the library: {runtime.name}: {controls[runtime.name]}", flush=True)
+    usual = min(120, total / 10)
+    chosen, longest = ((million(dice, found), total / 2) if large
+                       else (draw(dice, build, found, large), usual))
     while not rows or time.monotonic() < end:
-        situation = Situation(dice, build, found, large)
-        seconds = max(3, round(min(120, total / 10, end - time.monotonic())))
-        rows.append(try_situation(build, situation, seconds, len(rows) + 1))
+        seconds = max(3, round(min(longest, end - time.monotonic())))
+        rows.append(execute(build, chosen, seconds, len(rows) + 1))
         show(len(rows), rows[-1])
+        chosen, longest = draw(dice, build, found, large), usual
     well = (all(row["result"] == "exact" for row in rows)
             and not {"passes", "runs"} & set(controls.values()))
     print(f"storm: {sum(row['forks'] for row in rows)} forks in {len(rows)} runs, "
