@@ -93,14 +93,14 @@ void check_library(const std::string& path) {
     throw Error(path + ": the file was cut off: install forksafe again");
   }
   // With FORKSAFE=0 and no other variable, the library's constructor registers no handlers, writes
-  // no log, and prints no message about a bad value: the command prints that by itself.
+  // no log, and prints no message about a bad value: the command prints that by itself. The library
+  // is never unloaded, and does nothing here.
   char off[] = "FORKSAFE=0";
   char* quiet[] = {off, nullptr};
   char** const saved = environ;
   environ = quiet;
   void* const handle = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
   const std::string reason = handle == nullptr ? dlerror() : "";
-  if (handle != nullptr) dlclose(handle);
   environ = saved;
   if (handle == nullptr) {
     // Most of the loader's messages begin with the path already.

