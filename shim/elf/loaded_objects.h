@@ -36,9 +36,9 @@ void each_loaded_object(Visit visit) {
 }
 
 /// Calls `see` for each object that was loaded since the last call. Only for a thread that is in
-/// the dynamic linker, which runs an object's constructors, and for the start of the process: no
-/// other thread loads anything meanwhile. An object beyond the 4096th may be seen again. False if
-/// nothing has changed.
+/// the dynamic linker, which runs an object's constructors, and for the start of the process, in
+/// which usually no other thread loads anything (docs/locks.md). An object beyond the 4096th may be
+/// seen again. False if nothing has changed.
 bool each_new_object(void (*see)(const ElfImage& image, size_t tls_module, const ElfW(Phdr) * tls));
 
 /// Whether the linker's lock may be waited for. A thread of the parent may have held
