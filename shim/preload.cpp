@@ -107,8 +107,8 @@ void start() {
 // dl_iterate_phdr takes.
 void object_is_loaded() {
   start();
-  if (!active) return;
   if (next.forkpty == nullptr) find_forkpty();
+  if (!active) return;
   look_at_loaded_objects();
 }
 
@@ -134,7 +134,7 @@ bool is_in_openmp(const void* function) {
 
 int make_key(pthread_key_t* key, void (*destructor)(void*)) {
   start();
-  if (next.pthread_key_create == nullptr) find_next_functions();
+  find_next("pthread_key_create", &next.pthread_key_create);
   if (next.pthread_key_create == nullptr) return EAGAIN;
   if (active && destructor != nullptr && is_in_openmp(reinterpret_cast<void*>(destructor))) {
     object_is_loaded();

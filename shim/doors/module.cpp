@@ -26,11 +26,10 @@ void reset_mutex(pthread_mutex_t* mutex) {
   reset_to(initial, mutex);
 }
 
-// A condition for which nobody waits is all zero but for two bits: whether processes share it, and
-// its clock (glibc 2.25 to 2.43, nptl/pthread_cond_common.c).
+// A default condition for which nobody waits is all zero. The bits of others, as their clock, are
+// in another place from glibc 2.41 on, so they can't be kept.
 void reset_condition(pthread_cond_t* condition) {
-  pthread_cond_t initial = {};
-  initial.__data.__wrefs = condition->__data.__wrefs & 3U;
+  static const pthread_cond_t initial = {};
   reset_to(initial, condition);
 }
 

@@ -159,6 +159,8 @@ void prepare_last() {
       tear(blas, "calls in flight outlived FORKSAFE_WAIT_MS");
     } else if (*module->calls_depth() != 0 || *module->brief_depth() != 0) {
       tear(blas, "the fork comes from inside a call");
+    } else if (module->overflowed.load()) {
+      tear(blas, "it has more locks than there is room for");
     }
     rest_allocator(blas);
   });
