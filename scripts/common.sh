@@ -182,8 +182,9 @@ fetch_wheel() {
   rm -rf "$folder" "$folder.whl"
   mkdir -p "$folder" "$folder.whl"
   say "fetching $wanted from PyPI"
-  "$python" -m pip download --quiet --disable-pip-version-check --no-input --no-deps \
-    --only-binary :all: --timeout 10 --retries 2 --dest "$folder.whl" "$@" \
+  # A shell ignores INT in what it starts with &, as scripts/test.sh starts this.
+  env --default-signal=INT "$python" -m pip download --quiet --disable-pip-version-check --no-input \
+    --no-deps --only-binary :all: --timeout 10 --retries 2 --dest "$folder.whl" "$@" \
     >"$build/wheels.log" 2>&1 &&
     "$python" -m zipfile -e "$folder.whl"/*.whl "$folder" &&
     printf '%s\n' "$wanted" >"$folder.of"

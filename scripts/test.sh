@@ -47,14 +47,11 @@ need_packages $build_packages binutils mandoc zsh bash-completion \
   libblis4-pthread libblis4-openmp libomp5-14 \
   libeatmydata1 libjemalloc2
 
-# The wheels come while the programs are built, in a process group of their own (set -m): an interrupt ends
-# all of it.
+# The wheels come while the programs are built.
 mkdir -p "$build"
-set -m
 fetch_test_wheels &
 fetching=$!
-set +m
-trap 'kill -- "-$fetching" 2>/dev/null' EXIT
+trap 'kill "$fetching" 2>/dev/null' EXIT
 trap 'exit 130' INT
 
 # install_packages SUITE: installs what the cases of a suite of tests/wild or tests/recipes need. If that fails as a
