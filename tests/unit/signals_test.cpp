@@ -2,6 +2,7 @@
 // Signal masks where a filter of system calls, as of a container, forbids to read or take signals.
 #include "signals.h"
 
+#include <signal.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -20,7 +21,10 @@ namespace {
 
 constexpr uint32_t kAnyPointer = ~uint32_t{0};
 
+// By the system call where it is allowed: under QEMU /proc shows the emulator's mask.
 uint64_t mask_now() {
+  uint64_t mask = 0;
+  if (syscall(SYS_rt_sigprocmask, SIG_BLOCK, nullptr, &mask, sizeof mask) == 0) return mask;
   const std::string status = read_file("/proc/self/status");
   return std::stoull(status.substr(status.find("SigBlk:") + 7), nullptr, 16);
 }
