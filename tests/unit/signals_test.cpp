@@ -33,9 +33,24 @@ std::string expect_mask(uint64_t mask) {
   return mask_now() == mask ? "" : "the mask has become " + std::to_string(mask_now());
 }
 
+// Whether a thread can take a signal that a write to this pipe has raised. Under QEMU it can't.
+bool takes_signal_of(int pipe_without_reader) {
+  sigset_t one;
+  sigset_t before;
+  sigemptyset(&one);
+  sigaddset(&one, SIGPIPE);
+  sigprocmask(SIG_BLOCK, &one, &before);
+  const timespec at_once = {};
+  if (write(pipe_without_reader, "", 1) >= 0 || sigtimedwait(&one, nullptr, &at_once) != SIGPIPE) {
+    return false;
+  }
+  sigprocmask(SIG_SETMASK, &before, nullptr);
+  return true;
+}
+
 void check_nothing(const std::string& problem) {
-  if (problem == "no seccomp") {
-    WARN("skipped: no seccomp filter can be installed here");
+  if (problem == "no seccomp" || problem == "no sigtimedwait") {
+    WARN("skipped: " << problem << " here");
   } else {
     CHECK(problem == "");
   }
@@ -81,6 +96,7 @@ TEST_CASE("a line that nobody reads raises no SIGPIPE", "[signals]") {
     if (pipe(ends) != 0 || dup2(ends[1], STDERR_FILENO) < 0) return "no pipe";
     close(ends[0]);
     signal(SIGPIPE, SIG_DFL);
+    if (!takes_signal_of(STDERR_FILENO)) return "no sigtimedwait";
     if (!takes && !forbid_call(SYS_rt_sigtimedwait, 0, kAnyPointer)) return "no seccomp";
     const uint64_t before = mask_now();
     forksafe::report_to_stderr("a line");
