@@ -7,10 +7,10 @@
 # project. The tests run there with Debian's libraries of that architecture, under QEMU (qemu.sh). While
 # this script runs, the kernel knows QEMU as "forksafe-ARCHITECTURE" (binfmt_misc).
 #
-# arm64 runs all scenarios and all unit tests but the model (unit interleavings), also with PyPI's wheels and a Python of that architecture. The
-# others, and arm64 with --quick, run the unit tests and the main scenarios. Under QEMU each scenario forks
-# at most 20 times. Nothing can read stacks under QEMU, so `forksafe list`, `check` and `diagnose` are not
-# tried.
+# arm64 runs all scenarios and all unit tests but the model (unit interleavings), also with PyPI's wheels and
+# a Python of that architecture. The others, and arm64 with --quick, run the unit tests and the main
+# scenarios. Under QEMU each scenario forks at most 20 times. Nothing can read stacks under QEMU, so
+# `forksafe list`, `check` and `diagnose` are not tried.
 . "$(dirname "$0")/common.sh"
 
 quick=no

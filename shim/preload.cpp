@@ -68,10 +68,11 @@ void find_next_functions() {
 // Before glibc 2.34 forkpty is in libutil, which may be loaded later. It must not be unloaded then.
 void find_forkpty() {
   find_next("forkpty", &next.forkpty);
+  if (next.forkpty == nullptr) return;
   ElfImage libutil;
-  if (next.forkpty == nullptr || !find_object(reinterpret_cast<void*>(next.forkpty), &libutil))
-    return;
-  if (!pin(libutil)) next.forkpty = nullptr;
+  if (!find_object(reinterpret_cast<void*>(next.forkpty), &libutil) || !pin(libutil)) {
+    next.forkpty = nullptr;
+  }
 }
 
 // If LD_PRELOAD has several copies of this library, the dynamic linker binds the state's name to

@@ -12,8 +12,8 @@ namespace forksafe {
 /// From now on `set_by_program(index)` is called before each call of `setter`, a function of
 /// `image` that takes one argument. Objects that are loaded already and linked with `image` reach
 /// our function through their own slots. Later objects, and dlsym (ctypes, and with it
-/// threadpoolctl), find our function by the symbol. Must not be called from
-/// a child handler.
+/// threadpoolctl), find our function by the symbol. Must not be called
+/// from a child handler.
 void watch_setter(const ElfImage& image, const Symbol& setter, void (*set_by_program)(int index),
                   int index);
 

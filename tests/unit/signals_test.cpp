@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Signal masks where a filter of system calls, as of a container, forbids to read or take signals.
+// Signal masks, also where a filter of system calls, as that of a container, forbids to read them
+// or to take signals.
 #include "signals.h"
 
 #include <signal.h>
