@@ -22,7 +22,11 @@ stop() {
   $at_end
   exit "$1"
 }
-trap 'stop $?' EXIT
-trap 'stop 130' INT
-trap 'stop 143' TERM
-trap 'stop 129' HUP
+# A subshell begins without traps.
+stop_when_signalled() {
+  trap 'stop $?' EXIT
+  trap 'stop 130' INT
+  trap 'stop 143' TERM
+  trap 'stop 129' HUP
+}
+stop_when_signalled

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # sh scripts/packages.sh [--quick] [KIND...]: builds the packages of these kinds (default: all), and checks
-# them: deb rpm arch wheel conda spack easybuild modules.
+# them: wheel deb rpm arch conda spack easybuild modules.
 #
 # --quick leaves out what repeats a check on one more release of Debian or Python or for another processor, the
 # second build that must give the same bytes, piuparts, and the project's suite on the installed package.
@@ -17,7 +17,7 @@ if [ "${1:-}" = --quick ]; then
   quick=yes
   shift
 fi
-kinds='deb rpm arch wheel conda spack easybuild modules'
+kinds='wheel deb rpm arch conda spack easybuild modules'
 for kind in "$@"; do
   case " $kinds " in
     *" $kind "*) ;;
@@ -82,6 +82,25 @@ check() {
 # skipped NAME WHY
 skipped() { record "$1" "skipped: $2" 0; }
 
+# beside COMMAND...: runs the command beside the kinds that follow. apt locks its cache, so the command has one of
+# its own. Only one command can run so.
+beside_id=
+beside() {
+  (
+    stop_when_signalled
+    at_end=:
+    apt_cache=$trees/cache-beside
+    mkdir -p "$apt_cache"
+    "$@"
+  ) &
+  beside_id=$!
+}
+end_beside() {
+  [ -z "$beside_id" ] || kill "$beside_id" 2>/dev/null || true
+  wait
+}
+at_end=end_beside
+
 for kind in "$@"; do
   : >"$packages/$kind.log"
   rm -rf "${artefacts:?}/$kind"
@@ -89,9 +108,13 @@ for kind in "$@"; do
   . "$root/scripts/packages/$kind.sh"
   "package_$kind"
 done
+[ -z "$beside_id" ] || wait "$beside_id" || exit 2 # it has said why
+beside_id=
 
 say
-column -t -s "$tab" "$rows"
+for kind in "$@"; do
+  grep "^$kind$tab" "$rows"
+done | column -t -s "$tab"
 if grep -q "${tab}failed$tab" "$rows"; then
   say "(logs: $packages/*.log)"
   exit 1

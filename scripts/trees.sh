@@ -9,9 +9,10 @@
 . "$root/scripts/alone.sh"
 
 trees=$build/trees
+apt_cache=$trees/cache
 [ "$(id -u)" -eq 0 ] || fail "debootstrap and chroot need root: sudo sh scripts/$(basename -- "$0")"
 need_packages debootstrap util-linux
-mkdir -p "$trees/cache" "$trees/layers"
+mkdir -p "$apt_cache" "$trees/layers"
 exec 9>"$trees/lock"
 # Wait for some seconds, because background processes of an earlier run end a moment after it.
 flock --wait 3 9 || fail "another run is using $trees"
@@ -31,7 +32,7 @@ make_tree() {
   grep -qF " $tree/" /proc/mounts && fail "something is mounted below $tree: see /proc/mounts"
   rm -rf --one-file-system "$tree"
   logged "$tree.log" "$1: debootstrap from $mirror" \
-    alone debootstrap --variant=minbase --cache-dir="$trees/cache" "$1" "$tree" "$mirror" || return 1
+    alone debootstrap --variant=minbase --cache-dir="$apt_cache" "$1" "$tree" "$mirror" || return 1
   # Bullseye has no CLI11, and a meson older than 1.0. PACKAGE/bookworm installs bookworm's, which are
   # scripts and headers, and work on bullseye too.
   if [ "$1" = bullseye ]; then
@@ -69,7 +70,7 @@ run_in_tree() {
     # A shell ignores INT and QUIT in a command that it starts with &, as alone does. Set the defaults.
     exec chroot "$root" env --default-signal=INT,QUIT PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root \
       LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive "$@"
-  ' sh "$lower" "$layer" "$trees/cache" "$@"
+  ' sh "$lower" "$layer" "$apt_cache" "$@"
 }
 
 # drop_layer LAYER: removes the layer, and so every change in it.

@@ -6,11 +6,22 @@
 deb_suites='bookworm trixie sid'
 [ "$quick" = no ] || deb_suites=bookworm
 
+# The builds take as long as all other kinds, mostly on one processor, so they run beside the kinds that
+# come after this one.
 package_deb() {
-  deb_built_on=$(dpkg --print-architecture)
+  deb_made=
   for deb_suite in $deb_suites; do
+    check "$deb_suite: a tree" make_tree "$deb_suite" && deb_made="$deb_made $deb_suite"
+  done
+  # shellcheck disable=SC2086 # a list
+  beside deb_all $deb_made
+}
+
+# deb_all SUITE...
+deb_all() {
+  deb_built_on=$(dpkg --print-architecture)
+  for deb_suite in "$@"; do
     deb_drop_layers "$deb_suite"
-    check "$deb_suite: a tree" make_tree "$deb_suite" || continue
     deb_build "$deb_suite" "$deb_suite $deb_built_on"
     case $quick-$deb_built_on-$deb_suite in
       no-amd64-bookworm | no-amd64-trixie) deb_cross "$deb_suite" "$deb_suite arm64" ;;
