@@ -21,6 +21,7 @@ TARGETS = {  # name: (what is read, whether it is a part of the command)
     "objects": ("the file of another process's object (`cli/process/objects.cpp`)", True),
     "mappings": ("`/proc/PID/maps` (`cli/process/process.cpp`)", True),
 }
+MOST_INPUTS = 10**7  # a target that has had so many leaves its time to those after it
 COMPILER = ["clang++-14", "-std=c++17", "-g", "-O1", "-D_FILE_OFFSET_BITS=64",
             "-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=undefined"]
 
@@ -35,7 +36,9 @@ def compile_target(build, name):
                str(ROOT / f"tests/fuzz/{name}_fuzz.cpp"), "-o", str(program)]
     if TARGETS[name][1]:
         # The rest of the command is not instrumented.
-        command += [str(build / "cli/libcli.a"), "-lfmt", "-lunwind-ptrace", "-lunwind-generic",
+        # libunwind has a C++ unwinder too, which blocks signals for each frame. gcc_s comes first.
+        command += ["-Wl,--push-state,--no-as-needed", "-lgcc_s", "-Wl,--pop-state",
+                    str(build / "cli/libcli.a"), "-lfmt", "-lunwind-ptrace", "-lunwind-generic",
                     "-lunwind"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
@@ -131,7 +134,7 @@ def run(build, seed, end):
             (corpus / f"seed-{number}").write_bytes(data)
         seconds = max(2, round((end - time.monotonic()) / (len(TARGETS) - index)))
         command = [str(programs[name]), f"-max_total_time={seconds}", f"-seed={seed % 2**31}",
-                   "-max_len=16384", "-timeout=60", "-print_final_stats=1", "-verbosity=0",
+                   f"-runs={MOST_INPUTS}", "-max_len=16384", "-timeout=60", "-print_final_stats=1", "-verbosity=0",
                    f"-artifact_prefix={build}/soak/{name}-", str(corpus)]
         outcome = watched.run(build, command, {}, quiet=seconds + 300, longest=seconds + 300)
         text = outcome.output.decode(errors="replace")

@@ -79,7 +79,6 @@ def main():
     folder = arguments.build.resolve() / "soak"
     folder.mkdir(exist_ok=True)
     results_file = folder / "results.json"
-    results = json.loads(results_file.read_text()) if results_file.exists() else {}
     print(f"seed {arguments.seed}, {arguments.minutes} minutes: {' '.join(arguments.areas)}",
           flush=True)
     begin = time.monotonic()
@@ -91,6 +90,8 @@ def main():
         result.update(date=datetime.date.today().isoformat(), commit=commit(), machine=machine(),
                       seed=arguments.seed, load=[round(load, 1), round(os.getloadavg()[0], 1)],
                       seconds=round(time.monotonic() - started))
+        # Another run may have added an area meanwhile.
+        results = json.loads(results_file.read_text()) if results_file.exists() else {}
         results[area] = result
         results_file.write_text(json.dumps(results, indent=1) + "\n")
         well = well and result["well"]

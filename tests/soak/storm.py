@@ -86,7 +86,7 @@ def draw(dice, build, all_runtimes, large):
     runtime = dice.choice(all_runtimes)
     environment = dict(runtime.environment)
     one_processor = dice.random() < 0.5
-    overload = dice.random() < 0.25
+    overload = dice.random() < 0.5
     flight = dice.choice((0, 1, 3))
     arguments = [f"--seed={dice.randrange(1, 10**6)}"]
     words = ["idle" if flight == 0 else f"{flight} in flight"]
