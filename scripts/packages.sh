@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # sh scripts/packages.sh [--quick] [KIND...]: builds the packages of these kinds (default: all), and checks
-# them: wheel deb rpm arch conda spack easybuild modules.
+# them: deb wheel rpm arch conda spack easybuild modules.
 #
 # --quick leaves out what repeats a check on one more release of Debian or Python or for another processor, the
 # second build that must give the same bytes, piuparts, and the project's suite on the installed package.
@@ -17,7 +17,7 @@ if [ "${1:-}" = --quick ]; then
   quick=yes
   shift
 fi
-kinds='wheel deb rpm arch conda spack easybuild modules'
+kinds='deb wheel rpm arch conda spack easybuild modules'
 for kind in "$@"; do
   case " $kinds " in
     *" $kind "*) ;;
@@ -110,6 +110,9 @@ for kind in "$@"; do
 done
 [ -z "$beside_id" ] || wait "$beside_id" || exit 2 # it has said why
 beside_id=
+for kind in "$@"; do
+  [ "$kind" != wheel ] || measure_wheel
+done
 
 say
 for kind in "$@"; do
