@@ -37,6 +37,7 @@ bool read_at(int file, void* buffer, size_t size, uint64_t offset) {
 template <typename T>
 bool copy(const std::string& from, size_t offset, T* to, size_t count = 1) {
   if (offset > from.size() || count > (from.size() - offset) / sizeof(T)) return false;
+  if (count == 0) return true;  // then `to` may be null, which memcpy does not take
   memcpy(to, from.data() + offset, count * sizeof(T));
   return true;
 }
