@@ -185,8 +185,12 @@ Json to_json(const Answer& answer) {
 }
 
 // The threads that a child may miss, for a sentence.
-std::string unknown_threads(const Look& look) {
+std::string what_is_unknown(const Look& look) {
   std::string text;
+  for (const std::string& path : look.objects.unread()) {
+    text += (text.empty() ? "" : " and ") + path +
+            ", whose file was removed or replaced after it was loaded";
+  }
   for (const OtherThreads& other : look.others) {
     if (other.start_again) continue;
     text += (text.empty() ? "" : " and ") + describe(other);
@@ -225,7 +229,7 @@ int print_report(const CheckOptions& options, const Subject& subject) {
     if (!by_itself && runtime.left_alone) incurable = &runtime;
   }
   const bool safe_now = safe || (guarded && safe_guarded);
-  const std::string unknown = unknown_threads(look);
+  const std::string unknown = what_is_unknown(look);
   const bool can_tell = !safe_now || unknown.empty();
   const int status = !safe_now ? 1 : can_tell ? 0 : 2;
 

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <chrono>
 #include <map>
+#include <optional>
 #include <set>
 
 #include "base/error.h"
@@ -26,6 +27,7 @@ using Clock = std::chrono::steady_clock;
 // A state of a thread that may last for ever.
 struct Still {
   ThreadState state;
+  unsigned long futex = 0;  // at which it waits with a timeout
   Clock::time_point since;
   double next_look = 0;  // in seconds after `since`
 };
@@ -39,9 +41,23 @@ struct Watched {
   std::map<pid_t, Still> threads;
 };
 
-bool may_last(pid_t pid, pid_t tid, const ThreadState& state) {
-  return state.letter == 'R' ||
-         (state.letter == 'S' && futex_wait(read_system_call(pid, tid)) != FutexWait::kNone);
+// None for a state that ends.
+std::optional<Still> read_still(pid_t pid, pid_t tid) {
+  Still still;
+  still.state = read_thread_state(pid, tid);
+  if (still.state.letter == 'R') return still;
+  const std::optional<SystemCall> call = read_system_call(pid, tid);
+  const FutexWait wait = futex_wait(call);
+  if (still.state.letter != 'S' || wait == FutexWait::kNone) return std::nullopt;
+  if (wait == FutexWait::kPrivateTimed) still.futex = call->arguments[0];
+  return still;
+}
+
+// A thread that waits for a lock with a timeout wakes up and waits again, as Python's take_gil does
+// every 5 ms.
+bool goes_on(const Still& before, const Still& now) {
+  return before.state.letter == now.state.letter && (before.state.switches == now.state.switches ||
+                                                     (now.futex != 0 && before.futex == now.futex));
 }
 
 class Watch {
@@ -100,16 +116,16 @@ class Watch {
     std::map<pid_t, Still> still_there;
     char due = '\0';
     for (const pid_t tid : thread_ids(pid)) {
-      const ThreadState state = read_thread_state(pid, tid);
-      if (!may_last(pid, tid, state)) continue;
+      std::optional<Still> still = read_still(pid, tid);
+      if (!still) continue;
+      still->since = now;
+      still->next_look = options_.seconds;
       const auto before = threads->find(tid);
-      Still still = {state, now, options_.seconds};
-      if (before != threads->end() && before->second.state.letter == state.letter &&
-          before->second.state.switches == state.switches) {
-        still = before->second;
+      if (before != threads->end() && goes_on(before->second, *still)) still = before->second;
+      if (due != 'R' && seconds_between(still->since, now) >= still->next_look) {
+        due = still->state.letter;
       }
-      if (due != 'R' && seconds_between(still.since, now) >= still.next_look) due = state.letter;
-      still_there[tid] = still;
+      still_there[tid] = *still;
     }
     *threads = std::move(still_there);
     return due;

@@ -312,7 +312,11 @@ Objects::Objects(const Process& process) {
       const auto file = fmt::format("/proc/{}/map_files/{:x}-{:x}", process.pid(), m.begin, m.end);
       object = Object::open(file, m.path, m.begin, root);
     }
-    if (object == nullptr) continue;
+    if (object == nullptr) {
+      // Only a library's name tells: any file may have been mapped and removed.
+      if (m.deleted && m.path.find(".so") != std::string::npos) unread_.push_back(m.path);
+      continue;
+    }
     if (m.path == process.program()) program_ = object.get();
     objects_.push_back(std::move(object));
   }

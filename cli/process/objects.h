@@ -121,10 +121,14 @@ class Objects {
   const Object* at(uintptr_t address) const;
   /// The program of the process; null if its file can't be read.
   const Object* program() const { return program_; }
+  /// The paths of libraries that could not be read, as their files were removed or replaced after
+  /// they were loaded.
+  const std::vector<std::string>& unread() const { return unread_; }
 
  private:
   std::vector<std::unique_ptr<Object>> objects_;  // by address
   const Object* program_ = nullptr;
+  std::vector<std::string> unread_;
 };
 
 /// A variable of the environment in the memory of the process, which includes changes by setenv and

@@ -58,6 +58,16 @@ std::vector<std::string> split_at_nul(const std::string& text) {
   return words;
 }
 
+// What the kernel adds to the path of a file that was removed or replaced. False if it did not.
+bool cut_deleted(std::string* path) {
+  static const std::string kDeleted = " (deleted)";
+  if (path->size() <= kDeleted.size()) return false;
+  const size_t end = path->size() - kDeleted.size();
+  if (path->compare(end, kDeleted.size(), kDeleted) != 0) return false;
+  path->resize(end);
+  return true;
+}
+
 // "begin-end rwxp offset device inode  path". A process may have thousands of lines, for which
 // sscanf takes long.
 std::vector<Mapping> parse_mappings(const std::string& text) {
@@ -81,12 +91,7 @@ std::vector<Mapping> parse_mappings(const std::string& text) {
     const char* path = at;
     while (path < end && *path == ' ') ++path;
     m.path.assign(path, end);
-    static const std::string kDeleted = " (deleted)";
-    if (m.path.size() > kDeleted.size() &&
-        m.path.compare(m.path.size() - kDeleted.size(), kDeleted.size(), kDeleted) == 0) {
-      m.path.resize(m.path.size() - kDeleted.size());
-      m.deleted = true;
-    }
+    m.deleted = cut_deleted(&m.path);
     result.push_back(m);
   }
   return result;
@@ -262,7 +267,18 @@ Process::Process(pid_t pid) {
   char link[PATH_MAX];
   const ssize_t size = readlink(proc_path(pid, "exe").c_str(), link, sizeof link);
   if (size > 0) program_.assign(link, static_cast<size_t>(size));
+  cut_deleted(&program_);
   if (status_.state == 'Z' || status_.state == 'X') {
+    const std::vector<pid_t> threads = thread_ids(pid);
+    if (std::any_of(threads.begin(), threads.end(), [pid](pid_t tid) {
+          const char state = read_thread_state(pid, tid).letter;
+          return state != 'Z' && state != 'X' && state != '?';
+        })) {
+      throw Error(
+          fmt::format("process {}: its main thread has ended and others go on, so the "
+                      "kernel does not show its memory",
+                      pid));
+    }
     throw Error(
         fmt::format("process {}: it has ended, but its parent {} has not waited for it "
                     "(zombie): try {}",

@@ -254,6 +254,9 @@ bool slept(const std::map<pid_t, Sleep>& sleeps, pid_t tid) {
   return found != sleeps.end() && found->second.asleep;
 }
 
+// Who could end a wait, beside the threads that its rule looks at.
+enum class EndedBy { kNobody, kThreadsInside, kAnyThread };
+
 // A wait, with everything that the rules need to tell whether it can end.
 struct Case {
   const Look& look;
@@ -319,13 +322,30 @@ struct Case {
       if (stack.tid == wait.tid) continue;
       if (started_in(stack) == nullptr) continue;
       if (stack.tid != look.process.pid() && is_worker_of(*wait.runtime, stack)) continue;
-      for (const Frame& frame : stack.frames) {
-        if (frame.object == wait.runtime->object && has_function(*wait.runtime, frame.function)) {
-          return false;
-        }
-      }
+      if (is_inside(stack)) return false;
     }
     return true;
+  }
+  bool is_inside(const ThreadStack& stack) const {
+    return std::any_of(stack.frames.begin(), stack.frames.end(), [this](const Frame& frame) {
+      return frame.object == wait.runtime->object && has_function(*wait.runtime, frame.function);
+    });
+  }
+  // Whether another thread that may end the wait is at work, or will be: it neither waits for
+  // another thread nor spins in the runtime.
+  bool any_at_work(EndedBy by) const {
+    return std::any_of(look.stacks.begin(), look.stacks.end(), [&](const ThreadStack& stack) {
+      if (stack.tid == wait.tid || (by == EndedBy::kThreadsInside && !is_inside(stack))) {
+        return false;
+      }
+      if (slept(stack.tid) && waits_for_thread(stack)) return false;
+      const std::optional<Wait> its_wait = find_wait(look, stack);
+      return !(its_wait && its_wait->runtime == wait.runtime && spins.of(look, *its_wait));
+    });
+  }
+  bool waits_for_lock() const {
+    return in("GOMP_critical") || in("GOMP_atomic") || in("omp_set_lock") ||
+           in("omp_set_nest_lock");
   }
   // The workers of an OpenMP runtime, or of a BLAS on its own threads.
   int workers_of(const Object* object) const {
@@ -346,8 +366,8 @@ struct Rule {
   const char* code;
   bool (*holds)(const Case& c);
   const char* waits_for;
-  // Whether a thread that `holds` does not see, as it is outside of the runtime, may end the wait.
-  bool others_may_end_it = false;
+  // Threads that `holds` does not look at: all that are inside the runtime, or all of the process.
+  EndedBy may_be_ended_by = EndedBy::kNobody;
 };
 
 // describe() adds the numbers to these.
@@ -364,7 +384,7 @@ constexpr Rule kRules[] = {
      },
      "the end of the workers of its thread pool, which it shuts down before every fork, while "
      "another thread is inside a call",
-     true},
+     EndedBy::kThreadsInside},
     // In the parent, in a child, or without any fork.
     {"openblas-no-threads", [](const Case& c) { return c.workers_were_refused(); }, kRefused},
     {"openblas-pool-gone", [](const Case& c) { return !c.forked() && c.waits_for_pool(); },
@@ -373,19 +393,18 @@ constexpr Rule kRules[] = {
     // In a child.
     {"gnu-openmp-lock",
      [](const Case& c) {
-       return c.forked() && c.is(Kind::kGnuOpenMp) && !c.wait.is_worker &&
-              (c.in("GOMP_critical") || c.in("GOMP_atomic") || c.in("omp_set_lock") ||
-               c.in("omp_set_nest_lock")) &&
-              c.workers_of(c.wait.runtime->object) == 0 && c.alone();
+       return c.forked() && c.is(Kind::kGnuOpenMp) && !c.wait.is_worker && c.waits_for_lock() &&
+              c.workers_of(c.wait.runtime->object) == 0;
      },
-     "a critical section or lock whose holder exists only in its parent", true},
+     // A thread that holds one runs code of the program.
+     "a critical section or lock whose holder exists only in its parent", EndedBy::kAnyThread},
     // Inside a region, BLIS and OpenBLAS have barriers of their own. OpenBLAS yields in them up to
     // 0.3.26, and spins from 0.3.27 on (common.h, YIELDING).
     {"gnu-openmp-team",
      [](const Case& c) {
        return c.forked() && !c.wait.is_worker && c.openmp() != nullptr &&
               c.openmp()->is(is_gnu_openmp) && c.workers_of(c.openmp()) == 0 &&
-              (c.is(Kind::kGnuOpenMp) ||
+              ((c.is(Kind::kGnuOpenMp) && !c.waits_for_lock()) ||
                (c.in("GOMP_parallel") && (c.yields() || c.locks() || !c.wait.in_c_library)));
      },
      kLostTeam},
@@ -437,7 +456,7 @@ constexpr Rule kRules[] = {
        return c.forked() && c.is(Kind::kMkl) && (c.locks() || c.yields()) && c.alone() &&
               !c.wait.is_worker;
      },
-     "a lock or threads that exist only in its parent", true},
+     "a lock or threads that exist only in its parent", EndedBy::kAnyThread},
 };
 
 std::string place_of(const Wait& wait) {
@@ -703,7 +722,13 @@ std::string of_whom(const LostWait& wait) {
                      wait.function.empty() ? "" : fmt::format(" ({})", wait.function));
 }
 
-std::string cure_for(const LostWait& wait) {
+std::string cure_for(const Look& look, const LostWait& wait) {
+  for (const ThreadRuntime& runtime : look.runtimes) {
+    if (runtime.object != wait.object || runtime.linked_in) continue;
+    Wait in_runtime;
+    in_runtime.runtime = in_runtime.called = &runtime;
+    return cure_for(look, in_runtime, "");
+  }
   if (wait.is_hidden || wait.is_python) {
     return "forksafe has none for locks of the program: fork while no other thread holds one, or "
            "start workers by spawn or forkserver";
@@ -854,7 +879,7 @@ Diagnosis new_diagnosis(pid_t pid) {
 // that may end the wait are all known to the rule, or all threads wait like that.
 bool is_proven_by_core(const Look& look, const Wait& wait, const Rule& rule) {
   return std::all_of(look.stacks.begin(), look.stacks.end(), [&](const ThreadStack& stack) {
-    const bool counts = stack.tid == wait.tid || rule.others_may_end_it;
+    const bool counts = stack.tid == wait.tid || rule.may_be_ended_by != EndedBy::kNobody;
     return !counts || waits_for_thread(stack);
   });
 }
@@ -870,9 +895,14 @@ void leave_open(const Look& look, pid_t tid, const std::string& where, Diagnosis
 // False if that needs samples which `spins` does not have yet.
 bool apply_rules(const FirstLook& first, Spins* spins, Parents* parents, Diagnosis* result) {
   const Look& look = *result->look;
-  // Such a thread may be the worker that the others wait for, unless it sleeps.
+  // Such a thread may be the worker that the others wait for, unless it sleeps. If it runs code of
+  // no file, it is none, but it may end the wait.
+  bool beside_code = false;
   for (const ThreadStack& stack : look.stacks) {
-    if (tells_nothing(stack) && !slept(first.sleeps, stack.tid)) return true;
+    if (!tells_nothing(stack) || slept(first.sleeps, stack.tid)) continue;
+    const bool is_code = !stack.frames.empty() && stack.frames.front().object == nullptr;
+    if (!is_code || !look.process.status().forked) return true;
+    beside_code = true;
   }
   const std::vector<Wait> waits = find_waits(look);
   for (const Rule& rule : kRules) {
@@ -883,7 +913,8 @@ bool apply_rules(const FirstLook& first, Spins* spins, Parents* parents, Diagnos
                    earlier.runtime->object->base() == wait.runtime->object->base();
           });
       if (!stayed) continue;
-      if (!rule.holds({look, wait, first.sleeps, *spins})) continue;
+      const Case c = {look, wait, first.sleeps, *spins};
+      if (!rule.holds(c)) continue;
       if (look.process.core() != nullptr && !is_proven_by_core(look, wait, rule)) {
         std::string place = "was" + where(wait).substr(strlen("waits"));
         if (place.back() != ',') place += ',';
@@ -894,17 +925,28 @@ bool apply_rules(const FirstLook& first, Spins* spins, Parents* parents, Diagnos
                    result);
         continue;
       }
-      if (!first.sleeps.at(wait.tid).asleep && !spins->of(look, wait)) continue;
+      if (!c.asleep() && !spins->of(look, wait)) continue;
+      const bool may_end = beside_code || (rule.may_be_ended_by != EndedBy::kNobody &&
+                                           c.any_at_work(rule.may_be_ended_by));
       if (!spins->take_complete()) return false;
-      result->stuck = true;
-      result->unknown = false;
-      result->code = rule.code;
-      result->what = describe(look, wait, rule, parents);
+      if (may_end && result->unknown) continue;
+      if (may_end) {
+        leave_open(look, wait.tid,
+                   fmt::format("{} for {}, or for another thread of this process, which may let it "
+                               "go on",
+                               where(wait), rule.waits_for),
+                   result);
+      } else {
+        result->stuck = true;
+        result->unknown = false;
+        result->code = rule.code;
+        result->what = describe(look, wait, rule, parents);
+      }
       result->cure = cure_for(look, wait, rule.waits_for);
       result->place = place_of(wait);
       result->library = wait.runtime->object->path();
       result->tid = wait.tid;
-      return true;
+      if (result->stuck) return true;
     }
   }
   return spins->take_complete();
@@ -949,7 +991,7 @@ void describe_spin(const LoneSpin& spin, Parents* parents, Diagnosis* result) {
     wait.in_parent = lost;
     result->code = "lost-threads";
     result->what += fmt::format(". It likely waits for {}", threads_in_parent(look, wait));
-    result->cure = cure_for(wait);
+    result->cure = cure_for(look, wait);
   }
 }
 
@@ -971,7 +1013,7 @@ void find_lone_spins(const std::vector<Diagnosis*>& results, Parents* parents) {
 }
 
 void set_place(const LostWait& wait, Diagnosis* result) {
-  result->cure = cure_for(wait);
+  result->cure = cure_for(*result->look, wait);
   result->place = place_of(wait);
   result->library = wait.object->path();
   result->tid = wait.tid;
@@ -989,6 +1031,26 @@ bool leave_timed_wait_open(const Look& look, Parents* parents, Diagnosis* result
              result);
   set_place(*wait, result);
   return true;
+}
+
+// For a child that can't be judged as it is.
+void leave_unread_open(Diagnosis* result) {
+  const Look& look = *result->look;
+  const pid_t pid = look.process.pid();
+  if (!look.process.status().forked) return;
+  if (look.process.status().state == 'T') {
+    leave_open(look, pid,
+               fmt::format("is stopped by a signal, so forksafe can't tell whether it waits. Try "
+                           "again after:  kill -CONT {}",
+                           pid),
+               result);
+  } else if (!look.objects.unread().empty()) {
+    leave_open(look, pid,
+               fmt::format("has loaded {}, whose file was removed or replaced since. Only root can "
+                           "read it, so try as root",
+                           look.objects.unread().front()),
+               result);
+  }
 }
 
 // For waits in objects that no rule knows.
@@ -1020,6 +1082,15 @@ void find_lost_threads(const FirstLook& first, Parents* parents, Diagnosis* resu
                            "not tell whether a signal would have let it go on",
                            place_of(*wait)),
                result);
+    return;
+  }
+  if (wait->others_run) {
+    leave_open(look, wait->tid,
+               fmt::format("waits in {} for {} But another thread of this process does not wait, "
+                           "and may let it go on",
+                           place_of(*wait), threads_in_parent(look, *wait)),
+               result);
+    set_place(*wait, result);
     return;
   }
   result->stuck = true;
@@ -1126,11 +1197,17 @@ std::vector<Diagnosis> diagnose_processes(const std::vector<pid_t>& pids) {
   }
   std::vector<Diagnosis*> may_spin_alone;
   for (const size_t i : suspects) {
-    if (!results[i].stuck && firsts[i].may_spin_alone) may_spin_alone.push_back(&results[i]);
+    if (!results[i].stuck && !results[i].unknown && firsts[i].may_spin_alone)
+      may_spin_alone.push_back(&results[i]);
   }
   find_lone_spins(may_spin_alone, &parents);
   for (const size_t i : suspects) {
-    if (!results[i].stuck) find_lost_threads(firsts[i], &parents, &results[i]);
+    if (!results[i].stuck && !results[i].unknown) {
+      find_lost_threads(firsts[i], &parents, &results[i]);
+    }
+  }
+  for (Diagnosis& result : results) {
+    if (result.look != nullptr && !result.stuck && !result.unknown) leave_unread_open(&result);
   }
   return results;
 }

@@ -219,6 +219,7 @@ std::optional<LostWait> find_lost_wait(const Process& process, const Objects& ob
     const bool lost_pool = wait->in_parent > 0 && !wait->is_python &&
                            wait->object != objects.program() && wait->tid == process.pid();
     // Python may wait for SIGINT, whose handler it always has.
+    wait->others_run = !all_wait;
     if (lost_pool || (nobody_wakes && (!wait->is_python || wait->in_parent > 0))) return wait;
   }
   return std::nullopt;

@@ -54,7 +54,7 @@ using StacksOfParent = std::function<const std::vector<ThreadStack>*()>;
 int count_lost_threads(const Process& child, const std::vector<ThreadStack>& stacks,
                        const Object& object, const StacksOfParent& stacks_of_parent);
 
-/// A thread that nobody can wake: one of a forked child, or one that hangs in fork().
+/// A thread that nobody can wake, unless another one runs: in a forked child, or in fork().
 struct LostWait {
   pid_t tid = 0;
   const Object* object = nullptr;  ///< in which it waits
@@ -62,6 +62,7 @@ struct LostWait {
   bool in_fork = false;            ///< in a fork handler
   bool is_hidden = false;          ///< the stack does not tell whose; `object` has called fork
   bool is_python = false;          ///< at a lock of Python
+  bool others_run = false;         ///< another thread of the process does not wait, and may end it
   int in_parent = 0;               ///< how many threads of the object the parent has; 0: unknown
 };
 

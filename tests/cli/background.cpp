@@ -191,6 +191,23 @@ Command static_omp_specimen(const std::string& situation, bool exported) {
   return command;
 }
 
+Command python_that_forks_in_c(const std::string& library, const std::string& in_child) {
+  Command command;
+  command.arguments = {debian_python(), "-c",
+                       "import ctypes, os, threading\n"
+                       "go_on = True\n"
+                       "def compute():\n"
+                       "    while go_on: pass\n"
+                       "threading.Thread(target=compute).start()\n"
+                       "child = ctypes." +
+                           library + "('" CREW "').crew_fork()\n" + "if child == 0:\n" + in_child +
+                           "    os._exit(0)\n"
+                           "go_on = False\n"
+                           "print('ready', child, flush=True)\n"
+                           "os.waitpid(child, 0)\n"};
+  return command;
+}
+
 Command static_blas_specimen() {
 #ifdef BLAS_INSIDE
   return specimen(Blas{BLAS_INSIDE, "", "", "", false}, {"workers"});

@@ -81,6 +81,11 @@ Command static_omp_specimen(const std::string& situation, bool exported);
 /// the test if there is no libopenblas.a.
 Command static_blas_specimen();
 
+/// A Python whose child runs the lines `in_child`. Its parent forked in a function of C, while
+/// another thread used Python. `library`: "CDLL", whose functions are called without Python's
+/// global lock, or "PyDLL".
+Command python_that_forks_in_c(const std::string& library, const std::string& in_child);
+
 /// Fails unless forksafe ended with status 2, printed nothing on standard output, and printed one
 /// line on standard error that contains `part`.
 void check_refused(const Answer& answer, const std::string& part);

@@ -101,6 +101,19 @@ void check_not_stuck(const Command& command, int looks) {
   CHECK_FALSE(background.has_ended());
 }
 
+/// Fails unless it is open whether the child of the specimen is stuck.
+Diagnosis check_open(const Command& command, const std::string& text, const std::string& cure) {
+  Background background(command);
+  const Diagnosis verdict = diagnose_when_stuck(background.ready());
+  INFO(verdict.process.dump(1));
+  CHECK(verdict.status == 2);
+  CHECK(verdict.process["stuck"] == nullptr);
+  CHECK(verdict.at("code") == "unknown");
+  CHECK(contains(verdict.at("text"), text));
+  CHECK(contains(verdict.at("cure"), cure));
+  return verdict;
+}
+
 constexpr const char* kTeam = " team mate";
 constexpr const char* kWorkers = "workers of the thread pool that exist only in its parent";
 constexpr const char* kLevel3 = "the lock of its level-3 driver, whose holder exists only in its";
@@ -254,6 +267,57 @@ TEST_CASE("GNU OpenMP: a child waits for a team, a critical section or a lock; L
   CHECK(contains(verdict.at("place"), "(libomp.so.5)"));
   CHECK(verdict.at("cure").rfind("forksafe has none: this runtime has fork handlers of its own",
                                  0) == 0);
+}
+
+TEST_CASE("GNU OpenMP: a child that another of its threads may let go on may be stuck",
+          "[diagnose openmp]") {
+  const std::string other = ", or for another thread of this process, which may let it go on.";
+  check_open(omp_specimen("own-critical"), "whose holder exists only in its parent" + other,
+             "run the parent under forksafe:  forksafe ");
+  check_open(omp_specimen("own-critical-in-region"),
+             "whose holder exists only in its parent" + other,
+             "run the parent under forksafe:  forksafe ");
+  check_open(omp_specimen("team-beside-code"),
+             "for team mates that exist only in its parent" + other,
+             "run the parent under forksafe:  forksafe ");
+}
+
+TEST_CASE("a child that is stopped, or whose libraries were removed, may be stuck",
+          "[diagnose openmp]") {
+  {
+    Background background(omp_specimen("team"));
+    const pid_t child = background.ready();
+    CHECK(diagnose_when_stuck(child).status == 1);
+    kill(child, SIGSTOP);
+    for (int i = 0; i < 100 && state_of(child) != 'T'; ++i) usleep(10000);
+    const Diagnosis stopped = diagnose(child);
+    CHECK(stopped.status == 2);
+    CHECK(contains(stopped.at("text"), "is stopped by a signal"));
+    CHECK(contains(stopped.at("text"), "kill -CONT " + word(child)));
+  }
+  // Without its capabilities root can't read a file that was removed, as no other user can.
+  std::vector<std::string> plain;
+  if (geteuid() == 0) plain = {installed("setpriv"), "--bounding-set=-all", "--inh-caps=-all"};
+  const TemporaryDirectory folder;
+  const std::string copy = folder.file("libgomp.so.1");
+  fs::copy_file(multiarch_folder() + "/libgomp.so.1", copy);
+  Command command = omp_specimen("team");
+  command.environment["LD_LIBRARY_PATH"] = folder.path();
+  command.arguments.insert(command.arguments.begin(), plain.begin(), plain.end());
+  Background background(command);
+  const pid_t child = background.ready();
+  CHECK(diagnose_when_stuck(child).status == 1);
+  fs::remove(copy);
+  for (const auto& [name, part] :
+       {std::pair("diagnose", "has loaded " + copy + ", whose file was removed or replaced since."),
+        std::pair("check", "does not know " + copy + ", whose file was removed or replaced")}) {
+    std::vector<std::string> line = plain;
+    line.insert(line.end(), {forksafe_command(), name, "--json", word(child)});
+    const Outcome outcome = run_words(line);
+    INFO(outcome.describe());
+    CHECK(outcome.status == 2);
+    CHECK(contains(outcome.output, part));
+  }
 }
 
 TEST_CASE("GNU OpenMP that is linked into the program: a child waits for its team",
@@ -817,7 +881,9 @@ TEST_CASE("a child waits for threads of a library that forksafe does not know",
   const std::string place = "waits in crew_work (libcrew.so) for ";
   const std::string lost = "2 threads of that library, which exist only in its parent.";
   check_lost({"crew"}, {"This is a forked child of ", place + lost});
-  check_lost({"crew-beside"}, {place + lost});
+  check_open(crew_specimen({"crew-beside"}),
+             place + lost + " But another thread of this process does not wait, and may let it go",
+             "forksafe has none for libcrew.so: ");
   const std::string holder = " waits for a lock or a thread that exists only in its parent.";
   check_lost({"crew-handler", "0"}, {"It hangs in fork(): the handler ", "(libcrew.so)" + holder});
   check_lost({"crew-handler", "1"}, {"It hangs in fork(), in a handler that" + holder});
@@ -827,18 +893,16 @@ TEST_CASE("a child waits for threads of a library that forksafe does not know",
 
 TEST_CASE("a child that waits with a timeout for lost threads may be stuck",
           "[diagnose lost threads]") {
-  Background background(crew_specimen({"crew-timed"}));
-  const Diagnosis verdict = diagnose_when_stuck(background.ready());
-  INFO(verdict.process.dump(1));
-  CHECK(verdict.status == 2);
-  CHECK(verdict.process["stuck"] == nullptr);
-  CHECK(verdict.at("code") == "unknown");
-  CHECK(contains(verdict.at("text"),
-                 "waits with a timeout in crew_work_and_look (libcrew.so) for 2 threads of that "
-                 "library, which exist only in its parent. Only they could end the wait."));
-  CHECK(contains(verdict.at("cure"), "forksafe has none for libcrew.so: "));
+  const Command timed = crew_specimen({"crew-timed"});
+  const Diagnosis verdict = check_open(timed,
+                                       "waits with a timeout in crew_work_and_look (libcrew.so) "
+                                       "for 2 threads of that library, which "
+                                       "exist only in its parent. Only they could end the wait.",
+                                       "forksafe has none for libcrew.so: ");
   CHECK(verdict.at("library") == CREW);
   // A look that finds the thread awake tells nothing.
+  Background background(timed);
+  background.ready();
   const auto ask_until_found = [&](std::vector<std::string> words) {
     words.push_back(std::to_string(background.pid()));
     Answer answer = ask(words);
@@ -939,24 +1003,6 @@ TEST_CASE("a child waits for a lock that a thread of its parent held", "[diagnos
   check_not_stuck(python_child("    lock.acquire(timeout=1000)\n"), 3);
 }
 
-// `library`: "CDLL", whose functions are called without Python's global lock, or "PyDLL".
-Command python_that_forks_in_c(const std::string& library, const std::string& in_child) {
-  Command command;
-  command.arguments = {debian_python(), "-c",
-                       "import ctypes, os, threading\n"
-                       "go_on = True\n"
-                       "def compute():\n"
-                       "    while go_on: pass\n"
-                       "threading.Thread(target=compute).start()\n"
-                       "child = ctypes." +
-                           library + "('" CREW "').crew_fork()\n" + "if child == 0:\n" + in_child +
-                           "    os._exit(0)\n"
-                           "go_on = False\n"
-                           "print('ready', child, flush=True)\n"
-                           "os.waitpid(child, 0)\n"};
-  return command;
-}
-
 TEST_CASE("a child waits for Python's global lock", "[diagnose python lock]") {
   Background background(python_that_forks_in_c("CDLL", ""));
   const Diagnosis verdict = diagnose_when_stuck(background.ready());
@@ -1035,6 +1081,9 @@ TEST_CASE("a zombie, a thread and a traced process are refused", "[diagnose refu
   check_refused(ask({"diagnose", word(zombie.ready())}),
                 "it has ended, but its parent " + word(zombie.pid()) +
                     " has not waited for it (zombie): try " + word(zombie.pid()));
+  Background ended(specimen({"main-ended"}));
+  check_refused(ask({"diagnose", word(ended.ready())}),
+                "its main thread has ended and others go on");
   Background threaded(specimen({"with-thread"}));
   const pid_t thread = threaded.ready();
   REQUIRE(thread != threaded.pid());

@@ -67,6 +67,13 @@ TEST_CASE("a child that is stuck is told once", "[watch stuck]") {
   CHECK(WTERMSIG(status) == SIGTERM);
 }
 
+// It wakes up every 5 ms.
+TEST_CASE("a child that waits for Python's global lock is told", "[watch stuck]") {
+  Background background(watched(python_that_forks_in_c("CDLL", "")));
+  CHECK(comes([&] { return contains(background.errors(), " for a lock of Python, "); }));
+  CHECK(count(background.errors(), " has been stuck for ") == 1);
+}
+
 TEST_CASE("each child that is stuck is told, asleep or not", "[watch stuck]") {
   Command spinning = omp_specimen("bare-team");
   spinning.environment["OMP_WAIT_POLICY"] = "active";

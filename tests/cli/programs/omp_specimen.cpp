@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -83,6 +84,39 @@ void critical() {
   std::thread([] { section(hold); }).detach();
   while (!is_held) usleep(1000);
   with_child(fork, [] { section([] {}); });
+}
+
+// The child's own thread is inside, within a region of one thread or not.
+template <bool Region>
+void own_critical() {
+  region(2);
+  with_child(fork, [] {
+    std::thread([] { section(hold); }).detach();
+    while (!is_held) usleep(1000);
+#pragma omp parallel num_threads(1) if (Region)
+    section([] {});
+  });
+}
+
+// Beside a thread that runs code of no file, as a just-in-time compiler makes it.
+void team_beside_code() {
+#if defined(__x86_64__)
+  const uint8_t forever[] = {0xeb, 0xfe};  // jmp to itself
+#elif defined(__aarch64__)
+  const uint8_t forever[] = {0x00, 0x00, 0x00, 0x14};  // b to itself
+#else
+  const uint8_t forever[] = {0};
+  exit(77);
+#endif
+  void* const code =
+      mmap(nullptr, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  memcpy(code, forever, sizeof forever);
+  __builtin___clear_cache(static_cast<char*>(code), static_cast<char*>(code) + sizeof forever);
+  region(3);
+  with_child(fork, [code] {
+    std::thread(reinterpret_cast<void (*)()>(code)).detach();
+    region(3);
+  });
 }
 
 void lock() {
@@ -215,6 +249,9 @@ constexpr struct {
     {"team", team},
     {"bare-team", bare_team},
     {"critical", critical},
+    {"own-critical", own_critical<false>},
+    {"own-critical-in-region", own_critical<true>},
+    {"team-beside-code", team_beside_code},
     {"lock", lock},
     {"nest-lock", nest_lock},
     {"named-critical", named_critical},

@@ -498,6 +498,16 @@ void zombie() {
   stay();
 }
 
+// main-ended: the main thread has ended, another one goes on.
+void main_ended() {
+  std::thread([] {
+    usleep(100 * 1000);
+    say("ready " + std::to_string(getpid()));
+    stay();
+  }).detach();
+  pthread_exit(nullptr);
+}
+
 // changed-word: two threads wait on futexes, of which a third one has changed the main thread's
 // word.
 void changed_word() {
@@ -752,6 +762,7 @@ int main(int argc, char** argv) {
       {"threads-end", threads_end},
       {"thread-execs", thread_execs},
       {"zombie", zombie},
+      {"main-ended", main_ended},
       {"with-thread", with_thread},
       {"crew", lost_crew},
       {"crew-timed", lost_timed_crew},
