@@ -105,15 +105,16 @@ void start() {
 
 // Called in the dynamic linker, before an object's constructors, or at the start of the process. In
 // the linker the thread holds the linker's lock, and the linker has just taken the lock that
-// dl_iterate_phdr takes.
-void object_is_loaded() {
+// dl_iterate_phdr takes. `caller`: an address in the object, or null if
+// that is this library.
+void object_is_loaded(const void* caller) {
   start();
   if (next.forkpty == nullptr) find_forkpty();
   if (!active) return;
-  look_at_loaded_objects();
+  look_at_loaded_objects(caller);
 }
 
-__attribute__((constructor)) void construct() { object_is_loaded(); }
+__attribute__((constructor)) void construct() { object_is_loaded(nullptr); }
 
 int register_handlers(void (*prepare)(), void (*parent)(), void (*child)(), void* dso) {
   start();
@@ -137,8 +138,9 @@ int make_key(pthread_key_t* key, void (*destructor)(void*)) {
   start();
   find_next("pthread_key_create", &next.pthread_key_create);
   if (next.pthread_key_create == nullptr) return EAGAIN;
-  if (active && destructor != nullptr && is_in_openmp(reinterpret_cast<void*>(destructor))) {
-    object_is_loaded();
+  const void* const code = reinterpret_cast<void*>(destructor);
+  if (active && destructor != nullptr && is_in_openmp(code)) {
+    object_is_loaded(code);
   }
   return next.pthread_key_create(key, destructor);
 }
@@ -189,7 +191,7 @@ FORKSAFE_EXPORT int __register_atfork(void (*prepare)(), void (*parent)(), void 
 /// If an object defines this function, the start files of every object call it in _init, before the
 /// object's constructors (glibc 2.31 to 2.43, sysdeps/<machine>/crti.S). gprof is started so: a
 /// program that is built with -pg has its own definition. No library has one.
-FORKSAFE_EXPORT void __gmon_start__() { forksafe::object_is_loaded(); }
+FORKSAFE_EXPORT void __gmon_start__() { forksafe::object_is_loaded(__builtin_return_address(0)); }
 
 #if defined(__riscv)
 /// The objects of this architecture have no _init, and their start files call nothing (glibc 2.27

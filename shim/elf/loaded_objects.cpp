@@ -17,6 +17,22 @@ bool is_ours(const ElfImage& image) {
   return image.span().contains(reinterpret_cast<const void*>(&is_ours));
 }
 
+bool is_from_start(const ElfImage& image) {
+  bool result = false;
+  size_t index = 0;
+  each_loaded_object([&](const ElfImage& object, size_t, const ElfW(Phdr)*) {
+    result = index < startup_objects && object.base() == image.base();
+    ++index;
+    return !result && index < startup_objects;
+  });
+  return result;
+}
+
+// Objects whose constructors wait for their turn in a dlopen, and an address in the one whose turn
+// it is. The linker's lock serialises what dlopens.
+Range waiting[16];
+const void* initialising = nullptr;
+
 // What the linker had loaded when each_new_object last looked.
 struct Seen {
   unsigned long long adds;  // the linker's two counters
@@ -176,15 +192,30 @@ void* resolve(const ElfImage& image, const char* name) {
   return result != nullptr ? result : find_function(name);
 }
 
+bool is_its_turn(const ElfImage& image) {
+  if (initialising == nullptr || image.span().contains(initialising)) return true;
+  if (is_from_start(image)) return true;
+  for (Range& span : waiting) {
+    if (span.begin != 0) continue;
+    span = image.span();
+    break;
+  }
+  return false;
+}
+
+bool turn_of(const void* caller) {
+  initialising = caller;
+  bool waited = false;
+  for (Range& span : waiting) {
+    if (!span.contains(caller)) continue;
+    span = {};
+    waited = true;
+  }
+  return waited;
+}
+
 bool pin(const ElfImage& image) {
-  bool from_start = false;
-  size_t index = 0;
-  each_loaded_object([&](const ElfImage& object, size_t, const ElfW(Phdr)*) {
-    from_start = index < startup_objects && object.base() == image.base();
-    ++index;
-    return !from_start && index < startup_objects;
-  });
-  if (from_start) return true;
+  if (is_from_start(image)) return true;
 
   // Before glibc 2.34 dlopen is in libdl. The code that loaded this object has loaded libdl too.
   // The function of another preloaded library may hold a lock: this thread may be inside it.

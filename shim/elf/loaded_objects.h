@@ -65,6 +65,15 @@ void* find_function(const char* name);
 /// it, without copies of this library. If there is none, the first of all.
 void* find_next_function(const char* name);
 
+/// Whether an object may be pinned: it was loaded at start, or its constructors are the next to
+/// run. pin() would run the constructors of an object that waits for its turn behind others. If
+/// that is so, turn_of() tells when the turn has come.
+bool is_its_turn(const ElfImage& image);
+
+/// An object whose _init holds the address `caller` is about to run its constructors; null:
+/// unknown. True if is_its_turn() was false for it.
+bool turn_of(const void* caller);
+
 /// Keeps an object loaded for the life of the process. False if that is not possible (another
 /// namespace). Objects that were loaded at start are never unloaded. To be called from a
 /// constructor only: it waits for the linker's lock (dl_load_lock).

@@ -10,6 +10,8 @@
 // microseconds, so all stand under the brief gate.
 //
 // BLIS registers no handler: a copy is found when it is loaded.
+#include <cstring>
+
 #include "doors/brief_mutexes.h"
 #include "doors/setters.h"
 #include "elf/loaded_objects.h"
@@ -39,14 +41,14 @@ Copies<Copy, kMaxModules> copies;
 ElfImage candidates[kMaxModules];
 int candidate_count = 0;
 
-// libblis exports its own names. Debian's libblas.so.3 of the same code hides them. It is
-// recognised by dgemm_ and by the imports of BLIS's wrappers for pthreads (bli_pthread.c): no other
-// BLAS has all of them.
+// libblis exports its own names. Debian's libblas.so.3 and libblas64.so.3 of the same code hide
+// them. They are recognised by the imports of BLIS's wrappers for pthreads (bli_pthread.c): no
+// other BLAS under this name has all of them. A library with any other name may import them for
+// itself.
 bool is_blis(const ElfImage& image) {
   if (image.find("bli_info_get_version_str").address != nullptr) return true;
-  // imports() walks all relocations. Don't do that for every OpenBLAS at every look.
-  return image.find("dgemm_").address != nullptr &&
-         image.find("openblas_get_config").address == nullptr &&
+  const char* const name = image.soname();
+  return name != nullptr && strncmp(name, "libblas", strlen("libblas")) == 0 &&
          image.imports("pthread_barrier_wait") && image.imports("pthread_mutex_trylock") &&
          image.imports("pthread_once");
 }
@@ -78,7 +80,10 @@ void set_by_program(int index) { copies[index].module->adapt = nullptr; }
 void seen_all() {
   for (int i = 0; i < candidate_count; ++i) {
     const ElfImage& image = candidates[i];
-    if (!image.imports("pthread_mutex_lock") || !pin(image) || !has_room_for(image)) continue;
+    if (!image.imports("pthread_mutex_lock") || !is_its_turn(image) || !pin(image) ||
+        !has_room_for(image)) {
+      continue;
+    }
     Copy* copy = copies.next();
     copy->set_num_threads =
         reinterpret_cast<void (*)(long)>(image.find("bli_thread_set_num_threads").address);

@@ -56,7 +56,8 @@ struct Runtime {
 #undef RUNTIME
 
 /// Looks at the objects that were loaded since the last call. Only where each_new_object may run.
-void look_at_loaded_objects();
+/// `caller`: an address in the object that is about to run its constructors; null: none is.
+void look_at_loaded_objects(const void* caller);
 
 /// Runs one step of every runtime, in the table's order.
 void run_step(void (*Runtime::*step)());

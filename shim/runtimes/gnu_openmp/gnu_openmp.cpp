@@ -417,7 +417,8 @@ bool find_block(Copy* copy, size_t tls_module, size_t part) {
 
 void seen_all() {
   for (int i = 0; i < found_count; ++i) {
-    if (!pin(found[i].image) || !find_block(&found[i], tls_modules[i], tls_parts[i])) {
+    if (!is_its_turn(found[i].image) || !pin(found[i].image) ||
+        !find_block(&found[i], tls_modules[i], tls_parts[i])) {
       continue;
     }
     lead_to_records(found[i].image);

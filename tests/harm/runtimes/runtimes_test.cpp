@@ -219,6 +219,14 @@ TEST_CASE("a library with libopenblas.a keeps its own fork handlers") {
   unharmed(harm_program("own_memory", {"handlers"}));
 }
 
+TEST_CASE("a library that is dlopened with GNU OpenMP keeps the order of constructors") {
+  unharmed(harm_program("constructor_order", {program("harm/runtimes/liborder_plugin.so")}));
+}
+
+TEST_CASE("a library that only looks like BLIS keeps its mutexes, and its forks are quick") {
+  unharmed(harm_program("blis_lookalike", {program("harm/runtimes/liblookalike.so")}));
+}
+
 // The following run with the BLAS that FORKSAFE_TEST_BLAS names.
 
 TEST_CASE("a prepare handler that computes does not make fork slow") {
