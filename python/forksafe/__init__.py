@@ -180,6 +180,8 @@ def _why_not_again() -> str:
     arguments = _original_arguments()
     if getattr(sys, "frozen", False) or not arguments or not _is_python():
         return "Python is embedded in another program: start that under forksafe"
+    if _is_forked():
+        return "this process was forked: start its parent under forksafe"
     if hasattr(sys, "ps1") or (sys.argv[:1] == [""] and not hasattr(main, "__file__")):
         return "an interactive session can't be started again: start it under forksafe"
     script = sys.argv[0] if sys.argv else ""
@@ -200,6 +202,19 @@ def _is_worker() -> bool:
     return process is not None and (
         process.parent_process() is not None
         or bool(getattr(process.current_process(), "_inheriting", False)))
+
+
+def _is_forked() -> bool:
+    """Whether this process was forked and has executed no program since. Then the arguments are those of
+    its parent, a server for example."""
+    PF_FORKNOEXEC = 0x40
+    try:
+        with open("/proc/self/stat", "rb") as file:
+            # After the name of the program, in parentheses, which may contain spaces and parentheses.
+            flags = int(file.read().rpartition(b")")[2].split()[6])
+    except (OSError, ValueError, IndexError):
+        return False
+    return bool(flags & PF_FORKNOEXEC)
 
 
 def _original_arguments() -> list[str]:

@@ -171,6 +171,14 @@ class Reexec(Case):
         self.write("app.py", "import os\nos.chdir('/')\n" + code)
         self.refused("app.py is not found", "app.py", cwd=self.folder)
 
+    def test_a_forked_child_is_not_started_again(self):
+        self.write("app.py", REEXEC + "print(forksafe.active(), flush=True)\n")
+        server = self.write("server.py", "import os\nprint('server', flush=True)\n"
+                            "open('/proc/self/comm', 'w').write('a) R 1 (b c')\n"
+                            "if os.fork() == 0:\n    import app\nelse:\n    os.wait()\n")
+        self.refused("this process was forked: start its parent under forksafe", server,
+                     lines=["server", "False"])
+
     def test_an_interactive_session_goes_on(self):
         done = python("-i", "-q", stdin=(REEXEC + "forksafe.active()\n").encode())
         self.assertEqual((done.status, done.lines), (0, ["False"]), done)
