@@ -128,6 +128,9 @@ def reexec() -> None:
     if _has_arrived() or os.environ.get("FORKSAFE") == "0" or _is_worker():
         return
     try:
+        if "_pytest.config" in sys.modules:
+            # pytest has redirected the output. Only the plugin can undo that before it starts pytest again.
+            raise Error("pytest runs it: use pytest --forksafe")
         _exec_again()
     except Error as e:
         _say_once(f"this program runs without the library: {e}")

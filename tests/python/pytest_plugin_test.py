@@ -57,6 +57,15 @@ class Plugin(Case):
         self.assert_passed(run([sys.executable, "-c", "import pytest, sys\nsys.exit(pytest.main(['-q']))"],
                                cwd=self.folder))
 
+    def test_reexec_in_a_test_does_not_start_pytest_again(self):
+        self.write("app.py", "import forksafe\nforksafe.reexec()\n")
+        imports = "def test_import():\n    import app\n"
+        done = self.pytest(imports, "-rP")
+        self.assert_passed(done)
+        self.assertIn("forksafe: this program runs without the library: pytest runs it: use pytest --forksafe",
+                      done.lines)
+        self.assert_passed(self.pytest(imports, "--forksafe"))
+
     def test_workers_of_xdist_have_the_library(self):
         self.assert_passed(self.pytest(LOOKS + LOOKS.replace("_guarded", "_too"), "--forksafe", "-n", "2"), 2)
 
