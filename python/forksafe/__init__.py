@@ -191,8 +191,8 @@ def _why_not_again() -> str:
     # Python has read its standard input, which can't be read again.
     if script in ("", "-") or getattr(main, "__file__", "") == "<stdin>":
         return "the program came by standard input, which can't be read again: run it by forksafe python"
-    if script in arguments and script not in ("-c", "-m") and not os.path.exists(script):
-        return f"{script} is not found from the current folder: call forksafe.reexec() before os.chdir()"
+    if _leads_elsewhere(arguments):
+        return "the current folder has changed: call forksafe.reexec() before os.chdir()"
     threads = len(os.listdir("/proc/self/task"))
     if threads > 1:
         return f"{threads} threads run already: call forksafe.reexec() first, before numpy is imported"
@@ -205,6 +205,25 @@ def _is_worker() -> bool:
     return process is not None and (
         process.parent_process() is not None
         or bool(getattr(process.current_process(), "_inheriting", False)))
+
+
+def _leads_elsewhere(arguments: list[str]) -> bool:
+    """Whether the arguments would start another program, or none, since the current folder has changed."""
+    main = sys.modules.get("__main__")
+    file = getattr(main, "__file__", None)
+    spec = getattr(main, "__spec__", None)
+    try:
+        if sys.argv[0] == "-m" or (spec is not None and spec.name.removesuffix(".__main__") in arguments):
+            # -m MODULE: Python puts the current folder first on sys.path.
+            isolated = getattr(sys.flags, "safe_path", sys.flags.isolated)
+            return not isolated and os.getcwd() not in sys.path
+        if file is None or os.path.isabs(sys.argv[0]) or sys.argv[0] not in arguments:
+            return False
+        # __file__ is absolute. Python runs the __main__.py of a folder or of a zip file.
+        places = {os.path.realpath(file), os.path.realpath(os.path.dirname(file) if spec else file)}
+        return places.isdisjoint(map(os.path.realpath, arguments[1:]))
+    except OSError:  # the current folder was removed
+        return True
 
 
 def _is_forked() -> bool:

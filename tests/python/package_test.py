@@ -169,7 +169,7 @@ class Reexec(Case):
         self.refused("it was started again with the library, which is not there", "-c",
                      "import os\nos.environ['FORKSAFE_REEXEC'] = str(os.getpid())\n" + code)
         self.write("app.py", "import os\nos.chdir('/')\n" + code)
-        self.refused("app.py is not found", "app.py", cwd=self.folder)
+        self.refused("the current folder has changed", "app.py", cwd=self.folder)
 
     def test_a_forked_child_is_not_started_again(self):
         self.write("app.py", REEXEC + "print(forksafe.active(), flush=True)\n")
@@ -178,6 +178,32 @@ class Reexec(Case):
                             "if os.fork() == 0:\n    import app\nelse:\n    os.wait()\n")
         self.refused("this process was forked: start its parent under forksafe", server,
                      lines=["server", "False"])
+
+    def test_after_chdir_no_other_program_is_started(self):
+        program = "import os\nos.chdir('other')\n" + REEXEC + "print(forksafe.active())\n"
+        other = "print('another program')\n"
+        for name in ("app.py", "package/__main__.py"):
+            self.write(name, program)
+            self.write("other/" + name, other)
+        self.write("module.py", program)
+        self.write("package_too/__init__.py", program)
+        self.write("package_too/__main__.py", "")
+        for folder, text in ((self.folder, program), (self.folder / "other", other)):
+            with zipfile.ZipFile(folder / "app.pyz", "w") as archive:
+                archive.writestr("__main__.py", text)
+        for words in (["app.py"], ["./app.py", "."], ["package"], ["app.pyz"], ["-m", "app"], ["-um", "module"],
+                      ["-m", "package"], ["-m", "package_too"]):  # the last calls it while -m looks for __main__
+            with self.subTest(words):
+                self.refused("the current folder has changed: call forksafe.reexec\\(\\) before", *words,
+                             cwd=self.folder)
+        # The same program in the new folder, and in the old one again.
+        (self.folder / "other/other").mkdir()
+        self.write("back.py", "import os\nos.chdir('other')\nos.chdir('..')\n" + REEXEC + IS_ACTIVE)
+        self.write("tool.py", "import sys\ndel sys.argv[0]\nexec(open(sys.argv[0]).read())\n")
+        for words in ([str(self.folder / "app.py")], ["-c", program], ["back.py"], ["-m", "back"],
+                      ["-m", "cProfile", "-o", "profile", "back.py"], ["tool.py", "back.py"]):
+            with self.subTest(words):
+                self.assert_prints(python(*words, cwd=self.folder), "True")
 
     def test_an_interactive_session_goes_on(self):
         done = python("-i", "-q", stdin=(REEXEC + "forksafe.active()\n").encode())
