@@ -193,6 +193,9 @@ def _why_not_again() -> str:
         return "the program came by standard input, which can't be read again: run it by forksafe python"
     if _leads_elsewhere(arguments):
         return "the current folder has changed: call forksafe.reexec() before os.chdir()"
+    # A pipe, as in `python <(...)`, is empty by now. A file may have been removed.
+    if script in arguments and script not in ("-c", "-m") and not (os.path.isfile(script) or os.path.isdir(script)):
+        return f"the program came from {script}, which can't be read again: run it by forksafe python"
     threads = len(os.listdir("/proc/self/task"))
     if threads > 1:
         return f"{threads} threads run already: call forksafe.reexec() first, before numpy is imported"

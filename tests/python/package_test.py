@@ -161,6 +161,7 @@ class Reexec(Case):
                      "threading.Thread(target=end.wait).start()\n" + code + "end.set()")
         self.refused("the program came by standard input", "-", stdin=code.encode())
         self.refused("the program came by standard input", stdin=code.encode())
+        self.refused("the program came from /dev/stdin, which can't be read again", "/dev/stdin", stdin=code.encode())
         self.refused("IPython and Jupyter", "-c", "import sys, types\n"
                      "sys.modules['IPython'] = types.SimpleNamespace(get_ipython=lambda: 1)\n" + code)
         self.refused("Python is embedded", "-c", "import sys\nsys.executable = '/bin/sh'\n" + code)
