@@ -14,6 +14,7 @@ this package.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from typing import Any, Mapping, Sequence
@@ -151,7 +152,8 @@ def _say_once(line: str) -> None:
     if line in _said or sys.stderr is None:
         return
     _said.add(line)
-    print(f"forksafe: {line}", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError, ValueError):
+        print(f"forksafe: {line}", file=sys.stderr, flush=True)
 
 
 def _exec_again() -> None:
@@ -162,7 +164,8 @@ def _exec_again() -> None:
     environment = {**os.environ, **_changes([]), _GUARD: str(os.getpid())}
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
-            stream.flush()
+            with contextlib.suppress(OSError, ValueError):  # a closed stream raises ValueError
+                stream.flush()
     try:
         os.execve(sys.executable, [sys.executable, *_original_arguments()[1:]], environment)
     except OSError as e:

@@ -206,6 +206,15 @@ class Reexec(Case):
             with self.subTest(words):
                 self.assert_prints(python(*words, cwd=self.folder), "True")
 
+    def test_a_closed_stream_does_no_harm(self):
+        closes = "import os, sys\nsys.stdout.close()\n"
+        self.assert_prints(python("-c", closes + REEXEC + "os.write(1, b'%d' % forksafe.active())"), "1")
+        full = "import os, sys\nsys.stdout = open('/dev/full', 'w')\nsys.stdout.write('lost')\n"
+        self.assert_prints(python("-c", full + REEXEC + "os.write(1, b'%d' % forksafe.active())\nos._exit(0)"), "1")
+        # The line that says why goes nowhere.
+        self.assert_prints(python("-c", "import sys\nsys.platform = 'darwin'\nsys.stderr.close()\n" + REEXEC +
+                                  IS_ACTIVE), "False")
+
     def test_an_interactive_session_goes_on(self):
         done = python("-i", "-q", stdin=(REEXEC + "forksafe.active()\n").encode())
         self.assertEqual((done.status, done.lines), (0, ["False"]), done)
