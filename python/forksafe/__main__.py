@@ -2,6 +2,7 @@
 """python -m forksafe ARGUMENT...: becomes the command, also where that is not on PATH."""
 
 import os
+import signal
 import sys
 
 import forksafe
@@ -10,6 +11,9 @@ import forksafe
 def main() -> None:
     try:
         command = forksafe._command()
+        # Python ignores these, and a program keeps what was ignored before.
+        for ignored in (signal.SIGPIPE, signal.SIGXFSZ):
+            signal.signal(ignored, signal.SIG_DFL)
         os.execv(command, ["forksafe", *sys.argv[1:]])
     except forksafe.Error as e:
         reason = str(e)

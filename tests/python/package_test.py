@@ -104,6 +104,10 @@ class Module(Case):
         self.assertEqual(done.output, run([forksafe._command(), "--version"]).output)
         self.assertEqual(python("-m", "forksafe", "sh", "-c", "exit 5").status, 5)
 
+    def test_what_python_ignores_is_not_ignored_in_the_program(self):
+        ignored = ["grep", "^SigIgn:", "/proc/self/status"]
+        self.assert_prints(python("-m", "forksafe", *ignored), *run(ignored).lines)
+
 
 class Reexec(Case):
     def test_a_script_gets_its_arguments_its_input_and_its_id(self):
