@@ -94,11 +94,6 @@ bool starts_with_digit(const std::string& word) {
   return !word.empty() && word[0] >= '0' && word[0] <= '9';
 }
 
-/// Whether a remaining word is an unknown option. A negative number is a wrong process id instead.
-bool is_unknown(const std::string& word) {
-  return is_option(word) && !starts_with_digit(word.substr(1));
-}
-
 bool Form::parse(Words own) {
   std::reverse(own.begin(), own.end());  // CLI11 reads them from the back
   try {
@@ -117,7 +112,7 @@ bool Form::parse(Words own) {
 
 void Form::refuse_unknown() const {
   for (const std::string& word : app.remaining()) {
-    if (is_unknown(word)) misuse(word + ": unknown option");
+    if (is_option(word)) misuse(word + ": unknown option");
   }
 }
 
@@ -207,8 +202,11 @@ struct Subcommand : Form {
     const bool separated = end != words.end();
     if (separated) command.assign(end + 1, words.end());
     const Words ids = app.remaining();
-    // Check this before unknown options, which may belong to a command: list python -c CODE.
-    if (!separated && !ids.empty() && !is_unknown(ids[0])) pid = read_pid(ids);
+    // Check this before unknown options, which may belong to a command: list python -c CODE. A
+    // negative number is a wrong process id.
+    if (!separated && !ids.empty() && (!is_option(ids[0]) || starts_with_digit(ids[0].substr(1)))) {
+      pid = read_pid(ids);
+    }
     refuse_unknown();
     if (separated && !takes_command) misuse("takes a process id, not a command");
     if (separated && !ids.empty()) misuse("takes a process id or a command, not both");

@@ -209,6 +209,9 @@ TEST_CASE("bad usage is one line and status 2", "[usage]") {
   } cases[] = {
       {{"--no-such-option", "true"}, "--no-such-option: unknown option"},
       {{"-x", "true"}, "-x: unknown option"},
+      {{"-5", "true"}, "-5: unknown option; see forksafe --help\n"},
+      {{"--off", "-5x", "true"}, "-5x: unknown option"},
+      {{"list", "5", "-6"}, "list -6: unknown option"},
       {{"--wait-ms"}, "--wait-ms needs a value"},
       {{"--log", "--", "true"}, "--log needs a value"},
       {{"--off"}, "no command was given"},
