@@ -32,25 +32,35 @@ namespace {
 
 std::string proc_path(pid_t pid, const char* file) { return fmt::format("/proc/{}/{}", pid, file); }
 
-// False, with errno, if the file can't be read.
-bool read_file(const std::string& path, std::string* text) {
+// The most bytes that the kernel takes for the arguments and the environment together, with a
+// pointer to each word (fs/exec.c, bprm_stack_limits, from Linux 4.13 on: 3/4 of _STK_LIM). A
+// process may tell the kernel that its arguments lie in a larger mapping (PR_SET_MM_MAP).
+constexpr size_t kMostArgumentBytes = size_t{6} << 20;
+constexpr size_t kMostArguments = kMostArgumentBytes / (sizeof(char*) + 1);
+
+// Reads at most `most` bytes. False, with errno, if the file can't be read.
+bool read_file(const std::string& path, std::string* text, size_t most = SIZE_MAX) {
   const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) return false;
   text->clear();
   char buffer[16384];
   ssize_t size;
-  while ((size = read(fd, buffer, sizeof buffer)) > 0) {
-    text->append(buffer, static_cast<size_t>(size));
-  }
+  do {
+    size = read(fd, buffer, std::min(sizeof buffer, most - text->size()));
+    text->append(buffer, static_cast<size_t>(std::max(size, ssize_t{0})));
+  } while (size > 0);
   const int error = errno;
   close(fd);
   errno = error;
   return size == 0;
 }
 
-std::vector<std::string> split_at_nul(const std::string& text) {
+// The words of /proc/PID/cmdline or environ; empty if it can't be read.
+std::vector<std::string> read_words(pid_t pid, const char* file) {
+  std::string text;
   std::vector<std::string> words;
-  for (size_t at = 0; at < text.size();) {
+  if (!read_file(proc_path(pid, file), &text, kMostArgumentBytes)) return words;
+  for (size_t at = 0; at < text.size() && words.size() < kMostArguments;) {
     const size_t end = std::min(text.find('\0', at), text.size());
     words.push_back(text.substr(at, end - at));
     at = end + 1;
@@ -247,11 +257,7 @@ std::vector<pid_t> thread_ids(pid_t pid) {
   return result;
 }
 
-std::vector<std::string> read_arguments(pid_t pid) {
-  std::string text;
-  return read_file(proc_path(pid, "cmdline"), &text) ? split_at_nul(text)
-                                                     : std::vector<std::string>();
-}
+std::vector<std::string> read_arguments(pid_t pid) { return read_words(pid, "cmdline"); }
 
 Process::Process(pid_t pid) {
   if (!read_status(pid, &status_)) {
@@ -261,9 +267,8 @@ Process::Process(pid_t pid) {
     throw Error(fmt::format("process {}: this is a thread of process {}: give that id", pid,
                             status_.group_leader));
   }
-  std::string text;
   arguments_ = read_arguments(pid);
-  if (read_file(proc_path(pid, "environ"), &text)) environment_ = split_at_nul(text);
+  environment_ = read_words(pid, "environ");
   char link[PATH_MAX];
   const ssize_t size = readlink(proc_path(pid, "exe").c_str(), link, sizeof link);
   if (size > 0) program_.assign(link, static_cast<size_t>(size));
@@ -284,6 +289,7 @@ Process::Process(pid_t pid) {
                     "(zombie): try {}",
                     pid, status_.parent, status_.parent));
   }
+  std::string text;
   const bool readable = read_file(proc_path(pid, "maps"), &text);
   if (!readable && (errno == EACCES || errno == EPERM)) {
     throw NotPermitted(name(), find_obstacle(read_access(status_), pid));

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // forksafe list: compares what it prints for each build with what the build says about itself.
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -515,6 +516,20 @@ TEST_CASE("list prints a table or JSON", "[list formats]") {
         "process " + other +
             " (specimen) has loaded no BLAS or OpenMP runtime that forksafe knows\n");
   CHECK(list(nothing.pid()) == Json::array());
+}
+
+// ---- processes out of the ordinary
+
+TEST_CASE("a process can't make list read any number of arguments", "[list arguments]") {
+  Background background(specimen({"long-arguments"}));
+  const std::string pid = std::to_string(background.ready());
+  if (contains(background.output(), "refused")) skip("the kernel does not take other arguments");
+  const Answer answer = ask({"list", pid});
+  INFO(answer.describe());
+  CHECK(answer.status == 0);
+  rusage used = {};
+  REQUIRE(getrusage(RUSAGE_CHILDREN, &used) == 0);
+  CHECK(used.ru_maxrss < 300 * 1024);  // KiB
 }
 
 // ---- a command

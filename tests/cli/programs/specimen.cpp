@@ -13,6 +13,7 @@
 #include <pthread.h>
 #include <semaphore.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
@@ -30,6 +31,7 @@
 #include <fstream>
 #include <functional>
 #include <map>
+#include <sstream>
 #include <string>
 #include <thread>
 #include <vector>
@@ -713,6 +715,38 @@ void signalled() {
   });
 }
 
+// long-arguments: the kernel takes a mapping of 32 MiB without a word for the arguments.
+void long_arguments() {
+#ifdef PR_SET_MM_MAP
+  constexpr size_t kSize = size_t{32} << 20;
+  void* mapping = mmap(nullptr, kSize, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  std::string stat;
+  std::getline(std::ifstream("/proc/self/stat"), stat);
+  // proc(5): the first field after the name is the third one.
+  std::istringstream rest(stat.substr(stat.rfind(')') + 1));
+  std::vector<std::string> words = {"", "", ""};
+  for (std::string word; rest >> word;) words.push_back(word);
+  const auto field = [&](size_t i) { return std::stoull(words.at(i)); };
+  prctl_mm_map map = {};
+  map.start_code = field(26);
+  map.end_code = field(27);
+  map.start_stack = field(28);
+  map.start_data = field(45);
+  map.end_data = field(46);
+  map.start_brk = field(47);
+  map.brk = reinterpret_cast<uintptr_t>(sbrk(0));
+  map.arg_start = reinterpret_cast<uintptr_t>(mapping);
+  map.arg_end = map.arg_start + kSize;
+  map.env_start = field(50);
+  map.env_end = field(51);
+  map.exe_fd = ~0U;
+  if (prctl(PR_SET_MM, PR_SET_MM_MAP, &map, sizeof map, 0) != 0) say("refused");
+#else
+  say("refused");
+#endif
+  stay_as_i_am();
+}
+
 // with-thread: prints the id of a thread that is not the main thread.
 void with_thread() {
   std::thread([] {
@@ -781,6 +815,7 @@ int main(int argc, char** argv) {
       {"traced", traced},
       {"not-dumpable", not_dumpable},
       {"deep", deep},
+      {"long-arguments", long_arguments},
   };
   const auto found = argc > 4 ? situations.find(argv[4]) : situations.end();
   if (found == situations.end()) fail("usage: specimen LIBRARY PREFIX SUFFIX SITUATION");
