@@ -25,6 +25,21 @@ namespace {
 // Larger than any library. A file that claims more is damaged, and to search it takes too long.
 constexpr uint64_t kMaxSpan = uint64_t{1} << 32;
 
+// All names of a file. More of them is damaged: all of its symbols may have the same long name.
+constexpr size_t kMaxNames = size_t{256} << 20;
+
+// The symbols of a file, until their names are too long.
+struct Symbols {
+  std::vector<NamedRange>* found;
+  size_t left = kMaxNames;
+
+  void add(const char* name, uintptr_t value, size_t size) {
+    const size_t length = strnlen(name, left);
+    left -= length;
+    if (left > 0) found->push_back({{value, value + size}, std::string(name, length)});
+  }
+};
+
 // Tells two files apart, and a file before and after it is written.
 using Identity = std::tuple<dev_t, ino_t, off_t, time_t, long>;
 
@@ -131,20 +146,21 @@ const std::vector<NamedRange>& Object::symbols() const {
   Content& c = *content_;
   if (c.symbols_read) return c.symbols;
   c.symbols_read = true;
-  const auto read = [&c](const std::string& file) {
+  Symbols symbols{&c.symbols};
+  const auto read = [&symbols](const std::string& file) {
     return each_file_symbol(
         file.c_str(),
         [](const char* name, uintptr_t value, size_t size, void* context) {
-          static_cast<std::vector<NamedRange>*>(context)->push_back({{value, value + size}, name});
+          static_cast<Symbols*>(context)->add(name, value, size);
         },
-        &c.symbols);
+        &symbols);
   };
   c.has_symbol_table = read(c.file);
   const std::string debug_file = c.has_symbol_table ? "" : find_debug_file(c.root, c.path, c.file);
   if (!c.has_symbol_table && (debug_file.empty() || !read(debug_file))) {
     image().any_symbol([&](const char* name, const Symbol& s) {
       const uintptr_t value = reinterpret_cast<uintptr_t>(s.address) - image().base();
-      c.symbols.push_back({{value, value + s.size}, name});
+      symbols.add(name, value, s.size);
       return false;
     });
   }

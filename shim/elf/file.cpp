@@ -12,6 +12,10 @@
 namespace forksafe {
 namespace {
 
+// A larger symbol table is damaged or made to harm: it would have ten million symbols. A file with
+// holes may claim any size.
+constexpr size_t kMaxTable = size_t{256} << 20;
+
 struct MappedFile {
   const char* data = nullptr;
   size_t size = 0;
@@ -35,8 +39,8 @@ bool walk(const MappedFile& file, Visit visit) {
     if (table.sh_type != SHT_SYMTAB) continue;
     if (table.sh_link >= header->e_shnum || table.sh_offset % alignof(ElfW(Sym)) != 0) return false;
     const ElfW(Shdr)& strings = sections[table.sh_link];
-    if (!file.fits(table.sh_offset, table.sh_size) || strings.sh_size == 0 ||
-        !file.fits(strings.sh_offset, strings.sh_size) ||
+    if (table.sh_size > kMaxTable || !file.fits(table.sh_offset, table.sh_size) ||
+        strings.sh_size == 0 || !file.fits(strings.sh_offset, strings.sh_size) ||
         file.data[strings.sh_offset + strings.sh_size - 1] != '\0') {
       return false;
     }

@@ -9,7 +9,8 @@ namespace forksafe {
 
 /// Walks the .symtab of the file at `path` and calls `visit(name, value, size, context)` for each
 /// defined function or variable; `value` is relative to the object's base. False when the file
-/// can't be read, is malformed, or has no .symtab. `path` may be empty: the program itself.
+/// can't be read, is malformed, or has no .symtab or one above 256 MiB. `path` may be empty: the
+/// program itself.
 bool each_file_symbol(const char* path,
                       void (*visit)(const char* name, uintptr_t value, size_t size, void* context),
                       void* context);

@@ -33,9 +33,9 @@ class File {
   File(const File&) = delete;
   File& operator=(const File&) = delete;
 
-  // Whether it can be walked with this content. A crash fails the test.
-  bool walks(const std::string& content, Symbols* symbols) const {
-    REQUIRE(ftruncate(fd_, static_cast<off_t>(content.size())) == 0);
+  // Whether it can be walked with this content, and a hole behind it. A crash fails the test.
+  bool walks(const std::string& content, Symbols* symbols, size_t hole = 0) const {
+    REQUIRE(ftruncate(fd_, static_cast<off_t>(content.size() + hole)) == 0);
     REQUIRE(pwrite(fd_, content.data(), content.size(), 0) == static_cast<ssize_t>(content.size()));
     return read_symbols("/proc/self/fd/" + std::to_string(fd_), symbols);
   }
@@ -205,6 +205,12 @@ TEST_CASE("tables outside of the file are refused", "[elf_file]") {
       section_of(&altered, SHT_SYMTAB)->sh_size = size;
       CHECK_FALSE(file.walks(altered));
     }
+  }
+  SECTION("more symbols than any library has") {
+    constexpr size_t kTooLarge = (size_t{256} << 20) + sizeof(ElfW(Sym));
+    section_of(&altered, SHT_SYMTAB)->sh_size = kTooLarge;
+    Symbols symbols;
+    CHECK_FALSE(file.walks(altered, &symbols, kTooLarge));
   }
   SECTION("names") {
     for (const ElfW(Off) offset : offsets) {
