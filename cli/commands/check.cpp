@@ -309,6 +309,7 @@ int check(const CheckOptions& options) {
 
   std::unique_ptr<Subject> subject;
   std::string trouble;
+  bool is_late = false;
   // Takes the last of several programs that has a runtime; if none has, the first one that has
   // threads that belong to none. True if this one has a runtime.
   const auto take = [&](pid_t pid, const char* moment) {
@@ -336,6 +337,7 @@ int check(const CheckOptions& options) {
               take(pid, "At its end, without a fork,");
             return true;
           case Moment::kTimeout:
+            is_late = true;
             for (const pid_t process : process_tree(pid)) {
               if (take(process, "When its time was over,")) return false;
             }
@@ -345,6 +347,13 @@ int check(const CheckOptions& options) {
       });
   if (subject == nullptr) {
     throw Error("check: " + (trouble.empty() ? "the command could not be inspected" : trouble));
+  }
+  // It may load one later. If it has threads that forksafe does not know, the report says so.
+  if (is_late && subject->look.runtimes.empty() && unknown_threads(subject->look).empty()) {
+    throw Error(
+        fmt::format("check: the command had loaded no BLAS or OpenMP runtime after {:g} s: raise "
+                    "--timeout",
+                    options.timeout_seconds));
   }
   // A command that failed may have ended before it loaded a runtime.
   if (!traced.cut_short && traced.status != 0) {
