@@ -160,11 +160,11 @@ std::vector<Diagnosis> diagnose_descendants(pid_t pid, int* left_out) {
   return diagnose_processes(pids);
 }
 
-bool may_be_stuck(const Diagnosis& d) { return d.unknown && d.look != nullptr; }
-
 int exit_status(const std::vector<Diagnosis>& tree, int left_out) {
   if (std::any_of(tree.begin(), tree.end(), [](const Diagnosis& d) { return d.stuck; })) return 1;
-  return left_out > 0 || std::any_of(tree.begin(), tree.end(), may_be_stuck) ? 2 : 0;
+  // It may not be traced, or it may be stuck.
+  const auto is_unknown = [](const Diagnosis& d) { return d.unknown; };
+  return left_out > 0 || std::any_of(tree.begin(), tree.end(), is_unknown) ? 2 : 0;
 }
 
 // A line if there are such descendants.
@@ -193,7 +193,7 @@ int diagnose_one(const DiagnoseOptions& options) {
   for (const Diagnosis& other : tree) {
     if (other.pid == d.pid) continue;
     if (other.stuck) stuck.push_back(other.pid);
-    if (may_be_stuck(other)) ++doubtful;
+    if (other.unknown) ++doubtful;
   }
   if (options.json) {
     Json result = to_json(d, python);

@@ -433,7 +433,8 @@ std::vector<pid_t> process_tree(pid_t pid, int* too_deep) {
   std::multimap<pid_t, pid_t> children;
   for (const pid_t other : all_processes()) {
     ProcessStatus status;
-    if (other != pid && read_status(other, &status)) children.emplace(status.parent, other);
+    if (other == pid || other == getpid()) continue;
+    if (read_status(other, &status)) children.emplace(status.parent, other);
   }
   for (size_t i = 0; i < tree.size(); ++i) {
     if (i == end_of_generation) {

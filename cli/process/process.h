@@ -132,8 +132,9 @@ std::vector<pid_t> all_processes();
 /// How many generations below a process process_tree() goes.
 constexpr int kMostGenerations = 16;
 
-/// `pid` and its descendants, parents before their children. `too_deep` gets the number of
-/// descendants that are left out because they are more than kMostGenerations below `pid`.
+/// `pid` and its descendants without this process, parents before their children. `too_deep` gets
+/// the number of descendants that are left out because they are more than kMostGenerations below
+/// `pid`.
 std::vector<pid_t> process_tree(pid_t pid, int* too_deep = nullptr);
 
 }  // namespace forksafe::cli

@@ -1109,6 +1109,18 @@ TEST_CASE("forksafe refuses to diagnose itself", "[diagnose refused]") {
   check_refused({WEXITSTATUS(status), itself.output(), itself.errors()}, "this is forksafe itself");
 }
 
+TEST_CASE("forksafe does not look at itself among the descendants", "[diagnose refused]") {
+  Command command;
+  command.arguments = {"/bin/sh", "-c", "\"$0\" diagnose --children $$; echo status $?",
+                       forksafe_command()};
+  Background shell(command);
+  shell.wait(30);
+  INFO(shell.errors());
+  CHECK(shell.errors().empty());
+  CHECK(contains(shell.output(), ") is not stuck in a runtime.\n"));
+  CHECK(contains(shell.output(), "status 0\n"));
+}
+
 TEST_CASE("a kernel thread is refused", "[diagnose kernel]") {
   // "pid (name) state ppid pgrp session tty tpgid flags"; PF_KTHREAD is 0x00200000.
   std::istringstream stat(read_file("/proc/2/stat"));

@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <filesystem>
 #include <fstream>
@@ -220,6 +221,29 @@ TEST_CASE("a set-uid program, and one that is not dumpable", "[permission dumpab
   }
   check_denied(nobody.line(forksafe_command()), pid, "other-user",
                "it is a set-uid program of user root: try as root (sudo)");
+}
+
+TEST_CASE("a descendant that may not be traced leaves it open", "[permission dumpable]") {
+  OtherUser nobody;
+  Command command = nobody.command(specimen({"not-dumpable"}));
+  const auto program =
+      std::find(command.arguments.begin(), command.arguments.end(), nobody.folder() + "/specimen");
+  const std::vector<std::string> shell = {"/bin/sh", "-c", "\"$@\" & wait", "sh"};
+  command.arguments.insert(program, shell.begin(), shell.end());
+  Background background(command);
+  const pid_t child = background.ready();
+  const std::string parent = word(background.pid());
+  REQUIRE(child != background.pid());
+  const Answer answer = ask_by(nobody.line(forksafe_command()), {"diagnose", parent});
+  INFO(answer.describe());
+  CHECK(answer.status == 2);
+  CHECK(contains(answer.output, ") is not stuck in a runtime.\n"));
+  CHECK(contains(
+      answer.output,
+      "  But 1 of its descendants may be stuck:  forksafe diagnose --children " + parent + "\n"));
+  check_refused(
+      {2, "", ask_by(nobody.line(forksafe_command()), {"diagnose", "--children", parent}).errors},
+      "process " + word(child) + " (specimen): it is not dumpable");
 }
 
 TEST_CASE("root in a container does not have the capability SYS_PTRACE",
