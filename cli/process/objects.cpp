@@ -355,10 +355,10 @@ const Object* Objects::at(uintptr_t address) const {
 
 bool is_c_library(const Object& object) {
   const std::string name = object.name();
-  for (const char* prefix : {"libc.so", "libc-2", "libpthread", "ld-"}) {
+  for (const char* prefix : {"libc.so", "libc-2", "libpthread"}) {
     if (starts_with(name, prefix)) return true;
   }
-  return false;
+  return is_loader(name);
 }
 
 std::optional<std::string> variable_now(const Process& process, const Objects& objects,

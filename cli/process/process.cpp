@@ -133,18 +133,16 @@ void check_program(const Process& process) {
                     "forksafe: use a forksafe that was built for it",
                     process.name(), header.e_ident[EI_CLASS] == ELFCLASS32 ? "32-bit" : "64-bit"));
   }
-  bool dynamic = false;
+  // The loader names no loader: ld-linux-x86-64.so.2 PROGRAM.
+  bool is_dynamic = is_loader(process.program());
   for (size_t i = 0; is_elf && i < header.e_phnum; ++i) {
     ElfW(Phdr) p = {};
     const auto at = static_cast<off_t>(header.e_phoff + i * sizeof p);
     if (pread(fd, &p, sizeof p, at) != sizeof p) break;
-    dynamic = dynamic || p.p_type == PT_DYNAMIC;
+    is_dynamic = is_dynamic || p.p_type == PT_INTERP;
   }
-  const bool has_interpreter =
-      std::any_of(process.mappings().begin(), process.mappings().end(),
-                  [](const Mapping& m) { return m.path.find("/ld-") != std::string::npos; });
   close(fd);
-  if (is_elf && (!dynamic || !has_interpreter)) refuse_static(process);
+  if (is_elf && !is_dynamic) refuse_static(process);
 }
 
 }  // namespace
@@ -259,6 +257,11 @@ std::vector<pid_t> thread_ids(pid_t pid) {
 
 std::vector<std::string> read_arguments(pid_t pid) { return read_words(pid, "cmdline"); }
 
+bool is_loader(const std::string& path) {
+  const std::string name = path.substr(path.rfind('/') + 1);
+  return starts_with(name, "ld-") || starts_with(name, "ld64.so") || starts_with(name, "ld.so");
+}
+
 Process::Process(pid_t pid) {
   if (!read_status(pid, &status_)) {
     throw Error(fmt::format("process {}: {}", pid, why_not_found(pid)));
@@ -308,7 +311,7 @@ Process::Process(std::shared_ptr<const Core> core)
   }
   read_start();
   if (arguments_.empty()) arguments_ = {core_->command()};
-  if (core_->auxiliary(AT_BASE) == 0) refuse_static(*this);
+  if (core_->auxiliary(AT_BASE) == 0 && !is_loader(program_)) refuse_static(*this);
 }
 
 // Reads the arguments and the environment at the start from the stack of a core. There the kernel

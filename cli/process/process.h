@@ -76,6 +76,10 @@ std::vector<pid_t> thread_ids(pid_t pid);
 
 class Core;
 
+/// Whether a path is that of the dynamic linker: ld-linux-x86-64.so.2, ld-2.31.so, ld64.so.1
+/// (s390x), ld64.so.2 (ppc64le), ld.so.1.
+bool is_loader(const std::string& path);
+
 /// A process that can be read: a live one, or one in a core.
 class Process {
  public:

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // forksafe list: compares what it prints for each build with what the build says about itself.
+#include <dlfcn.h>
 #include <signal.h>
+#include <sys/auxv.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -530,6 +532,37 @@ TEST_CASE("a process can't make list read any number of arguments", "[list argum
   rusage used = {};
   REQUIRE(getrusage(RUSAGE_CHILDREN, &used) == 0);
   CHECK(used.ru_maxrss < 300 * 1024);  // KiB
+}
+
+// As on s390x and ppc64le.
+TEST_CASE("list shows a program whose loader is a file with the name ld64.so", "[list loader]") {
+  Dl_info loader = {};
+  REQUIRE(dladdr(reinterpret_cast<void*>(getauxval(AT_BASE)), &loader) != 0);
+  const TemporaryDirectory folder;
+  std::string program = read_file(OMP_SPECIMEN);
+  const std::string path = loader.dli_fname;
+  const size_t at = program.find(path + '\0');
+  if (at == std::string::npos) skip("the program has another loader than this one");
+  std::string other = "ld64.so.2";
+  other.resize(path.size(), '\0');
+  write_file(folder.file("program"), program.replace(at, path.size(), other), 0755);
+  fs::copy_file(path, folder.file("ld64.so.2"));
+  Command renamed;
+  renamed.arguments = {"sh", "-c", "cd \"$1\" && exec ./program team", "sh", folder.path()};
+  // The loader as a program.
+  Command as_program;
+  as_program.arguments = {folder.file("ld64.so.2"), OMP_SPECIMEN, "team"};
+  for (const Command& command : {renamed, as_program}) {
+    Background background(command);
+    const std::string child = std::to_string(background.ready());
+    const Json runtimes = list(background.pid());
+    INFO(runtimes.dump(1));
+    REQUIRE(runtimes.size() == 1);
+    CHECK(runtimes[0]["name"] == "GNU OpenMP");
+    usleep(200000);
+    const Diagnosis verdict = diagnosis_of(ask({"diagnose", "--json", child}));
+    CHECK(verdict.at("code") == "gnu-openmp-team");
+  }
 }
 
 // ---- a command
