@@ -23,6 +23,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "process/process.h"
 
 // Our own ELF header; the linker defines it.
 extern "C" __attribute__((visibility("hidden"))) const ElfW(Ehdr) __ehdr_start;
@@ -233,10 +234,13 @@ void check_program(const std::string& path) {
                   std::to_string(header.e_machine) + ", this one is " +
                   std::to_string(__ehdr_start.e_machine) + ")" + other);
     }
-    const std::string loader = loader_of(file, header);
+    // ld-linux-x86-64.so.2 PROGRAM: the loader itself obeys LD_PRELOAD.
+    const std::string loader = is_loader(path) ? path : loader_of(file, header);
     if (loader.empty()) {
-      throw Error(path + ": statically linked, so nothing can be preloaded into it" +
-                  "; link it dynamically");
+      throw Error(path +
+                  ": statically linked, so nothing can be preloaded into it; link it dynamically, "
+                  "or if it starts another program, put forksafe before that one (tini forksafe "
+                  "COMMAND)");
     }
     if (loader.find("/ld-musl-") != std::string::npos) {
       throw Error(path + ": linked with musl (" + loader + "), and forksafe needs glibc");

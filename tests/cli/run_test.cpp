@@ -3,6 +3,7 @@
 // not possible, forksafe says so in one line.
 #include "commands/run.h"
 
+#include <dlfcn.h>
 #include <elf.h>
 #include <fcntl.h>
 #include <link.h>
@@ -10,6 +11,7 @@
 #include <pty.h>
 #include <pwd.h>
 #include <signal.h>
+#include <sys/auxv.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <termios.h>
@@ -673,6 +675,20 @@ TEST_CASE("a program that the library can't be preloaded into is refused with th
   check_refused(run_forksafe({folder.file("script")}), 2, {folder.file("musl"), "musl"});
 }
 
+TEST_CASE("the loader takes the library into the program that it is given", "[elf]") {
+  Dl_info loader = {};
+  REQUIRE(dladdr(reinterpret_cast<void*>(getauxval(AT_BASE)), &loader) != 0);
+  const Outcome outcome =
+      run_forksafe({loader.dli_fname, installed("grep"), "-c", "libforksafe", "/proc/self/maps"});
+  INFO(outcome.describe());
+  CHECK(outcome.succeeded());
+  // That of musl is another libc's.
+  const TemporaryDirectory folder;
+  const std::string musl = folder.file("ld-musl-x86_64.so.1");
+  write_file(musl, own_elf(own_machine(), ""), 0755);
+  check_refused(run_forksafe({musl, "true"}), 2, {"musl"});
+}
+
 TEST_CASE("an ELF file whose loader is missing ends as in bash", "[elf]") {
   const TemporaryDirectory folder;
   const std::string path = folder.file("program");
@@ -693,7 +709,9 @@ TEST_CASE("the kernel reports a truncated ELF file", "[elf]") {
 TEST_CASE("a real static program: refused, or run without the library", "[static]") {
 #ifdef STATIC_PROGRAM
   check_output(run_words({STATIC_PROGRAM}), "static\n");
-  check_refused(run_forksafe({STATIC_PROGRAM}), 2, {STATIC_PROGRAM, "statically linked"});
+  check_refused(run_forksafe({STATIC_PROGRAM}), 2,
+                {STATIC_PROGRAM, "statically linked",
+                 "if it starts another program, put forksafe before that one (tini forksafe "});
   check_output(run_forksafe({"--force", STATIC_PROGRAM}), "static\n");
 #else
   skip("no static libc");
