@@ -9,6 +9,7 @@
 #include <linux/futex.h>
 #include <sched.h>
 #include <sys/auxv.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -256,6 +257,17 @@ std::vector<pid_t> thread_ids(pid_t pid) {
 }
 
 std::vector<std::string> read_arguments(pid_t pid) { return read_words(pid, "cmdline"); }
+
+pid_t forked_by(const ProcessStatus& child) {
+  if (!child.forked) return 0;
+  // An orphan is a child of process 1. In a container, that may be the program itself.
+  struct stat its = {}, first = {};
+  const bool is_orphan =
+      child.parent == 1 && (stat(proc_path(child.pid, "exe").c_str(), &its) != 0 ||
+                            stat(proc_path(1, "exe").c_str(), &first) != 0 ||
+                            its.st_dev != first.st_dev || its.st_ino != first.st_ino);
+  return is_orphan ? 0 : child.parent;
+}
 
 bool is_loader(const std::string& path) {
   const std::string name = path.substr(path.rfind('/') + 1);

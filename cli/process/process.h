@@ -131,6 +131,9 @@ class Process {
 /// The command line of a process; empty if it can't be read.
 std::vector<std::string> read_arguments(pid_t pid);
 
+/// The process that forked this child; 0 if that has ended, or it is no forked child.
+pid_t forked_by(const ProcessStatus& child);
+
 std::vector<pid_t> all_processes();
 
 /// How many generations below a process process_tree() goes.

@@ -540,8 +540,8 @@ std::string describe_refused(const Look& look, const Wait& wait) {
 // "This is a forked child of 4242. "
 std::string origin_of(const Process& process) {
   if (!process.status().forked) return "";
-  const pid_t parent = process.status().parent;
-  return parent > 1 ? fmt::format("This is a forked child of {}. ", parent)
+  const pid_t parent = forked_by(process.status());
+  return parent > 0 ? fmt::format("This is a forked child of {}. ", parent)
                     : "This is a forked child; its parent has ended. ";
 }
 
@@ -579,7 +579,7 @@ std::string describe(const Look& look, const Wait& wait, const Rule& rule, Paren
 std::string command_to_run(const Look& look) {
   ProcessStatus status = look.process.status();
   std::vector<std::string> command = look.process.arguments();
-  while (look.process.core() == nullptr && status.forked && status.parent > 1) {
+  while (look.process.core() == nullptr && forked_by(status) > 0) {
     const std::vector<std::string> of_parent = read_arguments(status.parent);
     if (!of_parent.empty()) command = of_parent;
     if (!read_status(status.parent, &status)) break;

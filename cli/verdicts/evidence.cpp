@@ -17,7 +17,7 @@ namespace {
 // How many other threads the parent has that are not younger than the child: the child lacks them.
 // A clock tick is 10 ms.
 int count_older_in_parent(const ProcessStatus& child) {
-  if (!child.forked || child.parent <= 1) return 0;
+  if (forked_by(child) == 0) return 0;
   const unsigned long long forked = read_start_time(child.pid);
   const std::vector<pid_t> threads = thread_ids(child.parent);
   const auto older = std::count_if(threads.begin(), threads.end(), [&](pid_t tid) {
@@ -84,7 +84,7 @@ Evidence find_evidence(pid_t pid, const std::set<pid_t>& asleep) {
 
 std::string describe(const Evidence& e) {
   std::string text;
-  if (e.status.forked && e.status.parent > 1) {
+  if (forked_by(e.status) > 0) {
     text += fmt::format("This is a forked child of {}. ", e.status.parent);
     if (e.older_in_parent > 0) {
       text += fmt::format("It lacks {} of its parent. ", counted(e.older_in_parent, "thread"));

@@ -295,6 +295,28 @@ TEST_CASE("an id of another pid namespace", "[permission namespaces]") {
   CHECK(ask({"diagnose", outside.substr(0, outside.size() - 1)}).status == 0);
 }
 
+TEST_CASE("a child of the first process of a container", "[permission namespaces]") {
+  if (geteuid() != 0) skip("only root can make a pid namespace");
+  const std::string nsenter = installed("nsenter");
+  Command container = omp_specimen("team");
+  container.arguments.insert(container.arguments.begin(),
+                             {installed("unshare"), "--pid", "--fork", "--mount-proc"});
+  Background background(container);
+  const std::string child = word(background.ready());
+  usleep(200000);
+  const std::string unshare = word(background.pid());
+  std::string first = read_file("/proc/" + unshare + "/task/" + unshare + "/children");
+  first.erase(first.find_last_not_of(' ') + 1);
+  const std::vector<std::string> inside = {nsenter, "--target", first,
+                                           "--pid", "--mount",  forksafe_command()};
+  const Diagnosis verdict = diagnosis_of(ask_by(inside, {"diagnose", "--json", child}));
+  INFO(verdict.process.dump(1));
+  CHECK(verdict.status == 1);
+  CHECK(contains(verdict.at("text"), "This is a forked child of 1. It waits in "));
+  CHECK(contains(verdict.at("text"), " team mate"));
+  CHECK_FALSE(contains(verdict.at("text"), "its parent has ended"));
+}
+
 TEST_CASE("Yama's scope is named with its value", "[permission yama]") {
   Access access;
   access.own_user = 1000;
