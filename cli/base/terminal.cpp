@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "base/terminal.h"
 
+#include <fmt/format.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -21,13 +22,40 @@ bool has_colours() {
   return result;
 }
 
+// Of each Colour; the first one ends the others.
+constexpr const char* kCodes[] = {"0", "1", "31", "32", "33"};
+
+// The character, or '?' for a control character, also for one from U+0080 to U+009F in UTF-8.
+char printable_at(const std::string& text, size_t i) {
+  const auto c = static_cast<unsigned char>(text[i]);
+  const bool is_high = i > 0 && text[i - 1] == '\xc2' && c >= 0x80 && c < 0xa0;
+  return c < ' ' || c == 0x7f || is_high ? '?' : text[i];
+}
+
 }  // namespace
 
 std::string paint(const std::string& text, Colour colour) {
-  static const char* const kCodes[] = {"", "1", "31", "32", "33"};
   if (colour == Colour::kNone || text.empty() || !has_colours()) return text;
-  return std::string("\033[") + kCodes[static_cast<int>(colour)] + "m" + text + "\033[0m";
+  // shown() puts the codes there. No name has a NUL.
+  const auto mark = [](Colour c) {
+    return std::string{'\0', static_cast<char>('0' + static_cast<int>(c))};
+  };
+  return mark(colour) + text + mark(Colour::kNone);
 }
+
+std::string shown(const std::string& text) {
+  std::string result;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == '\0' && i + 1 < text.size() && text[i + 1] >= '0' && text[i + 1] <= '4') {
+      result += std::string("\033[") + kCodes[text[++i] - '0'] + "m";
+    } else {
+      result += text[i] == '\n' || text[i] == '\t' ? text[i] : printable_at(text, i);
+    }
+  }
+  return result;
+}
+
+void print_text(const std::string& text) { fmt::print("{}", shown(text)); }
 
 std::string table(const std::vector<std::string>& titles,
                   const std::vector<std::vector<Cell>>& rows) {
@@ -52,11 +80,10 @@ std::string table(const std::vector<std::string>& titles,
   return result;
 }
 
-std::string printable(std::string text) {
-  for (char& c : text) {
-    if (static_cast<unsigned char>(c) < ' ' || c == 0x7f) c = '?';
-  }
-  return text;
+std::string printable(const std::string& text) {
+  std::string result;
+  for (size_t i = 0; i < text.size(); ++i) result += printable_at(text, i);
+  return result;
 }
 
 std::string wrapped(const std::string& text, const std::string& indent, size_t width) {

@@ -279,24 +279,27 @@ int print_report(const CheckOptions& options, const Subject& subject) {
     return status;
   }
 
-  fmt::print("{}: {}.\n{}\n", look.process.name(),
-             paint(verdict, status == 0 ? Colour::kGreen : Colour::kRed), subject.situation);
+  std::string text =
+      fmt::format("{}: {}.\n{}\n", look.process.name(),
+                  paint(verdict, status == 0 ? Colour::kGreen : Colour::kRed), subject.situation);
   const std::string others = other_threads_note(look.others);
-  if (!others.empty()) fmt::print("\n{}", others);
+  if (!others.empty()) text += "\n" + others;
   for (const RuntimeAnswers& a : all) {
-    fmt::print("\n{}, {}\n", paint(describe(*a.runtime), Colour::kBold), a.runtime->object->path());
-    fmt::print("  with no call in flight      {}\n", words(a.idle));
-    fmt::print("  with calls in other threads {}\n", words(a.in_flight));
+    text += fmt::format("\n{}, {}\n", paint(describe(*a.runtime), Colour::kBold),
+                        a.runtime->object->path());
+    text += fmt::format("  with no call in flight      {}\n", words(a.idle));
+    text += fmt::format("  with calls in other threads {}\n", words(a.in_flight));
     if (a.idle.safe() && a.in_flight.safe()) continue;
-    fmt::print("  under forksafe: no call     {}\n", words(a.idle_guarded));
-    fmt::print("                  calls       {}\n", words(a.in_flight_guarded));
+    text += fmt::format("  under forksafe: no call     {}\n", words(a.idle_guarded));
+    text += fmt::format("                  calls       {}\n", words(a.in_flight_guarded));
   }
   if (!prove_it && !look.runtimes.empty()) {
-    fmt::print("\nNothing was tried: {}.\n", subject.no_proof);
+    text += fmt::format("\nNothing was tried: {}.\n", subject.no_proof);
   }
   const std::string note = fork_care_note(look.process, look.runtimes);
-  if (!note.empty()) fmt::print("\n{}", note);
-  if (!cure.empty()) fmt::print("\nRun it as:  {}\n", cure);
+  if (!note.empty()) text += "\n" + note;
+  if (!cure.empty()) text += fmt::format("\nRun it as:  {}\n", cure);
+  print_text(text);
   return status;
 }
 

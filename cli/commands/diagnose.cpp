@@ -184,7 +184,7 @@ int diagnose_one(const DiagnoseOptions& options) {
   const Diagnosis& d = tree.front();
   if (d.look == nullptr) {
     if (d.evidence && options.json) print_json(Json::array({error_json(d)}));
-    if (d.evidence && !options.json) fmt::print("{}{}", evidence_text(d), grants(*d.obstacle));
+    if (d.evidence && !options.json) print_text(evidence_text(d) + grants(*d.obstacle));
     throw Error(d.error);
   }
   const PythonStacks python = read_python_stacks(d.look->process, d.look->objects);
@@ -200,10 +200,10 @@ int diagnose_one(const DiagnoseOptions& options) {
     result["stuck_descendants"] = stuck;
     print_json(Json::array({result}));
   } else {
-    fmt::print("{}{}{}{}", verdict(d),
+    print_text(verdict(d) +
                about_descendants(options.pid, stuck.size(), stuck.size() == 1 ? "is" : "are",
-                                 Colour::kRed),
-               about_descendants(options.pid, doubtful, "may be", Colour::kYellow),
+                                 Colour::kRed) +
+               about_descendants(options.pid, doubtful, "may be", Colour::kYellow) +
                stacks(d, python));
   }
   return exit_status(tree, left_out);
@@ -268,7 +268,7 @@ int diagnose_tree(const DiagnoseOptions& options) {
   if (options.json) {
     print_json(result);
   } else {
-    fmt::print("{}{}", verdicts(tree), denied != tree.end() ? grants(*denied->obstacle) : "");
+    print_text(verdicts(tree) + (denied != tree.end() ? grants(*denied->obstacle) : ""));
   }
   const int status = exit_status(tree, left_out);
   if (status != 1 && denied != tree.end()) throw Error(denied->error);
@@ -292,7 +292,7 @@ int diagnose_file(const DiagnoseOptions& options) {
   if (options.json) {
     print_json(Json::array({to_json(d, {})}));
   } else {
-    fmt::print("{}{}", verdict(d), stacks(d, {}));
+    print_text(verdict(d) + stacks(d, {}));
   }
   return d.stuck ? 1 : d.unknown ? 2 : 0;
 }

@@ -49,7 +49,7 @@ class Report {
     if (json_) {
       print_json(entries_);
     } else {
-      fmt::print("{}", text_.empty() ? nothing + "\n" : text_);
+      print_text(text_.empty() ? nothing + "\n" : text_);
     }
   }
 
@@ -124,7 +124,7 @@ int list_all(bool json) {
     } else {
       rows.push_back({{std::to_string(status.pid)},
                       {user},
-                      {printable(status.name)},  // a process chooses its own
+                      {status.name},
                       guarded,
                       {std::to_string(status.threads)},
                       {listed->runtime_names()}});
@@ -133,7 +133,7 @@ int list_all(bool json) {
   if (json) {
     print_json(entries);
   } else {
-    fmt::print("{}", table({"PID", "USER", "NAME", "GUARDED", "THREADS", "RUNTIMES"}, rows));
+    print_text(table({"PID", "USER", "NAME", "GUARDED", "THREADS", "RUNTIMES"}, rows));
   }
   if (unreadable > 0) {
     fmt::print(
@@ -164,7 +164,7 @@ int list(const ListOptions& options) {
         runtimes = find_thread_runtimes(process, objects, stacks);
         others = find_other_threads(process, objects, stacks, runtimes);
       } catch (const Error& e) {
-        fmt::print(stderr, "forksafe: list: threads are not counted: {}\n", e.what());
+        fmt::print(stderr, "forksafe: list: threads are not counted: {}\n", printable(e.what()));
       }
     }
     report.add(process, runtimes, others);

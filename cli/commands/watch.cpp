@@ -147,7 +147,7 @@ class Watch {
         if (other.start_again || !logged_.emplace(look.process.program(), path).second) continue;
         const std::string line = fmt::format("{} forks beside {}, which nobody guards: {}",
                                              look.process.name(), describe(other), path);
-        report(line.c_str());
+        report(printable(line).c_str());
       }
     } catch (const Error&) {
       // The parent has ended, or is a static program.
@@ -161,6 +161,7 @@ class Watch {
     if (!d.cure.empty()) text += fmt::format("  Cure: {}\n", d.cure);
     text += options_.abort ? "  It gets SIGABRT.\n"
                            : fmt::format("  Its stacks:  forksafe diagnose {}\n", d.pid);
+    text = shown(text);
     // One write, so that other lines do not come between.
     [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, text.data(), text.size());
   }

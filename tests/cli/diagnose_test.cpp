@@ -1213,3 +1213,24 @@ TEST_CASE("diagnose uses colours only on a terminal", "[diagnose colours]") {
   CHECK(contains(piped.output, pid + " (omp_specimen) is stuck.\n"));
   CHECK_FALSE(contains(piped.output, "\x1b"));
 }
+
+TEST_CASE("names of others do not control the terminal", "[diagnose colours]") {
+  const TemporaryDirectory folder;
+  Command command = specimen({"named"});
+  command.arguments[0] = folder.file("\x1b[31mprogram");
+  fs::copy_file(SPECIMEN, command.arguments[0]);
+  Background background(command);
+  const std::string pid = word(background.ready());
+  for (const std::string name : {"diagnose", "list", "check"}) {
+    const Answer piped = ask({name, pid});
+    INFO(piped.describe());
+    CHECK(contains(piped.output, "?[31mprogram"));
+    CHECK_FALSE(contains(piped.output, "\x1b"));
+    const std::string shown =
+        on_terminal({forksafe_command(), name, pid}, {{"TERM", "xterm"}, {"NO_COLOR", ""}});
+    CHECK(contains(shown, "?[31mprogram"));
+    CHECK_FALSE(contains(shown, "\x1b[31m"));
+  }
+  CHECK(contains(ask({"diagnose", pid}).output, " (?[31mred\xc2?)\n"));
+  CHECK(ask({"diagnose", "--json", pid}).json()[0]["threads"][0]["name"] == "\x1b[31mred\xc2\x9b");
+}

@@ -747,6 +747,12 @@ void long_arguments() {
   stay_as_i_am();
 }
 
+// named: the name of its thread would colour a terminal.
+void named_thread() {
+  prctl(PR_SET_NAME, "\x1b[31mred\xc2\x9b");
+  stay_as_i_am();
+}
+
 // with-thread: prints the id of a thread that is not the main thread.
 void with_thread() {
   std::thread([] {
@@ -816,6 +822,7 @@ int main(int argc, char** argv) {
       {"not-dumpable", not_dumpable},
       {"deep", deep},
       {"long-arguments", long_arguments},
+      {"named", named_thread},
   };
   const auto found = argc > 4 ? situations.find(argv[4]) : situations.end();
   if (found == situations.end()) fail("usage: specimen LIBRARY PREFIX SUFFIX SITUATION");
