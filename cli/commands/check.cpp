@@ -352,7 +352,7 @@ int check(const CheckOptions& options) {
     throw Error("check: " + (trouble.empty() ? "the command could not be inspected" : trouble));
   }
   // It may load one later. If it has threads that forksafe does not know, the report says so.
-  if (is_late && subject->look.runtimes.empty() && unknown_threads(subject->look).empty()) {
+  if (is_late && subject->look.runtimes.empty() && what_is_unknown(subject->look).empty()) {
     throw Error(
         fmt::format("check: the command had loaded no BLAS or OpenMP runtime after {:g} s: raise "
                     "--timeout",
