@@ -4,6 +4,7 @@
 #include <dlfcn.h>
 
 #include <catch2/catch.hpp>
+#include <climits>
 #include <cstring>
 #include <filesystem>
 #include <functional>
@@ -250,6 +251,29 @@ TEST_CASE("every copy of GNU OpenMP is seen, a renamed one too", "[gnu_openmp]")
       if (!is_count(openmp.count_threads()).empty()) return "the system's does not work";
       return is_count(count_in_copy());
     });
+  });
+  CHECK(outcome == "");
+}
+
+TEST_CASE("no device is looked for in a child", "[gnu_openmp]") {
+  // In a child: the copy that is loaded here is not seen by the other tests.
+  const std::string outcome = run_in_child([]() -> std::string {
+    void* const copy = load(fixture_path("openmp_devices"));
+    const auto looks = function_in<int (*)()>(copy, "omp_looks_for_devices");
+    const auto get_device = function_in<int (*)()>(copy, "omp_get_default_device");
+    const auto set_device = function_in<void (*)(int)>(copy, "omp_set_default_device");
+    const auto get_threads = function_in<int (*)()>(copy, "omp_get_max_threads");
+    function_in<void (*)(int)>(copy, "omp_set_num_threads")(kThreads);
+
+    const std::string unknown = fork_with_steps([&]() -> std::string {
+      if (get_threads() != kThreads) return "the number of threads is lost";
+      if (looks() != 0) return "the child has looked for devices";
+      if (get_device() != INT_MIN || looks() != 1) return "the program can't look for devices";
+      return "";
+    });
+    if (!unknown.empty()) return unknown;
+    set_device(2);
+    return fork_with_steps([&]() { return get_device() == 2 ? "" : "the device is lost"; });
   });
   CHECK(outcome == "");
 }

@@ -201,8 +201,8 @@ struct alignas(64) Record {
 };
 Record records[kMaxOpenMpCopies];
 
-// Only in a child, while it sets variables in its only thread.
-bool sets_variables = false;
+// Only in a child, while it reads and sets variables in its only thread.
+bool handles_variables = false;
 Record* record_to_give = nullptr;
 
 // Behind the slots; the same for all copies.
@@ -225,7 +225,7 @@ void take_memory_back(void* memory) {
 }
 
 int set_key(pthread_key_t key, const void* value) {
-  return sets_variables ? 0 : next.setspecific(key, value);
+  return handles_variables ? 0 : next.setspecific(key, value);
 }
 
 // Not for a copy whose malloc is another one than that of the first copy (RTLD_DEEPBIND), or whose
@@ -255,6 +255,34 @@ void lead_to_records(const ElfImage& image) {
   if (next.malloc == nullptr) next = found;
   if (memcmp(&next, &found, sizeof next) != 0) return;
   redirect_slots(image, number_of, [&](int number, void*) { return ours[number]; });
+}
+
+// ---- the default device ----
+
+// Under OMP_TARGET_OFFLOAD=mandatory the default device is INT_MIN until libgomp has looked for
+// devices. omp_get_default_device then makes it look (icv-device.c, GCC 13 to 16): it allocates,
+// and calls dlopen for each plugin (target.c, gomp_target_init). A child that only wants to exec
+// may hang there. libgomp looks by way of pthread_once. So that call does nothing while the library
+// reads the variables: INT_MIN is read and kept, and libgomp looks when the program asks. No other
+// function that the library calls in a child looks for devices.
+int (*next_once)(pthread_once_t*, void (*)()) = nullptr;  // behind the slots, as `next`
+
+int call_once(pthread_once_t* control, void (*function)()) {
+  return handles_variables ? 0 : next_once(control, function);
+}
+
+// False if a slot can't lead to call_once. The copy's default device is then not kept in children.
+bool lead_to_call_once(const ElfImage& image) {
+  bool leads = true;
+  const bool written = redirect_slots(
+      image, [](const char* name) { return strcmp(name, "pthread_once") == 0 ? 0 : -1; },
+      [&](int, void* behind) {
+        const auto function = reinterpret_cast<decltype(next_once)>(behind);
+        if (next_once == nullptr) next_once = function;
+        leads = leads && function == next_once;
+        return leads ? reinterpret_cast<void*>(call_once) : nullptr;
+      });
+  return written && leads;
 }
 
 // Whether all of the object's thread-local storage is libgomp's. That holds for a library that
@@ -422,6 +450,10 @@ void seen_all() {
       continue;
     }
     lead_to_records(found[i].image);
+    if (!lead_to_call_once(found[i].image)) {
+      found[i].omp.get_default_device = nullptr;
+      found[i].omp.set_default_device = nullptr;
+    }
     if (logging()) {
       Line line;
       line.add("adopted ").add(name_of(found[i].image)).add(": GNU OpenMP");
@@ -504,8 +536,8 @@ void child_first() {
     const bool used = is_used(copy, block);
     if (!used && threads == Options::kInherit) return;
     const bool inside = is_inside_construct(copy, block);
+    handles_variables = true;
     const ControlVariables before = read_variables(copy->omp);
-    sets_variables = true;
     record_to_give = &records[copies.index_of(copy)];
     int fresh = before.max_threads;
     if (used && !inside) {
@@ -520,7 +552,7 @@ void child_first() {
       start_child_threads(copy->image, fresh);
     }
     record_to_give = nullptr;
-    sets_variables = false;
+    handles_variables = false;
   });
 }
 
