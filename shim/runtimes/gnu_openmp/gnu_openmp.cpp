@@ -24,14 +24,19 @@
 // __kmpc_fork_call as well, and is left alone, because it handles fork itself.
 #include <pthread.h>
 #include <sys/auxv.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
+#include <cerrno>
 #include <cstring>
 
 #include "doors/module.h"
 #include "elf/file.h"
 #include "elf/loaded_objects.h"
 #include "elf/slots.h"
+#include "futex.h"
 #include "options.h"
+#include "pages.h"
 #include "report.h"
 #include "runtimes/copies.h"
 #include "runtimes/gnu_openmp/callers.h"
@@ -71,6 +76,7 @@ struct Functions : ThreadNumbers {
   uintptr_t (*get_default_allocator)();
   void (*set_default_allocator)(uintptr_t);
   int (*get_num_teams)();
+  int (*in_explicit_task)();
   void (*critical_end)();
   void (*atomic_end)();
 };
@@ -114,6 +120,7 @@ void each_function(Functions* omp, Visit visit) {
   one("omp_get_default_allocator", &omp->get_default_allocator);
   one("omp_set_default_allocator", &omp->set_default_allocator);
   one("omp_get_num_teams", &omp->get_num_teams);
+  one("omp_in_explicit_task", &omp->in_explicit_task);
   one("GOMP_critical_end", &omp->critical_end);
   one("GOMP_atomic_end", &omp->atomic_end);
 }
@@ -474,26 +481,40 @@ void seen_all() {
   }
 }
 
+// The first thread's stack is the one that the kernel has made.
+__thread bool is_first_thread __attribute__((tls_model("initial-exec"))) = false;
+
+// Whether every page from `begin` to `end` can be read. The kernel reads the new mask before it
+// finds that -1 is no way to set it (kernel/signal.c), so the mask stays as it is.
+bool is_readable(uintptr_t begin, uintptr_t end) {
+  const KeepErrno keep;
+  const size_t page = page_size();
+  for (uintptr_t p = page_of(begin, page); p < end; p += page) {
+    if (syscall(SYS_rt_sigprocmask, -1, p, nullptr, sizeof(uint64_t)) != 0 && errno == EFAULT) {
+      return false;
+    }
+  }
+  return true;
+}
+
 // Whether a word of the block points into the part of this thread's stack that is in use. If so,
 // the thread runs an explicit task: its record is on the stack of the thread that runs it (task.c,
-// GOMP_task). Outside of a region there is no other sign of a task. Nothing else needs to be known
-// of the words.
+// GOMP_task). Nothing else needs to be known of the words.
 __attribute__((noinline)) bool points_into_stack(const unsigned char* block, size_t size) {
   const auto here = reinterpret_cast<uintptr_t>(__builtin_frame_address(0));
-  // glibc puts a thread's static TLS at the top of its stack. The first thread's lies elsewhere; at
-  // the top of its stack are the random bytes that the kernel gives to a program.
-  uintptr_t end = UINTPTR_MAX;
-  for (const uintptr_t top : {this_thread(), static_cast<uintptr_t>(getauxval(AT_RANDOM))}) {
-    if (top > here && top < end) end = top;
-  }
-  // Farther away, this is not the thread's own stack but a coroutine's or a signal handler's, and
-  // there is other memory in between.
+  // At the top of the first thread's stack are the random bytes that the kernel gives to a program.
+  // At the top of another thread's stack, glibc puts the thread's static TLS.
+  const uintptr_t end = is_first_thread ? getauxval(AT_RANDOM) : this_thread();
+  // Farther away, this is not the thread's own stack but a coroutine's or a signal handler's. The
+  // heap may lie in between.
   constexpr uintptr_t kLargestStack = 64 << 20;
-  if (end - here > kLargestStack) return false;
+  if (end <= here || end - here > kLargestStack) return false;
   for (size_t i = 0; i + sizeof(uintptr_t) <= size; i += sizeof(uintptr_t)) {
     uintptr_t word;
     memcpy(&word, block + i, sizeof word);
-    if (word >= here && word < end) return true;
+    // It is another stack too if a page in between can't be read: the one below the thread's own
+    // stack, which stops a stack that grows too large.
+    if (word >= here && word < end) return is_readable(here, end);
   }
   return false;
 }
@@ -503,6 +524,8 @@ __attribute__((noinline)) bool points_into_stack(const unsigned char* block, siz
 bool is_inside_construct(const Copy* copy, const unsigned char* block) {
   if (copy->omp.get_level() > 0) return true;
   if (copy->omp.get_num_teams != nullptr && copy->omp.get_num_teams() > 1) return true;
+  // GCC 14 and later. Before, no function tells of a task outside of a region.
+  if (copy->omp.in_explicit_task != nullptr) return copy->omp.in_explicit_task() != 0;
   return points_into_stack(block, copy->tls_size);
 }
 
@@ -556,10 +579,12 @@ void child_first() {
   });
 }
 
+void start() { is_first_thread = true; }
+
 }  // namespace
 
 const Runtime gnu_openmp = {
-    "GNU OpenMP", see, seen_all, nullptr, nullptr, nullptr, child_first, nullptr,
+    "GNU OpenMP", see, seen_all, nullptr, nullptr, nullptr, child_first, nullptr, start,
 };
 
 }  // namespace forksafe

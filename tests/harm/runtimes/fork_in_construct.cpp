@@ -2,10 +2,13 @@
 // A fork inside a construct that stands outside of every parallel region, where omp_get_level() is
 // 0. The child goes on after the construct, and the program forks exactly once.
 //
-//   fork_in_construct task|teams|target
+//   fork_in_construct task|thread-task|teams|target
+//
+// With thread-task, the task runs in another thread than the program's first one.
 #include <omp.h>
 
 #include <cstring>
+#include <thread>
 
 #include "program.h"
 
@@ -26,6 +29,15 @@ pid_t in_task() {
   pid_t child = -1;
 #pragma omp task shared(child)
   child = fork_once();
+  return child;
+}
+
+pid_t in_task_of_thread() {
+  pid_t child = -1;
+  std::thread([&] {
+    child = in_task();
+    if (child == 0) _exit(0);
+  }).join();
   return child;
 }
 
@@ -56,7 +68,10 @@ int main(int argc, char** argv) {
   const struct {
     const char* name;
     pid_t (*run)();
-  } constructs[] = {{"task", in_task}, {"teams", in_teams}, {"target", in_target}};
+  } constructs[] = {{"task", in_task},
+                    {"thread-task", in_task_of_thread},
+                    {"teams", in_teams},
+                    {"target", in_target}};
   limit_processor_time(60);
   forks = shared<std::atomic<int>>();
   for (const auto& construct : constructs) {
@@ -67,5 +82,5 @@ int main(int argc, char** argv) {
     if (*forks != 1) finish(1, "one fork is written, %d were made", forks->load());
     return 0;
   }
-  finish(2, "usage: fork_in_construct task|teams|target");
+  finish(2, "usage: fork_in_construct task|thread-task|teams|target");
 }

@@ -194,12 +194,18 @@ TEST_CASE("a prepare handler runs the first region") {
 
 TEST_CASE("fork in a task outside of a region") {
   unharmed(harm_program("fork_in_construct", {"task"}));
+  unharmed(harm_program("fork_in_construct", {"thread-task"}));
 }
 TEST_CASE("fork in teams outside of a region") {
   unharmed(harm_program("fork_in_construct", {"teams"}));
 }
 TEST_CASE("fork in target outside of a region") {
   unharmed(harm_program("fork_in_construct", {"target"}));
+}
+
+TEST_CASE("a child that is forked on a coroutine's stack has regions") {
+  cured(harm_program("fork_on_coroutine", {"first"}));
+  cured(harm_program("fork_on_coroutine", {"other"}));
 }
 
 TEST_CASE("a program with libgomp.a keeps its thread_local variables in children") {
