@@ -28,6 +28,7 @@
 #include "elf/loaded_objects.h"
 #include "elf/slots.h"
 #include "options.h"
+#include "runtimes/openblas/internals.h"
 #include "sharing/fork_tree.h"
 
 namespace forksafe {
@@ -181,6 +182,9 @@ void watch_callers(const ElfImage& copy, const ThreadNumbers& numbers) {
   }
   each_loaded_object([&](const ElfImage& object, size_t, const ElfW(Phdr)*) {
     if (!object.needs(copy)) return true;
+    // An OpenBLAS asks in each call, and the library at each fork. It adapts by itself
+    // (openblas/openmp.cpp), and its questions are not the program's.
+    if (options().child_threads == Options::kAuto && is_openblas(object)) return true;
     redirect_slots(
         object,
         [](const char* name) { return *name == 'G' || *name == 'o' ? entry_number(name) : -1; },

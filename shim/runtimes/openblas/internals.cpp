@@ -10,8 +10,7 @@
 namespace forksafe {
 namespace {
 
-// An object is an OpenBLAS if it exports *openblas_get_config*: the name has a prefix (scipy_) and
-// a suffix (64_) in some builds.
+// The name has a prefix (scipy_) and a suffix (64_) in some builds.
 void* find_get_config(const ElfImage& image) {
   void* result = image.find("openblas_get_config").address;
   if (result != nullptr) return result;
@@ -105,6 +104,8 @@ void read_symbols(Reading* reading) {
 }
 
 }  // namespace
+
+bool is_openblas(const ElfImage& image) { return find_get_config(image) != nullptr; }
 
 bool read_internals(const ElfImage& image, void (*prepare)(), Internals* result) {
   void* get_config = find_get_config(image);

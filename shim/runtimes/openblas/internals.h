@@ -32,6 +32,9 @@ struct Internals {
   int cpu_available_count = 0;
 };
 
+/// An object is an OpenBLAS if it exports *openblas_get_config*.
+bool is_openblas(const ElfImage& image);
+
 /// Fills in `result`. False where `image` is no OpenBLAS, or where `prepare` is not its
 /// blas_thread_shutdown_.
 bool read_internals(const ElfImage& image, void (*prepare)(), Internals* result);

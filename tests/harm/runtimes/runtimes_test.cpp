@@ -148,6 +148,12 @@ TEST_CASE("auto - a child alone has all threads where GNU OpenMP binds them") {
   }
 }
 
+TEST_CASE("auto - a child's first region has its share beside an OpenBLAS on OpenMP") {
+  const Command command = on_all_processors(harm_program("share_beside_blas", {}));
+  promised(with(command, kAuto, "auto"));
+  promised(with(with_blas(command, blas_by_name("debian-openmp")), kAuto, "auto"));
+}
+
 TEST_CASE("a first fork on a small alternate stack") {
   for (const char* threads : {"inherit", "auto", "1"}) {
     unharmed(with(harm_program("fork_on_small_stack", {}), kAuto, threads));
