@@ -51,8 +51,21 @@ using Atomic = std::atomic<T>;
 
 static_assert(sizeof(Atomic<uint32_t>) == sizeof(uint32_t), "a futex is a plain word");
 
-/// Nanoseconds of CLOCK_MONOTONIC.
+/// The time as these system calls take it. A timespec may have 64-bit seconds where they have 32
+/// (_TIME_BITS).
+struct KernelTime {
+  long seconds, nanoseconds;
+};
+
+/// Nanoseconds of CLOCK_MONOTONIC. Asks the kernel: another library may replace clock_gettime, and
+/// libfaketime's clocks stand still if it is told to, so no bound would ever pass. Only for waits,
+/// since a system call is slow. A filter may refuse it, because other code rarely makes it.
 inline int64_t monotonic_ns() {
+  const KeepErrno keep;
+  KernelTime kernel_time;
+  if (syscall(SYS_clock_gettime, CLOCK_MONOTONIC, &kernel_time) == 0) {
+    return int64_t{kernel_time.seconds} * 1000000000 + kernel_time.nanoseconds;
+  }
   timespec t;
   clock_gettime(CLOCK_MONOTONIC, &t);
   return int64_t{t.tv_sec} * 1000000000 + t.tv_nsec;
@@ -65,10 +78,8 @@ inline void futex_wait_until(Atomic<uint32_t>* word, uint32_t value, int64_t dea
   if (left <= 0) return;
   constexpr int64_t kHourNs = int64_t{3600} * 1000000000;
   if (left > kHourNs) left = kHourNs;  // seconds have 32 bits on some architectures
-  // What the system call takes. A timespec may have 64-bit seconds there (_TIME_BITS).
-  const struct {
-    long seconds, nanoseconds;
-  } time = {static_cast<long>(left / 1000000000), static_cast<long>(left % 1000000000)};
+  const KernelTime time = {static_cast<long>(left / 1000000000),
+                           static_cast<long>(left % 1000000000)};
   syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, &time, nullptr, 0);
 }
 

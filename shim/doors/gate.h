@@ -94,12 +94,12 @@ class Gate {
 
   bool closed() const { return closed_.load(std::memory_order_relaxed) != kOpen; }
 
-  /// Waits until nobody is inside. False if `deadline` (monotonic_ns) passed first. Meanwhile the
-  /// gate may have been opened by another fork, or by a fork in a signal handler of this thread.
-  bool wait_empty(int64_t deadline) {
+  /// Waits until nobody is inside. False if somebody was for `patience_ns`. Meanwhile the gate may
+  /// have been opened by another fork, or by a fork in a signal handler of this thread.
+  bool wait_empty(int64_t patience_ns) {
     if (inside_.load() == 0) return true;
     awaited_.fetch_add(1);
-    const bool empty = wait_empty_awaited(deadline);
+    const bool empty = wait_empty_awaited(monotonic_ns() + patience_ns);
     awaited_.fetch_sub(1);
     return empty;
   }

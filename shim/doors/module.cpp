@@ -94,12 +94,10 @@ bool any_module_rests_early() {
 
 int64_t wait_ns() { return int64_t{options().wait_ms} * 1000000; }
 
-int64_t wait_deadline() { return monotonic_ns() + wait_ns(); }
-
 void rest_early(Module* module, Gate* gate, const uint8_t* depth) {
   if (*depth != 0 || !this_thread_rests()) return;
   gate->shut();
-  if (!gate->wait_empty(wait_deadline())) thread_state.outlived |= module->bit();
+  if (!gate->wait_empty(wait_ns())) thread_state.outlived |= module->bit();
   gate->lend();
 }
 
@@ -134,7 +132,7 @@ bool rest_late(Module* module, Gate* gate, const uint8_t* depth) {
   gate->hold();
   if (*depth != 0) return true;
   const bool outlived = (thread_state.outlived & module->bit()) != 0;
-  return gate->wait_empty(outlived ? 0 : wait_deadline());
+  return gate->wait_empty(outlived ? 0 : wait_ns());
 }
 
 void set_child_torn(bool torn) {

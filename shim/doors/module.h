@@ -194,9 +194,6 @@ bool any_module_rests_early();
 /// How long a fork may wait: FORKSAFE_WAIT_MS.
 int64_t wait_ns();
 
-/// Until when (monotonic_ns) a fork that begins to wait now may wait.
-int64_t wait_deadline();
-
 /// Waits until nobody is inside, and lends the gate. It must come before other libraries' prepare
 /// handlers, because a handler may take a lock that a thread inside still needs: another allocator
 /// locks its arenas, LLVM's OpenMP its fork/join lock (kmp_runtime.cpp, __kmp_atfork_prepare). Does

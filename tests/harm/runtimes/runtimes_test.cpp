@@ -253,6 +253,10 @@ TEST_CASE("a prepare handler that waits for calls does not make fork slow") {
   unharmed(with_blas(harm_program("handler_computes", {"queue", "5"}), blas_under_test()));
 }
 
+TEST_CASE("a prepare handler waits for a call while the clock stands still") {
+  unharmed(with_blas(harm_program("still_clock", {}), blas_under_test()));
+}
+
 TEST_CASE("a stack that is walked from inside a call reaches main") {
   const Command command = with_blas(harm_program("stack_from_handler", {}), blas_under_test());
   const Outcome without = run(command);
