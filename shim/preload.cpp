@@ -53,7 +53,10 @@ bool active = false;
 
 template <typename Function>
 void find_next(const char* name, Function* function) {
-  if (*function == nullptr) *function = reinterpret_cast<Function>(find_next_function(name));
+  if (*function != nullptr) return;
+  void* found = find_next_function(name);
+  if (found == nullptr) found = find_function(name);  // where this library was dlopened
+  *function = reinterpret_cast<Function>(found);
 }
 
 void find_next_functions() {
@@ -75,6 +78,10 @@ void find_forkpty() {
   }
 }
 
+// If this library is preloaded, libc lies behind it in link map order. If it is dlopened, libc lies
+// before it: calls don't come here, and a runtime that is loaded already may be unloaded.
+bool is_preloaded() { return find_next_function("__register_atfork") != nullptr; }
+
 // If LD_PRELOAD has several copies of this library, the dynamic linker binds the state's name to
 // the first copy, for all of them. The other copies leave everything to the first.
 bool is_first_copy() {
@@ -83,10 +90,10 @@ bool is_first_copy() {
          holder.span().contains(reinterpret_cast<const void*>(&is_first_copy));
 }
 
-// The first call comes from the _init or a constructor of an object that is loaded at start. There
-// is one thread, and nothing was dlopened yet. The call comes before the constructors of all
-// objects with an _init. That matters because libgomp's constructor may bind the first thread to
-// one processor (OMP_PROC_BIND).
+// If the library is preloaded, the first call comes from the _init or a constructor of an object
+// that is loaded at start. There is one thread, and nothing was dlopened yet. The call comes before
+// the constructors of all objects with an _init. That matters because libgomp's constructor may
+// bind the first thread to one processor (OMP_PROC_BIND).
 void start() {
   if (started) return;
   find_next_functions();
@@ -94,7 +101,7 @@ void start() {
   if (environ == nullptr) return;
   started = true;
   init_options();
-  active = options().enabled && next.register_atfork != nullptr && is_first_copy();
+  active = options().enabled && is_preloaded() && is_first_copy();
   if (!active) return;
   forksafe_state.enabled = 1;
   remember_startup_objects();

@@ -20,7 +20,7 @@ struct State {
   };
 
   uint32_t version = kVersion;
-  uint32_t enabled = 0;  ///< 0 under FORKSAFE=0
+  uint32_t enabled = 0;  ///< 0 under FORKSAFE=0, and where the library was dlopened
   Module modules[kMaxModules] = {};
 };
 

@@ -178,10 +178,7 @@ bool find_object(const void* address, ElfImage* image) {
 
 void* find_function(const char* name) { return find_among(name, any_object); }
 
-void* find_next_function(const char* name) {
-  void* result = find_among(name, any_object, From::kBehindUs);
-  return result != nullptr ? result : find_function(name);
-}
+void* find_next_function(const char* name) { return find_among(name, any_object, From::kBehindUs); }
 
 void* resolve(const ElfImage& image, const char* name) {
   void* result = find_among(name, [](const ElfImage&, size_t i) { return i < startup_objects; });

@@ -62,7 +62,7 @@ void* resolve(const ElfImage& image, const char* name);
 void* find_function(const char* name);
 
 /// The first definition of `name` behind this library in link map order, as dlsym(RTLD_NEXT) finds
-/// it, without copies of this library. If there is none, the first of all.
+/// it, without copies of this library. Null if there is none.
 void* find_next_function(const char* name);
 
 /// Whether an object may be pinned: it was loaded at start, or its constructors are the next to

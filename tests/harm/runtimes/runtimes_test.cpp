@@ -276,6 +276,10 @@ TEST_CASE("a BLAS loaded during a fork has all threads in children") {
   cured(with_blas(harm_program("loaded_during_fork", {}), blas_under_test()));
 }
 
+TEST_CASE("the library is loaded after a BLAS that is then unloaded") {
+  unharmed(with_blas(harm_program("loaded_late", {library_path()}), blas_under_test()));
+}
+
 TEST_CASE("a fork that is held up - the child computes exactly") {
   const Blas blas = blas_under_test();
   const auto log =
