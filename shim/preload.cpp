@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstring>
 
 #include "elf/loaded_objects.h"
 #include "first_fork.h"
@@ -69,13 +70,19 @@ void find_next_functions() {
 }
 
 // Before glibc 2.34 forkpty is in libutil, which may be loaded later. It must not be unloaded then.
-void find_forkpty() {
-  find_next("forkpty", &next.forkpty);
-  if (next.forkpty == nullptr) return;
-  ElfImage libutil;
-  if (!find_object(reinterpret_cast<void*>(next.forkpty), &libutil) || !pin(libutil)) {
-    next.forkpty = nullptr;
-  }
+ElfImage libutil;  // of the look under way
+
+void see_forkpty(const ElfImage& image) {
+  if (next.forkpty != nullptr) return;
+  const char* name = image.soname();
+  if (name == nullptr || strcmp(name, "libutil.so.1") != 0) return;
+  next.forkpty = reinterpret_cast<decltype(next.forkpty)>(image.find("forkpty").address);
+  libutil = image;
+}
+
+void pin_forkpty() {
+  if (libutil.base() != 0 && !pin(libutil)) next.forkpty = nullptr;
+  libutil = ElfImage();
 }
 
 // If this library is preloaded, libc lies behind it in link map order. If it is dlopened, libc lies
@@ -112,13 +119,27 @@ void start() {
 
 // Called in the dynamic linker, before an object's constructors, or at the start of the process. In
 // the linker the thread holds the linker's lock, and the linker has just taken the lock that
-// dl_iterate_phdr takes. `caller`: an address in the object, or null if
-// that is this library.
+// dl_iterate_phdr takes. `caller`: an address in the object, or null if that is this library.
 void object_is_loaded(const void* caller) {
   start();
-  if (next.forkpty == nullptr) find_forkpty();
-  if (!active) return;
-  look_at_loaded_objects(caller);
+  // An inactive library looks for forkpty alone.
+  if (!started || (!active && next.forkpty != nullptr)) return;
+  const bool again = turn_of(caller);
+  const bool any =
+      each_new_object([](const ElfImage& image, size_t tls_module, const ElfW(Phdr) * tls) {
+        see_forkpty(image);
+        if (active) show_to_runtimes(image, tls_module, tls);
+      });
+  if (again && may_ask_linker()) {
+    each_loaded_object([&](const ElfImage& image, size_t tls_module, const ElfW(Phdr) * tls) {
+      const bool is_caller = image.span().contains(caller);
+      if (is_caller) show_to_runtimes(image, tls_module, tls);
+      return !is_caller;
+    });
+  }
+  if (!any && !again) return;
+  pin_forkpty();
+  if (active) run_step(&Runtime::seen_all);
 }
 
 __attribute__((constructor)) void construct() { object_is_loaded(nullptr); }
@@ -161,7 +182,12 @@ int forks(Function Next::*function, Arguments... arguments) {
     errno = ENOSYS;
     return -1;
   }
-  if (!active) return (next.*function)(arguments...);
+  if (!active) {
+    const int result = (next.*function)(arguments...);
+    // The child will look for it. An active library does this in a fork handler.
+    if (result == 0 && next.forkpty == nullptr) distrust_linker();
+    return result;
+  }
   report_first_fork();
   const OuterFork outer = before_fork();
   const int result = (next.*function)(arguments...);

@@ -131,6 +131,9 @@ bool each_new_object(void (*see)(const ElfImage& image, size_t tls_module,
                                  const ElfW(Phdr) * tls)) {
   if (came_by_fork && !has_loaded) see_what_child_loads();
   if (!may_ask_linker()) return false;
+  if (debugger_list == nullptr) {
+    debugger_list = static_cast<const r_debug*>(find_function("_r_debug"));
+  }
   const int next = 1 - remembers;
   size_t index = 0;
   size_t position = 0;
@@ -227,7 +230,6 @@ void remember_startup_objects() {
     ++startup_objects;
     return true;
   });
-  debugger_list = static_cast<const r_debug*>(find_function("_r_debug"));
 }
 
 }  // namespace forksafe

@@ -55,9 +55,9 @@ struct Runtime {
 #include "runtimes/table.def"
 #undef RUNTIME
 
-/// Looks at the objects that were loaded since the last call. Only where each_new_object may run.
-/// `caller`: an address in the object that is about to run its constructors; null: none is.
-void look_at_loaded_objects(const void* caller);
+/// Shows every runtime an object that was loaded, for each_new_object. When all are shown, the step
+/// seen_all is due.
+void show_to_runtimes(const ElfImage& image, size_t tls_module, const ElfW(Phdr) * tls);
 
 /// Runs one step of every runtime, in the table's order.
 void run_step(void (*Runtime::*step)());

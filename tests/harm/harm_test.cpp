@@ -158,6 +158,10 @@ TEST_CASE("a child loads libraries beside a thread that throws") {
   expect_no_harm("grandchildren", {"throw/load"});
 }
 
+TEST_CASE("a child of a constructor goes on in dlopen") {
+  expect_no_harm("fork_goes_on_in_dlopen", {}, {{}, {{"FORKSAFE", "0"}}});
+}
+
 TEST_CASE("a thread loads a library that registers fork handlers") {
   expect_no_harm("loader", {"register"});
   expect_no_harm("loader", {"register", "libgomp.so.1"});

@@ -61,7 +61,8 @@ struct OpenMp {
 
 // One fork as the library does it.
 std::string fork_with_steps(const std::function<std::string()>& body) {
-  forksafe::look_at_loaded_objects(nullptr);
+  forksafe::each_new_object(forksafe::show_to_runtimes);
+  forksafe::run_step(&Runtime::seen_all);
   forksafe::run_step(&Runtime::prepare_first);
   forksafe::run_step(&Runtime::prepare_last);
   const std::string outcome = run_in_child([&] {

@@ -6,3 +6,5 @@
 
 __attribute__((constructor)) static void construct() { in_plugin_constructor(pthread_atfork); }
 __attribute__((destructor)) static void destruct() { in_plugin_destructor(); }
+
+int plugin_is_needed = 1;
