@@ -74,9 +74,13 @@ inline bool redirect_symbol(const ElfImage& image, const Symbol& symbol, const v
   auto* entry = const_cast<ElfW(Sym)*>(symbol.entry);
   ElfW(Addr)* const value = &entry->st_value;
   const size_t page = page_size();
-  void* const begin = reinterpret_cast<void*>(page_of(reinterpret_cast<uintptr_t>(value), page));
+  // An entry of 24 bytes may lie in two pages.
+  const uintptr_t first = page_of(reinterpret_cast<uintptr_t>(entry), page);
+  const uintptr_t last = page_of(reinterpret_cast<uintptr_t>(entry + 1) - 1, page);
+  void* const begin = reinterpret_cast<void*>(first);
+  const size_t size = last + page - first;
   const bool open = image.writable(value);
-  if (image.executable(value) || (!open && mprotect(begin, page, PROT_READ | PROT_WRITE) != 0)) {
+  if (image.executable(value) || (!open && mprotect(begin, size, PROT_READ | PROT_WRITE) != 0)) {
     return false;
   }
 #if defined(__powerpc64__)
@@ -84,7 +88,7 @@ inline bool redirect_symbol(const ElfImage& image, const Symbol& symbol, const v
   entry->st_other = static_cast<unsigned char>(entry->st_other & ~STO_PPC64_LOCAL_MASK);
 #endif
   __atomic_store_n(value, reinterpret_cast<uintptr_t>(function) - image.base(), __ATOMIC_RELEASE);
-  if (!open) mprotect(begin, page, PROT_READ);
+  if (!open) mprotect(begin, size, PROT_READ);
   return true;
 }
 
