@@ -31,11 +31,16 @@ class Gate {
   /// microseconds, and may lose the processor for some milliseconds.
   static constexpr int64_t kLentPatienceNs = 50 * 1000000;
 
-  /// `depth` counts this thread's nested entries. Only the outermost one can find the gate closed.
-  /// Then the result is false: the thread counts as inside, and must call `wait_outside` before it
-  /// goes on, unless it is the thread that forks.
+  /// `depth` counts this thread's nested entries, at most 255. If there are more, the thread counts
+  /// as outside when it has left 255 times. Only the outermost entry can find the gate closed. Then
+  /// the result is false: the thread counts as inside, and must call `wait_outside` before it goes
+  /// on, unless it is the thread that forks.
   bool enter(uint8_t* depth) {
-    if ((*depth)++ != 0) return true;
+    if (*depth != 0) {
+      if (*depth != UINT8_MAX) ++*depth;
+      return true;
+    }
+    *depth = 1;
     inside_.fetch_add(1);
     return closed_.load() == kOpen;
   }

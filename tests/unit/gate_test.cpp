@@ -83,6 +83,16 @@ TEST_CASE("a nested entry does not wait at a closed gate", "[gate]") {
   CHECK(empty_now(&gate));
 }
 
+TEST_CASE("a thread may come in more often than its depth can count", "[gate]") {
+  Gate gate;
+  uint8_t depth = 0;
+  for (int i = 0; i < 300; ++i) come_in(&gate, &depth, kLong);
+  CHECK_FALSE(empty_now(&gate));
+  for (int i = 0; i < 300; ++i) gate.leave(&depth);
+  CHECK(depth == 0);
+  CHECK(empty_now(&gate));
+}
+
 TEST_CASE("a thread that waits for an empty gate gives up when its patience ends", "[gate]") {
   Gate gate;
   uint8_t depth = 0;
