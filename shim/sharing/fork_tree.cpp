@@ -20,7 +20,8 @@ namespace {
 
 struct Child {
   static constexpr int kFree = 0;
-  static constexpr int kTaken = -1;  // by a process that is filling in its entry
+  // Stored first: if the process is killed a moment later, its place can be freed. Until the
+  // process has stored the rest, the rest is that of an earlier one.
   std::atomic<int> pid;
   std::atomic<int64_t> busy_ms;  // when it was last seen to compute
   std::atomic<int64_t> cpu_ns;   // its CPU time at the last look
@@ -112,10 +113,10 @@ bool look_if_due(int64_t now) {
   return true;
 }
 
-Child* take_place() {
+Child* take_place(int pid) {
   for (int i = 0; i < Tree::kCapacity; ++i) {
     int expected = Child::kFree;
-    if (!tree->children[i].pid.compare_exchange_strong(expected, Child::kTaken)) continue;
+    if (!tree->children[i].pid.compare_exchange_strong(expected, pid)) continue;
     int used = tree->used.load();
     while (used <= i && !tree->used.compare_exchange_weak(used, i + 1)) {
     }
@@ -146,15 +147,14 @@ void enter(int64_t now) {
   each_child([pid](Child* child, int other) {
     if (other == pid) free_place(child, pid);
   });
-  own = take_place();
+  own = take_place(pid);
   if (own == nullptr) {
     look(now, tree->looked_ms.load());  // frees the places of processes that have ended
-    own = take_place();
+    own = take_place(pid);
   }
   if (own == nullptr) return;
   own->busy_ms.store(now);
   own->cpu_ns.store(cpu_ns(pid));
-  own->pid.store(pid);
   if (!look_if_due(now)) recount(now);
 }
 

@@ -3,9 +3,11 @@
 // because on a busy machine that process may not run for a while.
 #include "sharing/fork_tree.h"
 
+#include <dlfcn.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -23,6 +25,20 @@
 #include "support.h"
 
 using forksafe::thread_share;
+
+namespace {
+
+bool ends_at_a_look = false;
+
+}  // namespace
+
+/// Takes the place of libc's in this program.
+extern "C" int clock_getcpuclockid(pid_t pid, clockid_t* clock) noexcept {
+  using Function = int (*)(pid_t, clockid_t*);
+  static const auto next = reinterpret_cast<Function>(dlsym(RTLD_NEXT, "clock_getcpuclockid"));
+  if (ends_at_a_look) _exit(0);
+  return next(pid, clock);
+}
 
 namespace {
 
@@ -178,6 +194,24 @@ TEST_CASE("more children than there is room for, one after another", "[fork_tree
   }
   usleep(2 * forksafe::kIdleMs * 1000);
   CHECK(in_child([] { return comes_to(of(1)); }) == "");
+}
+
+TEST_CASE("children that end while they enter leave no place taken", "[fork_tree]") {
+  Siblings siblings;
+  for (int i = 0; i < 1010; ++i) {
+    const pid_t pid = fork();
+    if (pid == 0) {
+      forksafe::enter_fork_tree();
+      ends_at_a_look = true;
+      thread_share();
+      _exit(1);
+    }
+    int status = 0;
+    REQUIRE(waitpid(pid, &status, 0) == pid);
+    REQUIRE(status == 0);
+  }
+  siblings.start();
+  CHECK(in_child([] { return comes_to(of(2)); }) == "");
 }
 
 TEST_CASE("threads of one child may ask at once", "[fork_tree]") {
