@@ -237,7 +237,7 @@ TEST_CASE("a library that is dlopened with GNU OpenMP keeps the order of constru
   unharmed(harm_program("constructor_order", {program("harm/runtimes/liborder_plugin.so")}));
 }
 
-TEST_CASE("a library that only looks like BLIS keeps its mutexes, and its forks are quick") {
+TEST_CASE("a library that only looks like BLIS keeps its mutexes and forks quickly") {
   unharmed(harm_program("blis_lookalike", {program("harm/runtimes/liblookalike.so")}));
 }
 
