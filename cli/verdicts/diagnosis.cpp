@@ -254,9 +254,6 @@ bool slept(const std::map<pid_t, Sleep>& sleeps, pid_t tid) {
   return found != sleeps.end() && found->second.asleep;
 }
 
-// Who could end a wait, beside the threads that its rule looks at.
-enum class EndedBy { kNobody, kThreadsInside, kAnyThread };
-
 // A wait, with everything that the rules need to tell whether it can end.
 struct Case {
   const Look& look;
@@ -331,14 +328,10 @@ struct Case {
       return frame.object == wait.runtime->object && has_function(*wait.runtime, frame.function);
     });
   }
-  // Whether another thread that may end the wait is at work, or will be: it neither waits for
-  // another thread nor spins in the runtime.
-  bool any_at_work(EndedBy by) const {
-    return std::any_of(look.stacks.begin(), look.stacks.end(), [&](const ThreadStack& stack) {
-      if (stack.tid == wait.tid || (by == EndedBy::kThreadsInside && !is_inside(stack))) {
-        return false;
-      }
-      if (slept(stack.tid) && waits_for_thread(stack)) return false;
+  // Whether another thread neither waits for a thread nor spins in the runtime.
+  bool any_at_work() const {
+    return std::any_of(look.stacks.begin(), look.stacks.end(), [this](const ThreadStack& stack) {
+      if (stack.tid == wait.tid || (slept(stack.tid) && waits_for_thread(stack))) return false;
       const std::optional<Wait> its_wait = find_wait(look, stack);
       return !(its_wait && its_wait->runtime == wait.runtime && spins.of(look, *its_wait));
     });
@@ -366,8 +359,9 @@ struct Rule {
   const char* code;
   bool (*holds)(const Case& c);
   const char* waits_for;
-  // Threads that `holds` does not look at: all that are inside the runtime, or all of the process.
-  EndedBy may_be_ended_by = EndedBy::kNobody;
+  // Who may end the wait, beside the threads that `holds` looks at. Calls in flight never end that
+  // for a shutdown, but a core does not tell whether they are in flight.
+  enum { kNobody, kCallsInCore, kAnyThread } ended_by = kNobody;
 };
 
 // describe() adds the numbers to these.
@@ -384,7 +378,7 @@ constexpr Rule kRules[] = {
      },
      "the end of the workers of its thread pool, which it shuts down before every fork, while "
      "another thread is inside a call",
-     EndedBy::kThreadsInside},
+     Rule::kCallsInCore},
     // In the parent, in a child, or without any fork.
     {"openblas-no-threads", [](const Case& c) { return c.workers_were_refused(); }, kRefused},
     {"openblas-pool-gone", [](const Case& c) { return !c.forked() && c.waits_for_pool(); },
@@ -397,7 +391,7 @@ constexpr Rule kRules[] = {
               c.workers_of(c.wait.runtime->object) == 0;
      },
      // A thread that holds one runs code of the program.
-     "a critical section or lock whose holder exists only in its parent", EndedBy::kAnyThread},
+     "a critical section or lock whose holder exists only in its parent", Rule::kAnyThread},
     // Inside a region, BLIS and OpenBLAS have barriers of their own. OpenBLAS yields in them up to
     // 0.3.26, and spins from 0.3.27 on (common.h, YIELDING).
     {"gnu-openmp-team",
@@ -456,7 +450,7 @@ constexpr Rule kRules[] = {
        return c.forked() && c.is(Kind::kMkl) && (c.locks() || c.yields()) && c.alone() &&
               !c.wait.is_worker;
      },
-     "a lock or threads that exist only in its parent", EndedBy::kAnyThread},
+     "a lock or threads that exist only in its parent", Rule::kAnyThread},
 };
 
 std::string place_of(const Wait& wait) {
@@ -879,7 +873,7 @@ Diagnosis new_diagnosis(pid_t pid) {
 // that may end the wait are all known to the rule, or all threads wait like that.
 bool is_proven_by_core(const Look& look, const Wait& wait, const Rule& rule) {
   return std::all_of(look.stacks.begin(), look.stacks.end(), [&](const ThreadStack& stack) {
-    const bool counts = stack.tid == wait.tid || rule.may_be_ended_by != EndedBy::kNobody;
+    const bool counts = stack.tid == wait.tid || rule.ended_by != Rule::kNobody;
     return !counts || waits_for_thread(stack);
   });
 }
@@ -926,8 +920,7 @@ bool apply_rules(const FirstLook& first, Spins* spins, Parents* parents, Diagnos
         continue;
       }
       if (!c.asleep() && !spins->of(look, wait)) continue;
-      const bool may_end = beside_code || (rule.may_be_ended_by != EndedBy::kNobody &&
-                                           c.any_at_work(rule.may_be_ended_by));
+      const bool may_end = beside_code || (rule.ended_by == Rule::kAnyThread && c.any_at_work());
       if (!spins->take_complete()) return false;
       if (may_end && result->unknown) continue;
       if (may_end) {
