@@ -119,7 +119,7 @@ void start() {
 
 // Called in the dynamic linker, before an object's constructors, or at the start of the process. In
 // the linker the thread holds the linker's lock, and the linker has just taken the lock that
-// dl_iterate_phdr takes. `caller`: an address in the object, or null if that is this library.
+// dl_iterate_phdr takes. `caller`: an address in the object; null: unknown.
 void object_is_loaded(const void* caller) {
   start();
   // An inactive library looks for forkpty alone.
@@ -166,9 +166,8 @@ int make_key(pthread_key_t* key, void (*destructor)(void*)) {
   start();
   find_next("pthread_key_create", &next.pthread_key_create);
   if (next.pthread_key_create == nullptr) return EAGAIN;
-  const void* const code = reinterpret_cast<void*>(destructor);
-  if (active && destructor != nullptr && is_in_openmp(code)) {
-    object_is_loaded(code);
+  if (active && destructor != nullptr && is_in_openmp(reinterpret_cast<void*>(destructor))) {
+    object_is_loaded(nullptr);  // BLIS, which needs it, makes no key: it is pinned before its turn
   }
   return next.pthread_key_create(key, destructor);
 }

@@ -70,8 +70,8 @@ void* find_next_function(const char* name);
 /// that is so, turn_of() tells when the turn has come.
 bool is_its_turn(const ElfImage& image);
 
-/// An object whose _init holds the address `caller` is about to run its constructors; null:
-/// unknown. True if is_its_turn() was false for it.
+/// The object that holds the address `caller` is about to run its constructors. Null: it is not
+/// known which one is, and all may be pinned. True if is_its_turn() was false for it.
 bool turn_of(const void* caller);
 
 /// Keeps an object loaded for the life of the process. False if that is not possible (another
