@@ -20,8 +20,8 @@ struct Runtime {
 
   // Any step may be null.
 
-  /// An object was loaded. It may be one that was seen before. The linker's lock is held:
-  /// `seen_all`, which runs when all new objects were seen, does what needs that lock free.
+  /// An object was loaded. It may be one that was seen before (is_its_turn). The linker's lock is
+  /// held: `seen_all`, which runs when all new objects were seen, does what needs that lock free.
   void (*see)(const ElfImage& image, size_t tls_module, const ElfW(Phdr) * tls);
   void (*seen_all)();
 

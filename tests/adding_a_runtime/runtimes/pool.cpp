@@ -59,7 +59,7 @@ void see(const ElfImage& image, size_t, const ElfW(Phdr) *) {
 void seen_all() {
   for (int i = 0; i < candidate_count; ++i) {
     const ElfImage& image = candidates[i];
-    if (!pin(image) || !has_room_for(image)) continue;
+    if (!is_its_turn(image) || !pin(image) || !has_room_for(image)) continue;
     Copy* copy = copies.next();
     copy->free = static_cast<int*>(image.find("pool_free").address);
     copy->places = *copy->free;
