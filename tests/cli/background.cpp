@@ -13,9 +13,11 @@
 #include <algorithm>
 #include <catch2/catch.hpp>
 #include <chrono>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <set>
 #include <stdexcept>
 
 namespace forksafe_test {
@@ -45,6 +47,24 @@ std::string text_of(int file) {
   return text;
 }
 
+// This process adopts and reaps orphans of the session.
+void end_session(pid_t leader) {
+  for (int round = 0; round < 500; ++round) {
+    kill(-leader, SIGKILL);
+    pid_t reaped;
+    while ((reaped = waitpid(-leader, nullptr, WNOHANG)) > 0) {
+    }
+    if (reaped < 0 && errno == ECHILD) break;
+    usleep(10000);
+  }
+}
+
+// Of the processes in the background. skip() runs no destructors.
+std::set<pid_t> sessions;
+void end_sessions() {
+  for (const pid_t leader : sessions) end_session(leader);
+}
+
 std::string describe_status(int status) {
   return WIFEXITED(status) ? "status " + std::to_string(WEXITSTATUS(status))
                            : "signal " + std::to_string(WTERMSIG(status));
@@ -70,7 +90,11 @@ Background::Background(const Command& command)
   prctl(PR_SET_CHILD_SUBREAPER, 1);
   pid_ = fork();
   if (output_ < 0 || errors_ < 0 || pid_ < 0) throw std::runtime_error("can't start a process");
-  if (pid_ != 0) return;
+  if (pid_ != 0) {
+    static const bool registered = at_quick_exit(end_sessions) == 0;
+    if (registered) sessions.insert(pid_);
+    return;
+  }
   setsid();
   dup2(open("/dev/null", O_RDONLY), STDIN_FILENO);
   dup2(output_, STDOUT_FILENO);
@@ -78,16 +102,9 @@ Background::Background(const Command& command)
   become(command);
 }
 
-// This process adopts and reaps orphans of the session.
 Background::~Background() {
-  for (int round = 0; round < 500; ++round) {
-    kill(-pid_, SIGKILL);
-    pid_t reaped;
-    while ((reaped = waitpid(-pid_, nullptr, WNOHANG)) > 0) {
-    }
-    if (reaped < 0 && errno == ECHILD) break;
-    usleep(10000);
-  }
+  end_session(pid_);
+  sessions.erase(pid_);
   close(output_);
   close(errors_);
 }

@@ -307,8 +307,8 @@ TEST_CASE("a child of the first process of a container", "[permission namespaces
   const std::string unshare = word(background.pid());
   std::string first = read_file("/proc/" + unshare + "/task/" + unshare + "/children");
   first.erase(first.find_last_not_of(' ') + 1);
-  const std::vector<std::string> inside = {nsenter, "--target", first,
-                                           "--pid", "--mount",  forksafe_command()};
+  const std::vector<std::string> inside = {nsenter,  "--target",        first, "--pid", "--mount",
+                                           "--root", forksafe_command()};
   const Diagnosis verdict = diagnosis_of(ask_by(inside, {"diagnose", "--json", child}));
   INFO(verdict.process.dump(1));
   CHECK(verdict.status == 1);
