@@ -182,9 +182,12 @@ void watch_callers(const ElfImage& copy, const ThreadNumbers& numbers) {
   }
   each_loaded_object([&](const ElfImage& object, size_t, const ElfW(Phdr)*) {
     if (!object.needs(copy)) return true;
-    // An OpenBLAS asks in each call, and the library at each fork. It adapts by itself
-    // (openblas/openmp.cpp), and its questions are not the program's.
-    if (options().child_threads == Options::kAuto && is_openblas(object)) return true;
+    // An OpenBLAS asks in each call, and the library at each fork. It adapts by itself, with the
+    // libraries beside it (openblas/openmp.cpp), and its questions are not the program's.
+    if (options().child_threads == Options::kAuto &&
+        (is_openblas(object) || object.imports("blas_memory_alloc"))) {
+      return true;
+    }
     redirect_slots(
         object,
         [](const char* name) { return *name == 'G' || *name == 'o' ? entry_number(name) : -1; },
