@@ -277,8 +277,8 @@ TEST_CASE("GNU OpenMP: a child that another of its threads may let go on may be 
   check_open(omp_specimen("own-critical-in-region"),
              "whose holder exists only in its parent" + other,
              "run the parent under forksafe:  forksafe ");
-  check_open(omp_specimen("team-beside-code"),
-             "for team mates that exist only in its parent" + other,
+  // GCC 10's libgomp may be asleep already, and is found by the threads that only its parent has.
+  check_open(omp_specimen("team-beside-code"), "may let it go on.",
              "run the parent under forksafe:  forksafe ");
 }
 
