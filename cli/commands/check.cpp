@@ -184,7 +184,7 @@ Json to_json(const Answer& answer) {
   return result;
 }
 
-// The threads that a child may miss, for a sentence.
+// The threads that a child may miss and the libraries that can't be read, for a sentence.
 std::string what_is_unknown(const Look& look) {
   std::string text;
   for (const std::string& path : look.objects.unread()) {

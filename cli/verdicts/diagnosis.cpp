@@ -664,6 +664,13 @@ std::string cure_for(const Look& look, const Wait& wait, const char* waits_for) 
   return fmt::format("run {} under forksafe:  forksafe {}", who, command_to_run(look));
 }
 
+// The same for a wait in that runtime of which no more is known.
+std::string cure_for(const Look& look, const ThreadRuntime& runtime) {
+  Wait wait;
+  wait.runtime = wait.called = &runtime;
+  return cure_for(look, wait, kLostTeam);
+}
+
 // ---- waits in objects that no rule knows
 
 std::string place_of(const Object& object, const std::string& function) {
@@ -718,10 +725,7 @@ std::string of_whom(const LostWait& wait) {
 
 std::string cure_for(const Look& look, const LostWait& wait) {
   for (const ThreadRuntime& runtime : look.runtimes) {
-    if (runtime.object != wait.object || runtime.linked_in) continue;
-    Wait in_runtime;
-    in_runtime.runtime = in_runtime.called = &runtime;
-    return cure_for(look, in_runtime, "");
+    if (runtime.object == wait.object && !runtime.linked_in) return cure_for(look, runtime);
   }
   if (wait.is_hidden || wait.is_python) {
     return "forksafe has none for locks of the program: fork while no other thread holds one, or "
@@ -971,13 +975,11 @@ void describe_spin(const LoneSpin& spin, Parents* parents, Diagnosis* result) {
   result->what = fmt::format("{}{} spins in {}", origin_of(look.process), subject(look, spin.tid),
                              result->place);
   if (spin.runtime != nullptr) {
-    Wait wait;
-    wait.runtime = wait.called = spin.runtime;
     result->code = "openmp-spin";
     result->what +=
         fmt::format(", alone below {}. It likely waits for {}.",
                     place_of(*spin.runtime->object, spin.region), mates_in_parent(lost));
-    result->cure = cure_for(look, wait, kLostTeam);
+    result->cure = cure_for(look, *spin.runtime);
   } else {
     LostWait wait;
     wait.object = spin.object;

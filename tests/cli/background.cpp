@@ -47,18 +47,6 @@ std::string text_of(int file) {
   return text;
 }
 
-// This process adopts and reaps orphans of the session.
-void end_session(pid_t leader) {
-  for (int round = 0; round < 500; ++round) {
-    kill(-leader, SIGKILL);
-    pid_t reaped;
-    while ((reaped = waitpid(-leader, nullptr, WNOHANG)) > 0) {
-    }
-    if (reaped < 0 && errno == ECHILD) break;
-    usleep(10000);
-  }
-}
-
 // Of the processes in the background. skip() runs no destructors.
 std::set<pid_t> sessions;
 void end_sessions() {

@@ -51,10 +51,10 @@ std::vector<std::string> where_stuck(pid_t leader) {
   return result;
 }
 
-// Kills and reaps the session. This process is a subreaper, so orphans of the session are its
-// children.
+}  // namespace
+
 void end_session(pid_t leader) {
-  for (int round = 0; round < 100; ++round) {
+  for (int round = 0; round < 500; ++round) {
     kill(-leader, SIGKILL);
     int status;
     pid_t reaped;
@@ -64,8 +64,6 @@ void end_session(pid_t leader) {
     usleep(10000);
   }
 }
-
-}  // namespace
 
 bool emulated() { return getenv("FORKSAFE_TEST_EMULATED") != nullptr; }
 

@@ -2,6 +2,8 @@
 // Runs a program under a watchdog, so a test of a program that hangs does not hang itself.
 #pragma once
 
+#include <sys/types.h>
+
 #include <map>
 #include <string>
 #include <vector>
@@ -34,6 +36,10 @@ struct Outcome {
   /// The outcome as a text, for the message of an assertion that fails.
   std::string describe() const;
 };
+
+/// Kills and reaps a session, for at most some 5 seconds. This process must be a subreaper, so that
+/// orphans of the session are its children.
+void end_session(pid_t leader);
 
 /// Runs `command` in a session of its own until it ends, is stuck, or takes too long. Then kills
 /// and reaps what is left of that session.

@@ -29,28 +29,19 @@ extern "C" int dgemm_() {
   return pthread_mutex_trylock(&mutex) == 0;
 }
 #else
-#include <dlfcn.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-#include <chrono>
-#include <cstdio>
+#include "program.h"
 
 int main(int argc, char** argv) {
+  using namespace harm;
   void* const library = argc > 1 ? dlopen(argv[1], RTLD_NOW) : nullptr;
-  if (library == nullptr) {
-    fprintf(stderr, "blis_lookalike: %s\n", dlerror());
-    return 2;
-  }
+  if (library == nullptr) finish(2, "%s", dlerror());
   const auto is_free = reinterpret_cast<int (*)()>(dlsym(library, "dgemm_"));
-  if (is_free() != 0) return 2;
-  const auto begin = std::chrono::steady_clock::now();
+  if (is_free() != 0) finish(2, "nobody holds the mutex");
+  const double begin = now();
   const pid_t child = fork();
   if (child == 0) _exit(is_free());
-  int status = 0;
-  waitpid(child, &status, 0);
-  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
-  printf("status %d after %.3f s\n", status, seconds.count());
-  return status == 0 && seconds.count() < 2 ? 0 : 1;
+  require_success(child, 30, "the child");
+  const double seconds = now() - begin;
+  finish(seconds < 2 ? 0 : 1, "%.3f s", seconds);
 }
 #endif

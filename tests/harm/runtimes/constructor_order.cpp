@@ -15,18 +15,13 @@ extern "C" int threads() {
   return omp_get_max_threads();
 }
 #else
-#include <dlfcn.h>
-
-#include <cstdio>
+#include "program.h"
 
 int main(int argc, char** argv) {
+  using namespace harm;
   void* const plugin = argc > 1 ? dlopen(argv[1], RTLD_NOW) : nullptr;
-  if (plugin == nullptr) {
-    fprintf(stderr, "constructor_order: %s\n", dlerror());
-    return 2;
-  }
+  if (plugin == nullptr) finish(2, "%s", dlerror());
   const int threads = reinterpret_cast<int (*)()>(dlsym(plugin, "threads"))();
-  printf("%d threads\n", threads);
-  return threads == 7 ? 0 : 1;
+  finish(threads == 7 ? 0 : 1, "%d threads", threads);
 }
 #endif

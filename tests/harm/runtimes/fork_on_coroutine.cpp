@@ -12,14 +12,8 @@
 
 #include <cstring>
 
+#include "libc_malloc.h"
 #include "program.h"
-
-extern "C" {
-void* __libc_malloc(size_t size);
-void* __libc_calloc(size_t count, size_t size);
-void* __libc_realloc(void* memory, size_t size);
-void __libc_free(void* memory);
-}
 
 namespace {
 

@@ -15,14 +15,8 @@
 #include <atomic>
 #include <cstring>
 
+#include "libc_malloc.h"
 #include "program.h"
-
-extern "C" {
-void* __libc_malloc(size_t size);
-void* __libc_calloc(size_t count, size_t size);
-void* __libc_realloc(void* memory, size_t size);
-void __libc_free(void* memory);
-}
 
 namespace {
 
