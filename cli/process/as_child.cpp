@@ -3,6 +3,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -18,6 +19,7 @@
 #include "base/error.h"
 #include "base/words.h"
 #include "process/process.h"
+#include "process/stacks.h"
 #include "process/target.h"
 
 namespace forksafe::cli {
@@ -132,6 +134,15 @@ void pass_on(const siginfo_t& info, pid_t child) {
   }
 }
 
+// The errno with which the command could not be run, or 0. `may_start` may have left the child to
+// stop late.
+int wait_for_exec(int failure) {
+  pollfd end = {failure, POLLIN, 0};
+  while (poll(&end, 1, 20) <= 0) continue_late_threads();
+  int error = 0;
+  return read(failure, &error, sizeof error) == sizeof error ? error : 0;
+}
+
 // Ends as the command has ended.
 int end_as(int status) {
   if (WIFEXITED(status)) return WEXITSTATUS(status);
@@ -168,8 +179,8 @@ int run_as_child(const std::vector<std::string>& command,
     signals.restore();
     throw;
   }
-  int error = 0;
-  if (write(go[1], "g", 1) == 1 && read(failure[0], &error, sizeof error) == sizeof error) {
+  const int error = write(go[1], "g", 1) == 1 ? wait_for_exec(failure[0]) : 0;
+  if (error != 0) {
     waitpid(child, nullptr, 0);
     signals.restore();
     throw Error(command[0] + ": " + strerror(error), exec_status(error));
@@ -183,6 +194,7 @@ int run_as_child(const std::vector<std::string>& command,
     siginfo_t info = {};
     const int signal = signals.wait(&info, next_look);
     if (signal != 0 && signal != SIGCHLD) pass_on(info, child);
+    continue_late_threads();
     int status = 0;
     while (waitpid(child, &status, WNOHANG | WUNTRACED) == child) {
       if (!WIFSTOPPED(status)) return end_as(status);

@@ -19,6 +19,7 @@
 #include <cstring>
 #include <fstream>
 #include <iterator>
+#include <map>
 #include <memory>
 #include <set>
 #include <unordered_map>
@@ -41,9 +42,9 @@ namespace {
 constexpr int kStopPatienceMs = 200;
 constexpr size_t kMaxFrames = 128;
 
-// Threads that this program has seized and that did not stop in time. Only a stopped thread can be
-// detached, so they stay seized until they stop at a later look, or this program ends.
-std::set<pid_t> left_seized;
+// Threads that this program has seized and that did not stop in time, each with Target::is_child.
+// Only a stopped thread can be detached, so they stay seized until they stop.
+std::map<pid_t, bool> left_seized;
 
 // A thread to stop. To be made before any thread of the process is stopped.
 struct Target {
@@ -70,24 +71,23 @@ class StoppedThread {
  public:
   // Asks the thread to stop.
   explicit StoppedThread(const Target& target) : tid_(target.tid), is_child_(target.is_child) {
-    const pid_t tid = tid_;
-    siginfo_t info;
     if (target.is_ours) {
-      stopped_ = ptrace(PTRACE_GETSIGINFO, tid, nullptr, &info) == 0;
+      if (has_stopped()) return;
     } else {
-      seized_ = left_seized.erase(tid) != 0 || ptrace(PTRACE_SEIZE, tid, nullptr, nullptr) == 0;
+      seized_ = left_seized.erase(tid_) != 0 || ptrace(PTRACE_SEIZE, tid_, nullptr, nullptr) == 0;
       if (!seized_) error_ = errno;
     }
-    if (stopped_ || error_ != 0) return;
-    if (ptrace(PTRACE_INTERRUPT, tid, nullptr, nullptr) != 0) error_ = errno;
+    if (error_ == 0 && ptrace(PTRACE_INTERRUPT, tid_, nullptr, nullptr) != 0) error_ = errno;
   }
+  // A thread that was in left_seized.
+  StoppedThread(pid_t tid, bool is_child) : tid_(tid), is_child_(is_child), seized_(true) {}
   ~StoppedThread() {
     if (!seized_) return;
     if (stopped_) {
       // Delivers the signal that arrived in the meantime.
       ptrace(PTRACE_DETACH, tid_, nullptr, reinterpret_cast<void*>(signal_));
     } else if (error_ == 0) {
-      left_seized.insert(tid_);
+      left_seized.emplace(tid_, is_child_);
     }
   }
   StoppedThread(const StoppedThread&) = delete;
@@ -95,21 +95,28 @@ class StoppedThread {
 
   // Whether nothing is left to wait for: the thread has stopped, has ended or can't be stopped.
   bool is_settled() {
-    if (stopped_ || error_ != 0) return true;
+    if (stopped_ || error_ != 0 || has_stopped()) return true;
     siginfo_t info = {};
-    const int kinds = WSTOPPED | WEXITED | WNOHANG | __WALL | (seized_ && !is_child_ ? 0 : WNOWAIT);
-    if (waitid(P_PID, static_cast<id_t>(tid_), &info, kinds) != 0) return true;
-    if (info.si_pid != tid_) return false;
-    stopped_ = info.si_code == CLD_TRAPPED;
-    if (!stopped_) seized_ = false;  // the thread has ended
-    // A signal. An event of ptrace would have its number above the signal's bits.
-    if (stopped_ && info.si_status >> 8 == 0) signal_ = info.si_status;
+    const int kinds = WEXITED | WNOHANG | __WALL | (seized_ && !is_child_ ? 0 : WNOWAIT);
+    const bool waited = waitid(P_PID, static_cast<id_t>(tid_), &info, kinds) == 0;
+    // The kernel also reports a stop, whatever the kinds.
+    if (waited && (info.si_pid != tid_ || info.si_code == CLD_TRAPPED)) return false;
+    seized_ = false;  // the thread has ended
     return true;
   }
   bool stopped() const { return stopped_; }
   int error() const { return error_; }  ///< why it could not be traced; 0 when it could
 
  private:
+  // Whoever has waited for the stop: the one who waits for a child of this program gets it too.
+  bool has_stopped() {
+    siginfo_t info;
+    if (ptrace(PTRACE_GETSIGINFO, tid_, nullptr, &info) != 0) return false;
+    stopped_ = true;
+    if (info.si_code >> 8 != PTRACE_EVENT_STOP) signal_ = info.si_signo;
+    return true;
+  }
+
   pid_t tid_;
   bool is_child_;
   bool seized_ = false;
@@ -547,6 +554,12 @@ void read_stacks(std::vector<ProcessStacks>* all) {
     }
     if (stacks.error != nullptr) stacks.stacks.clear();
   }
+}
+
+void continue_late_threads() {
+  std::map<pid_t, bool> late;
+  late.swap(left_seized);
+  for (const auto& [tid, is_child] : late) StoppedThread(tid, is_child).is_settled();
 }
 
 std::vector<ThreadStack> read_stacks(const Process& process, const Objects& objects) {

@@ -66,6 +66,11 @@ struct ProcessStacks {
 };
 void read_stacks(std::vector<ProcessStacks>* all);
 
+/// Continues the threads that a look has asked to stop and that have stopped after its 200 ms. A
+/// thread in an uninterruptible sleep (vfork) does that, or one that gets no processor. SIGCHLD
+/// says when. A program that ends need not call this: the kernel then continues them.
+void continue_late_threads();
+
 /// A thread to sample.
 struct Sampled {
   const Process* process;

@@ -108,6 +108,13 @@ TEST_CASE("nobody is told stuck who is well", "[watch healthy]") {
   }
 }
 
+TEST_CASE("a thread that stops after the look goes on", "[watch healthy]") {
+  // Two looks, while the main thread can't stop.
+  Background background(watched(specimen({"slow-vfork"}), {"--watch", "0.4"}));
+  CHECK(background.wait(30) == 0);
+  CHECK(background.output() == "done\n");
+}
+
 TEST_CASE("--watch-abort ends who is stuck, with SIGABRT", "[watch abort]") {
   Background background(watched(crew_specimen("crew"), {"--watch", "0.5", "--watch-abort"}));
   const pid_t child = background.ready();

@@ -527,6 +527,24 @@ void changed_word() {
   stay();
 }
 
+// slow-vfork: ends after 1.7 s. For all that time the main thread is in vfork, where it can't be
+// stopped. For 1.5 s another thread waits on a futex.
+void slow_vfork() {
+  static uint32_t word = 1;
+  std::thread([] {
+    syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, 1, nullptr, nullptr, 0);
+    stay();
+  }).detach();
+  if (vfork() == 0) {
+    usleep(1500 * 1000);
+    __atomic_store_n(&word, 0, __ATOMIC_SEQ_CST);
+    syscall(SYS_futex, &word, FUTEX_WAKE_PRIVATE, 1, nullptr, nullptr, 0);
+    usleep(200 * 1000);
+    _exit(0);
+  }
+  say("done");
+}
+
 // The functions of libcrew.
 template <typename Function>
 Function* crew(const char* name) {
@@ -801,6 +819,7 @@ int main(int argc, char** argv) {
       {"fork-beside", fork_beside},
       {"threads-end", threads_end},
       {"thread-execs", thread_execs},
+      {"slow-vfork", slow_vfork},
       {"zombie", zombie},
       {"main-ended", main_ended},
       {"with-thread", with_thread},
