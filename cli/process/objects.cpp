@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 #include <tuple>
 #include <utility>
 
@@ -54,12 +55,16 @@ std::unique_ptr<Object> Object::open(const std::string& file, const std::string&
   if (inode && info.st_ino != *inode) return nullptr;
   const Identity identity = {info.st_dev, info.st_ino, info.st_size, info.st_mtim.tv_sec,
                              info.st_mtim.tv_nsec};
-  std::weak_ptr<Content>& entry = known[{identity, path}];
-  std::shared_ptr<Content> content = entry.lock();
+  const auto entry = known.find({identity, path});
+  std::shared_ptr<Content> content = entry != known.end() ? entry->second.lock() : nullptr;
   if (content == nullptr) {
     content = read(file, path, page);
     if (content == nullptr) return nullptr;
-    entry = content;
+    // --watch looks for months, at ever new files.
+    for (auto e = known.begin(); e != known.end();) {
+      e = e->second.expired() ? known.erase(e) : std::next(e);
+    }
+    known[{identity, path}] = content;
   }
   // The process of the earlier path may have ended.
   content->file = file;
