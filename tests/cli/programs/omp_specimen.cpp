@@ -2,6 +2,7 @@
 // omp_specimen SITUATION [ARGUMENT]: like specimen.cpp, but compiled with OpenMP.
 #include <fcntl.h>
 #include <omp.h>
+#include <pthread.h>
 #include <sched.h>
 #include <semaphore.h>
 #include <signal.h>
@@ -114,7 +115,9 @@ void team_beside_code() {
   __builtin___clear_cache(static_cast<char*>(code), static_cast<char*>(code) + sizeof forever);
   region(3);
   with_child(fork, [code] {
-    std::thread(reinterpret_cast<void (*)()>(code)).detach();
+    // Not by std::thread, whose frames may be seen behind the code.
+    pthread_t thread;
+    pthread_create(&thread, nullptr, reinterpret_cast<void* (*)(void*)>(code), nullptr);
     region(3);
   });
 }
