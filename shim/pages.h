@@ -4,10 +4,14 @@
 // another.
 #pragma once
 
+#include <sys/syscall.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
+
+#include "keep_errno.h"
 
 namespace forksafe {
 
@@ -27,6 +31,19 @@ constexpr uintptr_t page_of(uintptr_t address, size_t page) { return address & ~
 /// Whether a range consists of whole pages, so nothing else lies in them.
 constexpr bool is_whole_pages(uintptr_t begin, size_t size, size_t page) {
   return size != 0 && begin % page == 0 && size % page == 0;
+}
+
+/// Whether every page from `begin` to `end` can be read. The kernel reads a new signal mask before
+/// it finds that -1 is no way to set it (kernel/signal.c), so the mask stays as it is.
+inline bool is_readable(uintptr_t begin, uintptr_t end) {
+  const KeepErrno keep;
+  const size_t page = page_size();
+  for (uintptr_t p = page_of(begin, page); p < end; p += page) {
+    if (syscall(SYS_rt_sigprocmask, -1, p, nullptr, sizeof(uint64_t)) != 0 && errno == EFAULT) {
+      return false;
+    }
+  }
+  return true;
 }
 
 }  // namespace forksafe

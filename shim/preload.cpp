@@ -108,35 +108,30 @@ void start() {
   if (environ == nullptr) return;
   started = true;
   init_options();
-  active = options().enabled && is_preloaded() && is_first_copy();
+  const bool preloaded = is_preloaded();
+  if (preloaded) remember_startup_objects();
+  active = options().enabled && preloaded && is_first_copy();
   if (!active) return;
   forksafe_state.enabled = 1;
-  remember_startup_objects();
   run_step(&Runtime::start);
   if (options().child_threads == Options::kAuto) start_fork_tree();
   register_head(next.register_atfork);
 }
 
 // Called in the dynamic linker, before an object's constructors, or at the start of the process. In
-// the linker the thread holds the linker's lock, and the linker has just taken the lock that
-// dl_iterate_phdr takes. `caller`: an address in the object; null: unknown.
+// the linker the thread holds the lock of dlopen. `caller`: an address in the object; null:
+// unknown.
 void object_is_loaded(const void* caller) {
   start();
   // An inactive library looks for forkpty alone.
   if (!started || (!active && next.forkpty != nullptr)) return;
   const bool again = turn_of(caller);
-  const bool any =
-      each_new_object([](const ElfImage& image, size_t tls_module, const ElfW(Phdr) * tls) {
-        see_forkpty(image);
-        if (active) show_to_runtimes(image, tls_module, tls);
-      });
-  if (again && may_ask_linker()) {
-    each_loaded_object([&](const ElfImage& image, size_t tls_module, const ElfW(Phdr) * tls) {
-      const bool is_caller = image.span().contains(caller);
-      if (is_caller) show_to_runtimes(image, tls_module, tls);
-      return !is_caller;
-    });
-  }
+  const bool any = each_new_object(caller, [](const ElfImage& image) {
+    see_forkpty(image);
+    if (active) show_to_runtimes(image);
+  });
+  ElfImage waited;
+  if (again && may_ask_linker() && find_object(caller, &waited)) show_to_runtimes(waited);
   if (!any && !again) return;
   pin_forkpty();
   if (active) run_step(&Runtime::seen_all);

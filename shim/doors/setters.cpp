@@ -47,7 +47,7 @@ void watch_setter(const ElfImage& image, const Symbol& setter, void (*set_by_pro
   setters[number] = {setter.address, set_by_program, index};
   void* const function = function_of(number, std::make_integer_sequence<int, kMaxSetters>());
   const char* const name = image.name_of(setter);
-  each_loaded_object([&](const ElfImage& caller, size_t, const ElfW(Phdr)*) {
+  each_loaded_object([&](const ElfImage& caller) {
     if (!caller.needs(image)) return true;
     redirect_slots(
         caller, [name](const char* slot_name) { return strcmp(slot_name, name) == 0 ? 0 : -1; },

@@ -100,6 +100,7 @@ bool ElfImage::read(const dl_phdr_info& info) {
         break;
       case PT_DYNAMIC: dynamic_ = reinterpret_cast<const ElfW(Dyn)*>(begin); break;
       case PT_GNU_RELRO: relro_ = {begin, end}; break;
+      case PT_TLS: tls_ = &p; break;
       default: break;
     }
   }

@@ -49,6 +49,8 @@ class ElfImage {
   const Range& writable() const { return writable_; }
   /// What the dynamic linker made read-only after relocation (PT_GNU_RELRO).
   const Range& relro() const { return relro_; }
+  /// Its thread-local storage (PT_TLS), or null.
+  const ElfW(Phdr) * tls() const { return tls_; }
 
   /// The symbol `name` that it defines in .dynsym, in its default version. Indirect functions
   /// (STT_GNU_IFUNC) don't count.
@@ -143,6 +145,7 @@ class ElfImage {
   Range span_;
   Range writable_;
   Range relro_;
+  const ElfW(Phdr) * tls_ = nullptr;
   const ElfW(Dyn) * dynamic_ = nullptr;
   const ElfW(Sym) * symbols_ = nullptr;
   size_t symbol_count_ = 0;

@@ -5,13 +5,17 @@
 
 #include <cstring>
 
-#include "futex.h"
+#include "pages.h"
 
 namespace forksafe {
 namespace {
 
 // Link maps are appended in the order of loading, so the first of them are those of the start.
 size_t startup_objects = 0;
+
+// The program headers of the program, which is the first of them.
+const ElfW(Phdr) * program_headers = nullptr;
+ElfW(Half) program_header_count = 0;
 
 bool is_ours(const ElfImage& image) {
   return image.span().contains(reinterpret_cast<const void*>(&is_ours));
@@ -20,8 +24,8 @@ bool is_ours(const ElfImage& image) {
 bool is_from_start(const ElfImage& image) {
   bool result = false;
   size_t index = 0;
-  each_loaded_object([&](const ElfImage& object, size_t, const ElfW(Phdr)*) {
-    result = index < startup_objects && object.base() == image.base();
+  each_object_info([&](const dl_phdr_info& info) {
+    result = index < startup_objects && info.dlpi_addr == image.base();
     ++index;
     return !result && index < startup_objects;
   });
@@ -35,65 +39,191 @@ const void* initialising = nullptr;
 
 // What the linker had loaded when each_new_object last looked.
 struct Seen {
-  unsigned long long adds;  // the linker's two counters
+  unsigned long long adds;  // the linker's two counters, at the last look at the start
   unsigned long long subs;
-  size_t count;   // of the objects in our namespace
-  uint64_t last;  // identity of the last of them in the linker's list for debuggers
+  size_t count;  // of the objects in our namespace
 };
 Seen seen = {};
 
-// Which objects those were. The name belongs to it, since after an unload another object may have
-// the same address.
+// Which objects those were, by their identity(). The lowest bit says that the object's own
+// constructors were about to run at a look.
 constexpr size_t kMostRemembered = 4096;
+constexpr uint64_t kInitialised = 1;
 uint64_t remembered[2][kMostRemembered];
 int remembers = 0;
 
+// The name belongs to it, since after an unload another object may have the same address.
 uint64_t identity(uintptr_t base, const char* name) {
   uint64_t hash = 0xcbf29ce484222325ULL ^ base;  // FNV-1a
   for (; name != nullptr && *name != '\0'; ++name) {
     hash = (hash ^ static_cast<unsigned char>(*name)) * 0x100000001b3ULL;
   }
-  return hash;
+  return hash & ~kInitialised;
 }
 
-// After an unload the other objects are still in the same order. `*position` follows them.
-bool is_remembered(uint64_t object, size_t* position) {
+// What was remembered of an object, or null. After an unload the other objects are still in the
+// same order. `*position` follows them.
+const uint64_t* find_remembered(uint64_t object, size_t* position) {
   const size_t count = seen.count < kMostRemembered ? seen.count : kMostRemembered;
   for (size_t i = *position; i < count; ++i) {
-    if (remembered[remembers][i] != object) continue;
+    const uint64_t* known = &remembered[remembers][i];
+    if ((*known & ~kInitialised) != object) continue;
     *position = i + 1;
-    return true;
+    return known;
   }
-  return false;
+  return nullptr;
 }
 
 bool came_by_fork = false;
 bool has_loaded = false;  // in this process, since it came by fork
+
+// The linker's list for debuggers, which is its own list of our namespace. Who is in the linker, or
+// is the only thread, reads it without the linker's lock. Anybody may read the objects of the start
+// so: they stay at its head.
 const r_debug* debugger_list = nullptr;
 
-// Reads the linker's list for debuggers without the linker's lock. The calling thread is in the
-// linker, or is the only thread.
-void read_list(size_t* count, uint64_t* last) {
-  *count = 0;
-  *last = 0;
-  if (debugger_list == nullptr) return;
-  const link_map* map = debugger_list->r_map;
-  for (; map != nullptr; map = map->l_next) {
-    ++*count;
-    if (map->l_next == nullptr) {
-      *last = identity(map->l_addr ^ reinterpret_cast<uintptr_t>(map), map->l_name);
-    }
-  }
-}
+const link_map* first_map() { return debugger_list != nullptr ? debugger_list->r_map : nullptr; }
 
 // For a thread that is in the linker, in a process that came by fork. Usually the process has
-// loaded something. The rare exception: the constructor of a library has forked, and the child goes
-// on in the linker as the parent does.
+// loaded something, and the linker appends that. The rare exception: the constructor of a library
+// has forked, and the child goes on in the linker as the parent does.
 void see_what_child_loads() {
-  size_t count;
-  uint64_t last;
-  read_list(&count, &last);
-  has_loaded = debugger_list == nullptr || count != seen.count || last != seen.last;
+  const link_map* last = first_map();
+  while (last != nullptr && last->l_next != nullptr) last = last->l_next;
+  size_t position = 0;
+  has_loaded = last == nullptr ||
+               (seen.count <= kMostRemembered &&
+                find_remembered(identity(last->l_addr, last->l_name), &position) == nullptr);
+}
+
+// Describes an object without the linker's lock: by its ELF header, which usually is at its base.
+// False if the header is not there.
+bool read_info(const link_map& map, dl_phdr_info* info) {
+  constexpr size_t kSmallestPage = 4096;
+  const uintptr_t base = map.l_addr;
+  if (&map == first_map() && program_headers != nullptr) {  // its base may be 0
+    *info = {};
+    info->dlpi_addr = base;
+    info->dlpi_name = map.l_name;
+    info->dlpi_phdr = program_headers;
+    info->dlpi_phnum = program_header_count;
+    return true;
+  }
+  if (base == 0 || base % kSmallestPage != 0 || !is_readable(base, base + 1)) return false;
+  const auto* header = reinterpret_cast<const ElfW(Ehdr)*>(base);
+  if (memcmp(header->e_ident, ELFMAG, SELFMAG) != 0 || header->e_phentsize != sizeof(ElfW(Phdr)) ||
+      header->e_phoff % alignof(ElfW(Phdr)) != 0 || header->e_phoff > kSmallestPage ||
+      header->e_phnum > (kSmallestPage - header->e_phoff) / sizeof(ElfW(Phdr))) {
+    return false;
+  }
+  info->dlpi_addr = base;
+  info->dlpi_name = map.l_name;
+  info->dlpi_phdr = reinterpret_cast<const ElfW(Phdr)*>(base + header->e_phoff);
+  info->dlpi_phnum = header->e_phnum;
+  for (size_t i = 0; i < info->dlpi_phnum; ++i) {
+    const ElfW(Phdr)& p = info->dlpi_phdr[i];
+    if (p.p_type == PT_DYNAMIC) return base + p.p_vaddr == reinterpret_cast<uintptr_t>(map.l_ld);
+  }
+  return false;
+}
+
+bool read_image(const link_map& map, ElfImage* image) {
+  dl_phdr_info own = {};
+  if (read_info(map, &own)) return image->read(own);
+  bool result = false;
+  each_object_info([&](const dl_phdr_info& info) {
+    if (info.dlpi_addr != map.l_addr || strcmp(info.dlpi_name, map.l_name) != 0) return true;
+    result = image->read(info);
+    return false;
+  });
+  return result;
+}
+
+// The one of the first `count` objects that has the last base before `address`.
+const link_map* map_before(const void* address, size_t count) {
+  const link_map* result = nullptr;
+  const link_map* map = first_map();
+  for (size_t i = 0; map != nullptr && i < count; map = map->l_next, ++i) {
+    if (map->l_addr <= reinterpret_cast<uintptr_t>(address) &&
+        (result == nullptr || result->l_addr < map->l_addr)) {
+      result = map;
+    }
+  }
+  return result;
+}
+
+// Whether a thread that is about to run the constructors of the object that holds `caller` is in
+// dlopen, and not at the start of the process.
+bool is_in_dlopen(const void* caller) {
+  const link_map* map = map_before(caller, startup_objects);
+  dl_phdr_info info = {};
+  if (map == nullptr || !read_info(*map, &info)) return false;
+  const uintptr_t offset = reinterpret_cast<uintptr_t>(caller) - info.dlpi_addr;
+  for (size_t i = 0; i < info.dlpi_phnum; ++i) {
+    const ElfW(Phdr)& p = info.dlpi_phdr[i];
+    if (p.p_type == PT_LOAD && offset - p.p_vaddr < p.p_memsz) return false;
+  }
+  return true;
+}
+
+void remember(size_t index, uint64_t object) {
+  if (index < kMostRemembered) remembered[1 - remembers][index] = object;
+}
+
+// At the start of the process another thread may load something, if the constructor of a library
+// has made one. So this look needs the linker's lock.
+bool each_new_at_start(void (*see)(const ElfImage& image)) {
+  size_t index = 0;
+  size_t position = 0;
+  bool any = false;
+  Seen now = {};
+  each_object_info([&](const dl_phdr_info& info) {
+    if (index == 0) {
+      now.adds = info.dlpi_adds;
+      now.subs = info.dlpi_subs;
+      if (now.adds == seen.adds && now.subs == seen.subs) return false;
+    }
+    const uint64_t object = identity(info.dlpi_addr, info.dlpi_name);
+    const uint64_t* known = find_remembered(object, &position);
+    remember(index++, known != nullptr ? *known : object);
+    any = any || known == nullptr;
+    ElfImage image;
+    if (known == nullptr && image.read(info)) see(image);
+    return true;
+  });
+  if (index == 0) return false;
+  now.count = index;
+  remembers = 1 - remembers;
+  seen = now;
+  return any;
+}
+
+// In dlopen nobody else changes the list. The linker's lock is not taken: if another thread forks
+// meanwhile, the child's own dlopen would find it taken, and hang. glibc itself takes it for some
+// nanoseconds only when it loads something.
+bool each_new_in_dlopen(const void* caller, void (*see)(const ElfImage& image)) {
+  const link_map* const initialising_map = map_before(caller, SIZE_MAX);
+  size_t index = 0;
+  size_t position = 0;
+  bool any = false;
+  for (const link_map* map = first_map(); map != nullptr; map = map->l_next) {
+    uint64_t object = identity(map->l_addr, map->l_name);
+    const uint64_t* known = find_remembered(object, &position);
+    if (known != nullptr) object = *known;
+    bool is_new = known == nullptr;
+    if (map == initialising_map) {
+      // Constructors run once. So the object was unloaded, and came again at the same address.
+      is_new = is_new || (object & kInitialised) != 0;
+      object |= kInitialised;
+    }
+    remember(index++, object);
+    any = any || is_new;
+    ElfImage image;
+    if (is_new && read_image(*map, &image)) see(image);
+  }
+  remembers = 1 - remembers;
+  seen.count = index;
+  return any;
 }
 
 enum class From { kFirst, kBehindUs };
@@ -104,15 +234,17 @@ void* find_among(const char* name, Accept accept, From from = From::kFirst) {
   void* result = nullptr;
   size_t index = 0;
   bool reached = from == From::kFirst;
-  each_loaded_object([&](const ElfImage& object, size_t, const ElfW(Phdr)*) {
+  each_object_info([&](const dl_phdr_info& info) {
+    const size_t own = index++;
+    ElfImage object;
+    if (!object.read(info)) return true;
     if (is_ours(object)) {
       reached = true;
-    } else if (reached && accept(object, index)) {
+    } else if (reached && accept(object, own)) {
       result = object.find(name).address;
     }
     // Another copy of this library would find us in turn.
     if (result != nullptr && object.find("forksafe_state").address != nullptr) result = nullptr;
-    ++index;
     return result == nullptr;
   });
   return result;
@@ -127,39 +259,13 @@ bool is_libc(const ElfImage& object, size_t) {
 
 }  // namespace
 
-bool each_new_object(void (*see)(const ElfImage& image, size_t tls_module,
-                                 const ElfW(Phdr) * tls)) {
+bool each_new_object(const void* caller, void (*see)(const ElfImage& image)) {
   if (came_by_fork && !has_loaded) see_what_child_loads();
   if (!may_ask_linker()) return false;
   if (debugger_list == nullptr) {
     debugger_list = static_cast<const r_debug*>(find_function("_r_debug"));
   }
-  const int next = 1 - remembers;
-  size_t index = 0;
-  size_t position = 0;
-  Seen now = {};
-  each_object_info([&](const dl_phdr_info& info) {
-    if (index == 0) {
-      now.adds = info.dlpi_adds;
-      now.subs = info.dlpi_subs;
-      if (now.adds == seen.adds && now.subs == seen.subs) return false;
-    }
-    const uint64_t object = identity(info.dlpi_addr, info.dlpi_name);
-    if (index < kMostRemembered) remembered[next][index] = object;
-    ++index;
-    ElfImage image;
-    if (!is_remembered(object, &position) && image.read(info)) {
-      see(image, info.dlpi_tls_modid, tls_header(info));
-    }
-    return true;
-  });
-  if (index == 0) return false;
-  now.count = index;
-  size_t listed;
-  read_list(&listed, &now.last);
-  remembers = next;
-  seen = now;
-  return true;
+  return is_in_dlopen(caller) ? each_new_in_dlopen(caller, see) : each_new_at_start(see);
 }
 
 bool may_ask_linker() { return !came_by_fork || has_loaded; }
@@ -169,9 +275,19 @@ void distrust_linker() {
   if (has_loaded) has_loaded = false;
 }
 
+size_t tls_module_of(const ElfImage& image) {
+  size_t result = 0;
+  each_object_info([&](const dl_phdr_info& info) {
+    const bool is_it = info.dlpi_addr == image.base() && strcmp(info.dlpi_name, image.path()) == 0;
+    if (is_it) result = info.dlpi_tls_modid;
+    return !is_it;
+  });
+  return result;
+}
+
 bool find_object(const void* address, ElfImage* image) {
   bool found = false;
-  each_loaded_object([&](const ElfImage& object, size_t, const ElfW(Phdr)*) {
+  each_loaded_object([&](const ElfImage& object) {
     found = object.span().contains(address);
     if (found) *image = object;
     return !found;
@@ -226,8 +342,11 @@ bool pin(const ElfImage& image) {
 }
 
 void remember_startup_objects() {
-  each_loaded_object([](const ElfImage&, size_t, const ElfW(Phdr)*) {
-    ++startup_objects;
+  each_object_info([](const dl_phdr_info& info) {
+    if (startup_objects++ == 0) {
+      program_headers = info.dlpi_phdr;
+      program_header_count = info.dlpi_phnum;
+    }
     return true;
   });
 }

@@ -16,30 +16,22 @@ void each_object_info(Visit visit) {
                   &visit);
 }
 
-/// The object's PT_TLS, or null.
-inline const ElfW(Phdr) * tls_header(const dl_phdr_info& info) {
-  const ElfW(Phdr)* tls = nullptr;
-  for (size_t i = 0; i < info.dlpi_phnum; ++i) {
-    if (info.dlpi_phdr[i].p_type == PT_TLS) tls = &info.dlpi_phdr[i];
-  }
-  return tls;
-}
-
-/// Calls `visit(image, tls_module, tls)` for each object that can be read, until it returns false.
-/// The same rules hold.
+/// Calls `visit(image)` for each object that can be read, until it returns false. The same rules
+/// hold.
 template <typename Visit>
 void each_loaded_object(Visit visit) {
   each_object_info([&](const dl_phdr_info& info) {
     ElfImage image;
-    return !image.read(info) || visit(image, info.dlpi_tls_modid, tls_header(info));
+    return !image.read(info) || visit(image);
   });
 }
 
 /// Calls `see` for each object that was loaded since the last call. Only for a thread that is in
-/// the dynamic linker, which runs an object's constructors, and for the start of the process, in
-/// which usually no other thread loads anything (docs/locks.md). An object beyond the 4096th may be
-/// seen again. False if nothing has changed.
-bool each_new_object(void (*see)(const ElfImage& image, size_t tls_module, const ElfW(Phdr) * tls));
+/// the dynamic linker, which runs the constructors of the object that holds `caller`, and for the
+/// start of the process, in which usually no other thread loads anything (docs/locks.md). Takes the
+/// linker's lock at the start only, and for null: it is not known which object that is. An object
+/// may be seen again if it is beyond the 4096th. False if nothing is new.
+bool each_new_object(const void* caller, void (*see)(const ElfImage& image));
 
 /// Whether the linker's lock may be waited for. A thread of the parent may have held
 /// dl_load_write_lock at the fork, and glibc does not reset it in the child (2.31 to 2.43). A
@@ -49,6 +41,9 @@ bool may_ask_linker();
 
 /// To be called in a child of fork, before anything else.
 void distrust_linker();
+
+/// The module of the object's thread-local storage (__tls_get_addr), or 0. Asks the linker.
+size_t tls_module_of(const ElfImage& image);
 
 /// The object whose segments hold `address`; false if none does.
 bool find_object(const void* address, ElfImage* image);

@@ -53,7 +53,7 @@ bool is_blis(const ElfImage& image) {
          image.imports("pthread_once");
 }
 
-void see(const ElfImage& image, size_t, const ElfW(Phdr) *) {
+void see(const ElfImage& image) {
   if (!is_blis(image) || is_adopted(image)) return;
   if (candidate_count < kMaxModules) candidates[candidate_count++] = image;
 }

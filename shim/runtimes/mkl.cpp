@@ -43,17 +43,21 @@ constexpr int (*kFunctions[kMaxLayers])() = {
     get_max_threads<3>,
 };
 
-void see(const ElfImage& image, size_t, const ElfW(Phdr) *) {
-  if (options().child_threads != Options::kAuto || layer_count == kMaxLayers) return;
+void see(const ElfImage& image) {
+  if (options().child_threads != Options::kAuto) return;
   if (image.find("mkl_serv_domain_get_max_threads").address == nullptr) return;
-  if (has_image(layers, layer_count, image)) return;
-  const int index = layer_count;
+  // A layer that was unloaded may be loaded again.
+  int index = 0;
+  while (index < layer_count && layers[index].image.base() != image.base()) ++index;
+  if (index == kMaxLayers) return;
   redirect_slots(
       image, [](const char* name) { return strcmp(name, "omp_get_max_threads") == 0 ? 0 : -1; },
-      [&](int, void* behind) {
+      [&](int, void* behind) -> void* {
+        void* const ours = reinterpret_cast<void*>(kFunctions[index]);
+        if (behind == ours) return nullptr;
         layers[index] = {image, reinterpret_cast<int (*)()>(behind)};
-        layer_count = index + 1;
-        return reinterpret_cast<void*>(kFunctions[index]);
+        if (layer_count == index) layer_count = index + 1;
+        return ours;
       });
 }
 

@@ -20,9 +20,10 @@ struct Runtime {
 
   // Any step may be null.
 
-  /// An object was loaded. It may be one that was seen before (is_its_turn). The linker's lock is
-  /// held: `seen_all`, which runs when all new objects were seen, does what needs that lock free.
-  void (*see)(const ElfImage& image, size_t tls_module, const ElfW(Phdr) * tls);
+  /// An object was loaded. It may be one that was seen before (is_its_turn). The linker's lock may
+  /// be held: `seen_all`, which runs when all new objects were seen, does what needs that lock
+  /// free.
+  void (*see)(const ElfImage& image);
   void (*seen_all)();
 
   /// In the parent, before any other library's prepare handler: malloc and other libraries' locks
@@ -57,7 +58,7 @@ struct Runtime {
 
 /// Shows every runtime an object that was loaded, for each_new_object. When all are shown, the step
 /// seen_all is due.
-void show_to_runtimes(const ElfImage& image, size_t tls_module, const ElfW(Phdr) * tls);
+void show_to_runtimes(const ElfImage& image);
 
 /// Runs one step of every runtime, in the table's order.
 void run_step(void (*Runtime::*step)());

@@ -12,9 +12,9 @@ const Runtime* const kRuntimes[] = {
 
 }  // namespace
 
-void show_to_runtimes(const ElfImage& image, size_t tls_module, const ElfW(Phdr) * tls) {
+void show_to_runtimes(const ElfImage& image) {
   for (const Runtime* runtime : kRuntimes) {
-    if (runtime->see != nullptr) runtime->see(image, tls_module, tls);
+    if (runtime->see != nullptr) runtime->see(image);
   }
 }
 

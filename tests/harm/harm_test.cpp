@@ -159,7 +159,9 @@ TEST_CASE("a child loads libraries beside a thread that throws") {
 }
 
 TEST_CASE("a child of a constructor goes on in dlopen") {
-  expect_no_harm("fork_goes_on_in_dlopen", {}, {{}, {{"FORKSAFE", "0"}}});
+  for (const char* how : {"", "probe"}) {
+    expect_no_harm("fork_goes_on_in_dlopen", {how}, {{}, {{"FORKSAFE", "0"}}});
+  }
 }
 
 TEST_CASE("a thread loads a library that registers fork handlers") {
@@ -236,6 +238,12 @@ TEST_CASE("a program loads and unloads the library") { expect_no_harm("unloaded"
 
 TEST_CASE("a library that calls forkpty comes and goes") {
   expect_no_harm("pty_reload", {}, {{}, {{"FORKSAFE", "0"}}});
+}
+
+TEST_CASE("nobody holds the lock of dl_iterate_phdr while a library is loaded") {
+  for (const char* program : {"quiet_loading", "quiet_loading_fixed"}) {
+    expect_no_harm(program, {}, {{}, {{"FORKSAFE", "0"}}});
+  }
 }
 
 TEST_CASE("forks at exit and in destructors") { expect_no_harm("fork_at_exit"); }

@@ -61,7 +61,7 @@ struct OpenMp {
 
 // One fork as the library does it.
 std::string fork_with_steps(const std::function<std::string()>& body) {
-  forksafe::each_new_object(forksafe::show_to_runtimes);
+  forksafe::each_new_object(nullptr, forksafe::show_to_runtimes);
   forksafe::run_step(&Runtime::seen_all);
   forksafe::run_step(&Runtime::prepare_first);
   forksafe::run_step(&Runtime::prepare_last);

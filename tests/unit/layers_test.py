@@ -13,7 +13,7 @@ SHIM = pathlib.Path(sys.argv[1])
 
 # From the lowest to the highest. A folder stands for all files in it.
 LAYERS = [
-    ["descriptor", "number", "pages", "state"],
+    ["descriptor", "keep_errno", "number", "pages", "state"],
     ["futex"],
     ["lease", "signals"],
     ["report"],

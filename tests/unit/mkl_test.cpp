@@ -34,8 +34,8 @@ TEST_CASE("MKL's layer is told a child's share, the parent's and other objects' 
   const int all = forksafe::affinity_processors();
   set_threads(all);
   const auto& image = image_at(reinterpret_cast<const void*>(layer_threads));
-  forksafe::mkl.see(image, 0, nullptr);
-  forksafe::mkl.see(image, 0, nullptr);  // a second look
+  forksafe::mkl.see(image);
+  forksafe::mkl.see(image);  // a second look
   CHECK(layer_threads() == all);
 
   CHECK(run_in_child([&] {

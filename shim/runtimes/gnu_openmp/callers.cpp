@@ -180,7 +180,7 @@ void watch_callers(const ElfImage& copy, const ThreadNumbers& numbers) {
     }
     watched_count.store(index + 1, std::memory_order_release);
   }
-  each_loaded_object([&](const ElfImage& object, size_t, const ElfW(Phdr)*) {
+  each_loaded_object([&](const ElfImage& object) {
     if (!object.needs(copy)) return true;
     // An OpenBLAS asks in each call, and the library at each fork. It adapts by itself, with the
     // libraries beside it (openblas/openmp.cpp), and its questions are not the program's.

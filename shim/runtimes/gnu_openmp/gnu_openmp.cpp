@@ -363,8 +363,9 @@ void leave_alone(const ElfImage& image, const char* why) {
   report(line.add("left as it is, ").add(why).add(": ").add(name_of(image)).text());
 }
 
-void see(const ElfImage& image, size_t tls_module, const ElfW(Phdr) * tls) {
-  if (image.find("GOMP_parallel").address == nullptr || tls == nullptr || tls_module == 0) return;
+void see(const ElfImage& image) {
+  const ElfW(Phdr)* const tls = image.tls();
+  if (image.find("GOMP_parallel").address == nullptr || tls == nullptr) return;
   if (image.find("__kmpc_fork_call").address != nullptr) return;
   if (has_image(&copies[0], copies.size(), image)) return;
   Copy copy = {};
@@ -387,7 +388,8 @@ void see(const ElfImage& image, size_t tls_module, const ElfW(Phdr) * tls) {
     return;
   }
   copy.image = image;
-  tls_modules[found_count] = tls_module;
+  tls_modules[found_count] = tls_module_of(image);
+  if (tls_modules[found_count] == 0) return;
   tls_parts[found_count] = offset;
   copy.tls_image = reinterpret_cast<const void*>(image.base() + tls->p_vaddr + offset);
   copy.tls_image_size = tls->p_filesz > offset ? tls->p_filesz - offset : 0;
@@ -483,19 +485,6 @@ void seen_all() {
 
 // The first thread's stack is the one that the kernel has made.
 __thread bool is_first_thread __attribute__((tls_model("initial-exec"))) = false;
-
-// Whether every page from `begin` to `end` can be read. The kernel reads the new mask before it
-// finds that -1 is no way to set it (kernel/signal.c), so the mask stays as it is.
-bool is_readable(uintptr_t begin, uintptr_t end) {
-  const KeepErrno keep;
-  const size_t page = page_size();
-  for (uintptr_t p = page_of(begin, page); p < end; p += page) {
-    if (syscall(SYS_rt_sigprocmask, -1, p, nullptr, sizeof(uint64_t)) != 0 && errno == EFAULT) {
-      return false;
-    }
-  }
-  return true;
-}
 
 // Whether a word of the block points into the part of this thread's stack that is in use. If so,
 // the thread runs an explicit task: its record is on the stack of the thread that runs it (task.c,

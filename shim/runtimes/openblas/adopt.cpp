@@ -90,7 +90,7 @@ bool replaces(void (*prepare)()) {
 ElfImage loaded[kMaxModules];
 int loaded_count = 0;
 
-void see(const ElfImage& image, size_t, const ElfW(Phdr) *) {
+void see(const ElfImage& image) {
   for (const char* name : {"openblas_get_config", "openblas_get_config64_",
                            "scipy_openblas_get_config", "scipy_openblas_get_config64_"}) {
     if (image.find(name).address == nullptr) continue;

@@ -19,7 +19,7 @@ bool adopt_copy(OpenBlas* blas, const ElfImage& image, const Internals& found, D
   blas->module = adopt(image, kind.text(), doors, blas, rests_early);
   if (blas->module == nullptr) return false;
   // Objects that need it were loaded and bound before its constructor runs.
-  each_loaded_object([blas](const ElfImage& object, size_t, const ElfW(Phdr)*) {
+  each_loaded_object([blas](const ElfImage& object) {
     see_beside(blas, object);
     return true;
   });

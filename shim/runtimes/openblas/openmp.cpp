@@ -240,7 +240,7 @@ int adapt(Module* module) {
   return wanted;
 }
 
-void see(const ElfImage& image, size_t, const ElfW(Phdr) *) {
+void see(const ElfImage& image) {
   openblas_openmp_copies.each([&](OpenBlasOpenMp* blas) { see_beside(blas, image); });
 }
 

@@ -254,7 +254,7 @@ int adapt(Module* module) {
   return blas->given_threads;
 }
 
-void see(const ElfImage& image, size_t, const ElfW(Phdr) *) {
+void see(const ElfImage& image) {
   openblas_threads_copies.each([&](OpenBlasThreads* blas) { see_beside(blas, image); });
 }
 

@@ -51,7 +51,7 @@ using Doors = DoorList<BriefMutexLock, BriefMutexUnlock, Take, Give>;
 ElfImage candidates[kMaxModules];
 int candidate_count = 0;
 
-void see(const ElfImage& image, size_t, const ElfW(Phdr) *) {
+void see(const ElfImage& image) {
   if (image.find("pool_free").address == nullptr || is_adopted(image)) return;
   if (candidate_count < kMaxModules) candidates[candidate_count++] = image;
 }

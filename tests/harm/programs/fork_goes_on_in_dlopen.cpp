@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A library's constructor forks, and the child goes on in dlopen, which runs the constructors of a
 // second library. A thread of the parent is in dl_iterate_phdr, whose lock the child finds held.
+// probe: the constructor has loaded and unloaded a third library before.
 #include "linker_lock.h"
 #include "plugin.h"
 
@@ -25,6 +26,13 @@ void* iterate(void*) {
 }  // namespace
 
 void in_plugin_constructor(RegisterForkHandlers) {
+  static bool probes = false;
+  if (probes) return;
+  if (harm::mode_is("probe")) {
+    probes = true;
+    dlclose(harm::load("plugin_a"));
+    probes = false;
+  }
   harm::pause_us(1000);  // the other thread gets the lock
   child = harm::bounded_fork();
   if (child == 0) harm::watch(10);

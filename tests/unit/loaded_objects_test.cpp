@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "elf/loaded_objects.h"
+
+#include <dlfcn.h>
+
+#include <catch2/catch.hpp>
+#include <string>
+#include <vector>
+
+#include "support.h"
+
+namespace {
+
+std::vector<std::string> seen;
+
+void see(const forksafe::ElfImage& image) { seen.emplace_back(image.path()); }
+
+using Paths = std::vector<std::string>;
+
+/// The paths that a look gives. `caller`: as the dynamic linker calls the object's _init.
+Paths look(const void* caller) {
+  seen.clear();
+  const bool any = forksafe::each_new_object(caller, see);
+  CHECK(any == !seen.empty());
+  return seen;
+}
+
+/// An address in a loaded object.
+const void* in(void* handle) { return static_cast<const link_map*>(handle)->l_ld; }
+
+}  // namespace
+
+TEST_CASE("each loaded object is new once, and again when it was loaded anew", "[loaded_objects]") {
+  CHECK(look(nullptr).size() >= 5);
+  CHECK(look(nullptr).empty());
+  CHECK(look(reinterpret_cast<const void*>(&look)).empty());
+
+  const std::string first = fixture_path("symbols_gnu");
+  for (int i = 0; i < 4; ++i) {  // at the same address, usually
+    void* handle = load(first);
+    CHECK(look(in(handle)) == Paths{first});
+    dlclose(handle);
+  }
+
+  // The linker maps all objects, and then calls each one's _init.
+  const std::string second = fixture_path("symbols_sysv");
+  const std::string third = fixture_path("symbols_both");
+  void* needed = load(second);
+  void* needs = load(third);
+  CHECK(look(in(needed)) == Paths{second, third});
+  CHECK(look(in(needs)).empty());
+}
+
+TEST_CASE("a child trusts the linker when it has loaded something", "[loaded_objects]") {
+  void* stays = load(fixture_path("doors_open"));
+  void* goes = load(fixture_path("doors_lazy"));
+  look(in(stays));
+  dlclose(goes);
+  CHECK(run_in_child([&]() -> std::string {
+          forksafe::distrust_linker();
+          if (forksafe::may_ask_linker()) return "trusted at once";
+          // A constructor that has forked goes on. There are fewer objects than at the last look.
+          if (!look(in(stays)).empty() || forksafe::may_ask_linker()) return "trusted by an unload";
+          const std::string path = fixture_path("doors_relro");
+          if (look(in(load(path))) != Paths{path}) return "not seen";
+          return forksafe::may_ask_linker() ? "" : "not trusted";
+        }) == "");
+}
