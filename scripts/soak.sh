@@ -12,8 +12,9 @@
 #           of disk and, for all cases once, an hour. So it runs only if it is named
 #
 # The areas share the minutes (default: 10). A run that fails is printed with the command that repeats it.
-# The results go to BUILD/debug/soak/results.json; `sh scripts/soak.sh --report` writes docs/reliability.md from
-# them. Exit status: 0 if everything went as promised; 1 if something did not; 2 for bad usage.
+# The results go to BUILD/debug/soak/results.json; `sh scripts/soak.sh --report` takes them into
+# tests/soak/results.json, and writes docs/reliability.md from that. Exit status: 0 if everything went as
+# promised; 1 if something did not; 2 for bad usage.
 . "$(dirname "$0")/common.sh"
 
 # A build of its own, because faults names the functions of the library by debugging information.

@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Writes docs/reliability.md from BUILD/soak/results.json (scripts/soak.sh).
+"""Takes the areas that BUILD/soak/results.json has (scripts/soak.sh) into results.json beside this file,
+and writes docs/reliability.md from that. So an area that was not run again keeps its last result: some take
+hours, or a quiet machine.
 
     report.py BUILD
 """
@@ -11,19 +13,23 @@ from pathlib import Path
 
 import soak
 
+KEPT = Path(__file__).with_name("results.json")
+
 
 def main():
     build = Path(sys.argv[1]).resolve()
     results_file = build / "soak/results.json"
     if not results_file.exists():
         sys.exit(f"soak.sh: no results: {results_file} does not exist; run sh scripts/soak.sh first")
-    results = json.loads(results_file.read_text())
+    results = json.loads(KEPT.read_text()) if KEPT.exists() else {}
+    results.update(json.loads(results_file.read_text()))
+    KEPT.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
     text = ["""<!-- Written by tests/soak/report.py from the results of the last runs: not to be edited by hand. -->
 # Reliability
 
 How often a program forked without a hang, and what happened when something failed. Made by
 `sh scripts/soak.sh`, which says how to repeat each run ([testing.md](testing.md#for-hours)), and written by
-`sh scripts/soak.sh --report`.
+`sh scripts/soak.sh --report`. The last line of each part says when, at which commit and on which machine.
 """]
     for area in soak.AREAS:
         if area not in results:
