@@ -203,6 +203,7 @@ int run_as_child(const std::vector<std::string>& command,
     }
     if (Clock::now() < next_look) continue;
     const bool again = look(child);
+    raise(SIGCHLD);  // the look may have taken one (stacks.h)
     next_look = Clock::now() + (again ? Clock::duration::zero() : pause);
   }
 }

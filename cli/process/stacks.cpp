@@ -5,6 +5,7 @@
 #include <elf.h>
 #include <fmt/format.h>
 #include <libunwind-ptrace.h>
+#include <signal.h>
 #include <sys/ptrace.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -42,15 +43,72 @@ namespace {
 constexpr int kStopPatienceMs = 200;
 constexpr size_t kMaxFrames = 128;
 
-// Threads that this program has seized and that did not stop in time, each with Target::is_child.
-// Only a stopped thread can be detached, so they stay seized until they stop.
-std::map<pid_t, bool> left_seized;
+// The threads that this program has seized, each with Target::is_child. Only a stopped thread can
+// be detached. So a thread that does not stop in time, or that is killed while it is stopped, stays
+// here until it has stopped or ended.
+std::map<pid_t, bool> seized;
+
+// Takes the ends of seized threads from the kernel.
+void reap_ended(int) {
+  const int error = errno;
+  for (const auto& [tid, is_child] : seized) {
+    siginfo_t info;
+    if (!is_child) waitid(P_PID, static_cast<id_t>(tid), &info, WEXITED | WNOHANG | __WALL);
+  }
+  errno = error;
+}
+
+// PTRACE_SEIZE takes a lock (cred_guard_mutex, Linux, kernel/ptrace.c) that exec holds while it
+// waits for all other threads of its process to end. Of those, the ones that this program has
+// seized end only when it takes their ends. So while an object of this class exists, the ends of
+// seized threads interrupt seize(), and are taken by a handler. The handler runs only there, where
+// nothing changes `seized`; outside of seize() the signal waits.
+//
+// A SIGCHLD that comes meanwhile for another reason may be lost.
+class EndsWhileSeizing {
+ public:
+  EndsWhileSeizing() {
+    const sigset_t child = only_sigchld();
+    sigprocmask(SIG_BLOCK, &child, &mask_before_);
+    struct sigaction reap = {};
+    reap.sa_handler = reap_ended;
+    reap.sa_flags = SA_RESTART | SA_NOCLDSTOP;  // for ends alone
+    sigaction(SIGCHLD, &reap, &before_);
+    reap_ended(0);  // their signals may have been ignored
+  }
+  ~EndsWhileSeizing() {
+    sigaction(SIGCHLD, &before_, nullptr);
+    sigprocmask(SIG_SETMASK, &mask_before_, nullptr);
+  }
+  EndsWhileSeizing(const EndsWhileSeizing&) = delete;
+  EndsWhileSeizing& operator=(const EndsWhileSeizing&) = delete;
+
+  static sigset_t only_sigchld() {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGCHLD);
+    return set;
+  }
+
+ private:
+  sigset_t mask_before_;
+  struct sigaction before_ = {};
+};
+
+// 0, or the errno of PTRACE_SEIZE. The kernel starts PTRACE_SEIZE again after a signal.
+int seize(pid_t tid) {
+  const sigset_t child = EndsWhileSeizing::only_sigchld();
+  sigprocmask(SIG_UNBLOCK, &child, nullptr);
+  const int error = ptrace(PTRACE_SEIZE, tid, nullptr, nullptr) == 0 ? 0 : errno;
+  sigprocmask(SIG_BLOCK, &child, nullptr);
+  return error;
+}
 
 // A thread to stop. To be made before any thread of the process is stopped.
 struct Target {
   Target(const Process& process, pid_t its_tid)
       : tid(its_tid),
-        is_ours(process.status().tracer == getpid() && left_seized.count(process.pid()) == 0),
+        is_ours(process.status().tracer == getpid() && seized.count(process.pid()) == 0),
         is_child(its_tid == process.pid() && process.status().parent == getpid()) {}
 
   pid_t tid;
@@ -62,8 +120,7 @@ struct Target {
 //
 // If this program already traces the thread (trace.h), the thread stays stopped and its stop is
 // left for trace() to wait for: only trace() continues that thread. Such a thread must not be
-// seized. PTRACE_SEIZE takes a lock (cred_guard_mutex, Linux, kernel/ptrace.c) that exec holds
-// while it waits for all other threads to end, and trace() may have stopped one of those.
+// seized: trace() may have stopped a thread whose end an exec waits for, which holds seize() up.
 //
 // If the thread ends meanwhile, that is taken from the kernel here. The end of a child of this
 // program is left for whoever waits for the child.
@@ -73,21 +130,23 @@ class StoppedThread {
   explicit StoppedThread(const Target& target) : tid_(target.tid), is_child_(target.is_child) {
     if (target.is_ours) {
       if (has_stopped()) return;
+    } else if (seized.count(tid_) != 0 && interrupt()) {
+      seized_ = true;
+      return;
     } else {
-      seized_ = left_seized.erase(tid_) != 0 || ptrace(PTRACE_SEIZE, tid_, nullptr, nullptr) == 0;
-      if (!seized_) error_ = errno;
+      error_ = seize(tid_);
+      seized_ = error_ == 0;
+      if (seized_) seized[tid_] = is_child_;
     }
-    if (error_ == 0 && ptrace(PTRACE_INTERRUPT, tid_, nullptr, nullptr) != 0) error_ = errno;
+    if (error_ == 0 && !interrupt()) error_ = errno;
   }
-  // A thread that was in left_seized.
+  // A thread that was seized before.
   StoppedThread(pid_t tid, bool is_child) : tid_(tid), is_child_(is_child), seized_(true) {}
+  // Delivers the signal that arrived in the meantime.
   ~StoppedThread() {
-    if (!seized_) return;
-    if (stopped_) {
-      // Delivers the signal that arrived in the meantime.
-      ptrace(PTRACE_DETACH, tid_, nullptr, reinterpret_cast<void*>(signal_));
-    } else if (error_ == 0) {
-      left_seized.emplace(tid_, is_child_);
+    if (seized_ && stopped_ &&
+        ptrace(PTRACE_DETACH, tid_, nullptr, reinterpret_cast<void*>(signal_)) == 0) {
+      seized.erase(tid_);
     }
   }
   StoppedThread(const StoppedThread&) = delete;
@@ -101,13 +160,15 @@ class StoppedThread {
     const bool waited = waitid(P_PID, static_cast<id_t>(tid_), &info, kinds) == 0;
     // The kernel also reports a stop, whatever the kinds.
     if (waited && (info.si_pid != tid_ || info.si_code == CLD_TRAPPED)) return false;
-    seized_ = false;  // the thread has ended
+    seized.erase(tid_);  // the thread has ended
+    seized_ = false;
     return true;
   }
   bool stopped() const { return stopped_; }
   int error() const { return error_; }  ///< why it could not be traced; 0 when it could
 
  private:
+  bool interrupt() const { return ptrace(PTRACE_INTERRUPT, tid_, nullptr, nullptr) == 0; }
   // Whoever has waited for the stop: the one who waits for a child of this program gets it too.
   bool has_stopped() {
     siginfo_t info;
@@ -528,6 +589,7 @@ void read_core(ProcessStacks* result) {
 }  // namespace
 
 void read_stacks(std::vector<ProcessStacks>* all) {
+  const EndsWhileSeizing ends_while_seizing;
   std::vector<std::unique_ptr<Reader>> readers;
   std::vector<Reader*> reader_of;
   std::vector<Target> targets;
@@ -557,8 +619,7 @@ void read_stacks(std::vector<ProcessStacks>* all) {
 }
 
 void continue_late_threads() {
-  std::map<pid_t, bool> late;
-  late.swap(left_seized);
+  const std::map<pid_t, bool> late = seized;
   for (const auto& [tid, is_child] : late) StoppedThread(tid, is_child).is_settled();
 }
 
@@ -597,6 +658,7 @@ void sample_stacks(const std::vector<Sampled>& threads, const Sampling& sampling
     uint64_t run_time;  // at the last sample
     bool sampled;
   };
+  const EndsWhileSeizing ends_while_seizing;
   std::vector<Thread> left;
   for (size_t i = 0; i < threads.size(); ++i) {
     const Sampled& t = threads[i];

@@ -57,7 +57,7 @@ std::vector<ThreadStack> read_settled_stacks(const Process& process, const Objec
 /// or it runs code that was made at run time.
 bool tells_nothing(const ThreadStack& stack);
 
-/// The stacks of several processes at once.
+/// The stacks of several processes at once. A SIGCHLD that comes meanwhile may be lost.
 struct ProcessStacks {
   const Process* process;
   const Objects* objects;

@@ -3,7 +3,9 @@
 #pragma once
 
 #include <sys/types.h>
+#include <unistd.h>
 
+#include <chrono>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -98,6 +100,14 @@ inline std::string word(pid_t pid) { return std::to_string(pid); }
 
 /// The state of a process in /proc; 0 if there is none.
 char state_of(pid_t pid);
+
+/// Waits until `holds`, for at most 30 seconds.
+template <typename Condition>
+bool comes(Condition holds) {
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+  while (!holds() && std::chrono::steady_clock::now() < deadline) usleep(20000);
+  return holds();
+}
 
 /// Whether a process with this part in its command line exists.
 bool is_running(const std::string& part_of_command_line);

@@ -6,15 +6,12 @@
 
 #include <algorithm>
 #include <catch2/catch.hpp>
-#include <chrono>
 
 #include "background.h"
 
 using namespace forksafe_test;
 
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 Command watched(Command command, const std::vector<std::string>& options = {"--watch", "0.5"}) {
   command.arguments.insert(command.arguments.begin(), options.begin(), options.end());
@@ -30,14 +27,6 @@ Command bash(const std::string& script) {
   Command command;
   command.arguments = {installed("bash"), "-c", script};
   return command;
-}
-
-/// Waits until `holds`, for at most 30 seconds.
-template <typename Condition>
-bool comes(Condition holds) {
-  const auto deadline = Clock::now() + std::chrono::seconds(30);
-  while (!holds() && Clock::now() < deadline) usleep(20000);
-  return holds();
 }
 
 constexpr const char* kStuck = " (specimen) has been stuck for ";

@@ -489,6 +489,22 @@ void thread_execs() {
   stay();
 }
 
+// execs-on-signal: executes sleep(1) when SIGUSR1 comes. Prints the id of another thread.
+void execs_on_signal() {
+  sigset_t one;
+  sigemptyset(&one);
+  sigaddset(&one, SIGUSR1);
+  pthread_sigmask(SIG_BLOCK, &one, nullptr);
+  std::thread([] {
+    say("ready " + std::to_string(syscall(SYS_gettid)));
+    stay();
+  }).detach();
+  int signal = 0;
+  sigwait(&one, &signal);
+  execlp("sleep", "sleep", "60", nullptr);
+  fail("no sleep");
+}
+
 // ---- what can't be looked at
 
 void zombie() {
@@ -819,6 +835,7 @@ int main(int argc, char** argv) {
       {"fork-beside", fork_beside},
       {"threads-end", threads_end},
       {"thread-execs", thread_execs},
+      {"execs-on-signal", execs_on_signal},
       {"slow-vfork", slow_vfork},
       {"zombie", zombie},
       {"main-ended", main_ended},
