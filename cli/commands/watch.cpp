@@ -143,8 +143,9 @@ class Watch {
     try {
       const Look look(parent->first);
       for (const OtherThreads& other : look.others) {
+        if (other.object == nullptr || other.start_again) continue;
         const std::string path = other.object->path();
-        if (other.start_again || !logged_.emplace(look.process.program(), path).second) continue;
+        if (!logged_.emplace(look.process.program(), path).second) continue;
         const std::string line = fmt::format("{} forks beside {}, which nobody guards: {}",
                                              look.process.name(), describe(other), path);
         report(printable(line).c_str());

@@ -245,3 +245,16 @@ TEST_CASE("--watch with --log names the threads that nobody guards", "[watch log
     CHECK(background.errors().empty());
   }
 }
+
+TEST_CASE("--watch with --log names no thread whose stack can't be read", "[watch log]") {
+  const TemporaryDirectory folder;
+  const std::string log = folder.file("log");
+  Background background(
+      watched(crew_specimen("crew-beside-vfork"), {"--log", log, "--watch", "0.5"}));
+  background.ready();
+  CHECK(comes([&] { return contains(read_file(log), "nobody guards"); }));
+  sleep(1);
+  CHECK(count(read_file(log), "nobody guards") == 1);
+  CHECK(background.errors().empty());
+  CHECK_FALSE(background.has_ended());
+}

@@ -706,6 +706,20 @@ void child_works() {
   });
 }
 
+// crew-beside-vfork: a child waits, and of its parent's threads beside the crew one can't be
+// stopped.
+void crew_beside_vfork() {
+  make_crew();
+  std::thread([] {
+    if (vfork() == 0) {
+      prctl(PR_SET_PDEATHSIG, SIGKILL);
+      stay();
+    }
+  }).detach();
+  usleep(100000);  // by then the thread is in vfork
+  with_child(fork, [] {});
+}
+
 // child-reads: waits for a pipe.
 void child_reads() {
   make_crew();
@@ -851,6 +865,7 @@ int main(int argc, char** argv) {
       {"crew-handler", crew_handler},
       {"crew-before-fork", crew_before_fork},
       {"child-works", child_works},
+      {"crew-beside-vfork", crew_beside_vfork},
       {"child-reads", child_reads},
       {"child-locks", child_locks},
       {"signalled", signalled},
