@@ -23,12 +23,6 @@ const char* log = nullptr;
 // What the system calls take for no time at all.
 constexpr struct { long seconds, nanoseconds; } kAtOnce = {0, 0};
 
-// Whether standard error is full, so a write to it would wait for its reader.
-bool stderr_is_full() {
-  pollfd looked_at = {STDERR_FILENO, POLLOUT, 0};
-  return syscall(SYS_ppoll, &looked_at, 1, &kAtOnce, nullptr, 0) == 0;
-}
-
 // A write to a pipe without a reader raises SIGPIPE, one beyond RLIMIT_FSIZE SIGXFSZ. The program
 // must not get that signal for a line of ours. The kernel sends it to the thread that writes.
 void write_unsignalled(int fd, const Line& line) {
@@ -99,6 +93,11 @@ Line& Line::end() {
 void set_log(const char* target) { log = target; }
 
 bool logging() { return log != nullptr; }
+
+bool stderr_is_full() {
+  pollfd looked_at = {STDERR_FILENO, POLLOUT, 0};
+  return syscall(SYS_ppoll, &looked_at, 1, &kAtOnce, nullptr, 0) == 0;
+}
 
 void report(const char* line) {
   if (log == nullptr) return;

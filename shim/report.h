@@ -38,6 +38,9 @@ bool logging();
 /// Writes "forksafe[PID]: line" to the log, if there is one.
 void report(const char* line);
 
+/// Whether a write to standard error would wait for its reader.
+bool stderr_is_full();
+
 /// Writes the same to standard error: for options that can't be read.
 void report_to_stderr(const char* line);
 

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <climits>
 #include <map>
 #include <optional>
 #include <set>
@@ -155,6 +156,8 @@ class Watch {
     }
   }
 
+  // If standard error is a pipe that is full or has no reader, the report is lost. The command must
+  // not wait for that reader, nor get the SIGPIPE, which run_as_child() takes.
   void tell(const Diagnosis& d, double age) const {
     std::string text =
         fmt::format("forksafe: {} has been stuck for {:.3g} s.\n", d.look->process.name(), age);
@@ -163,8 +166,10 @@ class Watch {
     text += options_.abort ? "  It gets SIGABRT.\n"
                            : fmt::format("  Its stacks:  forksafe diagnose {}\n", d.pid);
     text = shown(text);
-    // One write, so that other lines do not come between.
-    [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, text.data(), text.size());
+    if (stderr_is_full()) return;
+    // One write, so that other lines do not come between, and no more than there is room for.
+    [[maybe_unused]] const ssize_t written =
+        write(STDERR_FILENO, text.data(), std::min<size_t>(text.size(), PIPE_BUF));
   }
 
   WatchOptions options_;

@@ -107,10 +107,10 @@ bool descends_from(pid_t pid, pid_t ancestor) {
 
 // Whether the command has got the signal too: the terminal sends it to the whole process group, and
 // the command may send one to its own group. The hangup of a terminal goes to the leader of its
-// session alone.
+// session alone. SIGPIPE from a write of this process is none of the command's.
 bool has_got_it(const siginfo_t& info, pid_t child) {
   if (info.si_code == SI_USER || info.si_code == SI_QUEUE || info.si_code == SI_TKILL) {
-    return descends_from(info.si_pid, child);
+    return info.si_pid == getpid() || descends_from(info.si_pid, child);
   }
   switch (info.si_signo) {
     case SIGHUP:

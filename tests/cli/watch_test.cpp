@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // forksafe --watch: it tells who is stuck, and stands in for the command that it runs.
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -117,6 +118,35 @@ TEST_CASE("--watch-abort ends who is stuck, with SIGABRT", "[watch abort]") {
   CHECK(WTERMSIG(of_child) == SIGABRT);
   CHECK(WIFEXITED(status));
   CHECK(WEXITSTATUS(status) == 3);
+}
+
+TEST_CASE("the command goes on if nobody reads what is told", "[watch abort]") {
+  for (const bool has_reader : {false, true}) {
+    CAPTURE(has_reader);
+    int ends[2];
+    REQUIRE(pipe2(ends, O_NONBLOCK) == 0);
+    if (has_reader) {
+      while (write(ends[1], "", 1) == 1) {
+      }
+      fcntl(ends[1], F_SETFL, 0);
+    } else {
+      close(ends[0]);
+    }
+    Command command = bash("trap 'echo got PIPE' PIPE; \"$0\" \"$@\"; r=$?; sleep 0.5; exit $r");
+    const Command crew = crew_specimen("crew");
+    command.environment = crew.environment;
+    command.arguments.insert(command.arguments.end(), crew.arguments.begin(), crew.arguments.end());
+    command = watched(command, {"--watch", "0.5", "--watch-abort"});
+    const std::string script = "exec \"$0\" \"$@\" 2>&" + std::to_string(ends[1]);
+    command.arguments.insert(command.arguments.begin(), {installed("bash"), "-c", script});
+    Background background(command);
+    const int status = background.wait(30);
+    CHECK(WIFEXITED(status));
+    CHECK(WEXITSTATUS(status) == 3);
+    CHECK_FALSE(contains(background.output(), "got PIPE"));
+    close(ends[1]);
+    if (has_reader) close(ends[0]);
+  }
 }
 
 TEST_CASE("a signal that is sent to forksafe reaches the command once", "[watch signals]") {
