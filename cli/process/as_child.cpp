@@ -15,6 +15,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
+#include <exception>
 
 #include "base/error.h"
 #include "base/words.h"
@@ -202,7 +203,12 @@ int run_as_child(const std::vector<std::string>& command,
       if (status >> 16 == 0) suffer(WSTOPSIG(status));
     }
     if (Clock::now() < next_look) continue;
-    const bool again = look(child);
+    bool again = false;
+    try {
+      again = look(child);
+    } catch (const std::exception&) {
+      // Such as for want of memory. That must not end the command. The next look may succeed.
+    }
     raise(SIGCHLD);  // the look may have taken one (stacks.h)
     next_look = Clock::now() + (again ? Clock::duration::zero() : pause);
   }

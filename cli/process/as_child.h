@@ -16,7 +16,8 @@ namespace forksafe::cli {
 ///
 /// Calls `may_start(pid)` before the command is executed; it may throw. Calls `look(pid)` every
 /// `seconds` while the command runs, and at once again if that returns true: a signal waits for the
-/// end of a look. Throws Error (126, 127) if the command can't be executed.
+/// end of a look. A look that throws is over. Throws Error (126, 127) if the command can't be
+/// executed.
 ///
 /// - The command is in our process group, and so has the terminal. What the terminal sends to the
 ///   group reaches the command by itself. A signal that a process sends to us is passed on.

@@ -134,9 +134,10 @@ class StoppedThread {
       seized_ = true;
       return;
     } else {
+      seized[tid_] = is_child_;  // before, as it may throw
       error_ = seize(tid_);
       seized_ = error_ == 0;
-      if (seized_) seized[tid_] = is_child_;
+      if (!seized_) seized.erase(tid_);
     }
     if (error_ == 0 && !interrupt()) error_ = errno;
   }
@@ -619,8 +620,10 @@ void read_stacks(std::vector<ProcessStacks>* all) {
 }
 
 void continue_late_threads() {
-  const std::map<pid_t, bool> late = seized;
-  for (const auto& [tid, is_child] : late) StoppedThread(tid, is_child).is_settled();
+  for (auto next = seized.begin(); next != seized.end();) {
+    const auto [tid, is_child] = *next++;  // that may erase it
+    StoppedThread(tid, is_child).is_settled();
+  }
 }
 
 std::vector<ThreadStack> read_stacks(const Process& process, const Objects& objects) {

@@ -7,8 +7,10 @@
 
 #include <algorithm>
 #include <catch2/catch.hpp>
+#include <new>
 
 #include "background.h"
+#include "process/as_child.h"
 
 using namespace forksafe_test;
 
@@ -103,6 +105,27 @@ TEST_CASE("a thread that stops after the look goes on", "[watch healthy]") {
   Background background(watched(specimen({"slow-vfork"}), {"--watch", "0.4"}));
   CHECK(background.wait(30) == 0);
   CHECK(background.output() == "done\n");
+}
+
+TEST_CASE("the command goes on after a look that fails", "[watch healthy]") {
+  const pid_t watcher = fork();
+  if (watcher == 0) {
+    int looks = 0;
+    const auto look = [&](pid_t) -> bool {
+      ++looks;
+      throw std::bad_alloc();
+    };
+    try {
+      const int status = forksafe::cli::run_as_child(
+          {"sleep", "1"}, {"PATH=/usr/bin:/bin"}, 0.1, [](pid_t) {}, look);
+      _exit(status == 0 && looks > 1 ? 0 : 1);
+    } catch (...) {
+      _exit(2);
+    }
+  }
+  int status = 0;
+  waitpid(watcher, &status, 0);
+  CHECK(status == 0);
 }
 
 TEST_CASE("--watch-abort ends who is stuck, with SIGABRT", "[watch abort]") {
