@@ -13,6 +13,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/words.h"
+#include "process/stacks.h"
 
 namespace forksafe::cli {
 namespace {
@@ -36,10 +37,11 @@ bool read_output(const std::vector<std::string>& command, std::string* output) {
   bool in_time = error == 0;
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(kPatienceMs);
   while (in_time) {
-    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
-        deadline - std::chrono::steady_clock::now());
     pollfd readable = {ends[0], POLLIN, 0};
-    in_time = left.count() > 0 && poll(&readable, 1, static_cast<int>(left.count())) > 0;
+    while (poll(&readable, 1, 20) <= 0 && in_time) {
+      continue_late_threads();
+      in_time = std::chrono::steady_clock::now() < deadline;
+    }
     char buffer[16384];
     const ssize_t size = in_time ? read(ends[0], buffer, sizeof buffer) : -1;
     if (size <= 0) break;

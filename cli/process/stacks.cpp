@@ -626,6 +626,18 @@ void continue_late_threads() {
   }
 }
 
+void sleep_after_look(std::chrono::microseconds duration) {
+  constexpr std::chrono::microseconds kStep(10000);
+  const auto end = std::chrono::steady_clock::now() + duration;
+  for (;;) {
+    continue_late_threads();
+    const auto left = std::chrono::duration_cast<std::chrono::microseconds>(
+        end - std::chrono::steady_clock::now());
+    if (left.count() <= 0) return;
+    usleep(static_cast<useconds_t>(std::min(left, kStep).count()));
+  }
+}
+
 std::vector<ThreadStack> read_stacks(const Process& process, const Objects& objects) {
   std::vector<ProcessStacks> one = {{&process, &objects, {}, nullptr}};
   read_stacks(&one);
@@ -642,7 +654,7 @@ std::vector<ThreadStack> read_settled_stacks(const Process& process, const Objec
           return stack.tid != process.pid() && tells_nothing(stack) && is_new(stack.tid);
         });
     if (!any_is_new || std::chrono::steady_clock::now() > deadline) return stacks;
-    usleep(5000);
+    sleep_after_look(std::chrono::milliseconds(5));
   }
 }
 
@@ -693,7 +705,7 @@ void sample_stacks(const std::vector<Sampled>& threads, const Sampling& sampling
     left.erase(std::remove_if(left.begin(), left.end(),
                               [&](const Thread& t) { return done.count(t.index) != 0; }),
                left.end());
-    if (!left.empty()) usleep(static_cast<useconds_t>(sampling.pause.count()));
+    if (!left.empty()) sleep_after_look(sampling.pause);
   }
 }
 

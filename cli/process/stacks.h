@@ -68,8 +68,12 @@ void read_stacks(std::vector<ProcessStacks>* all);
 
 /// Continues the threads that a look has asked to stop and that have stopped after its 200 ms. A
 /// thread in an uninterruptible sleep (vfork) does that, or one that gets no processor. SIGCHLD
-/// says when. A program that ends need not call this: the kernel then continues them.
+/// says when. To be called again and again by whoever goes on after a look; when a program ends,
+/// the kernel continues them.
 void continue_late_threads();
+
+/// Sleeps, and continues such threads meanwhile.
+void sleep_after_look(std::chrono::microseconds duration);
 
 /// A thread to sample.
 struct Sampled {

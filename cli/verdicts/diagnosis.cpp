@@ -2,7 +2,6 @@
 #include "verdicts/diagnosis.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
@@ -21,11 +20,11 @@
 namespace forksafe::cli {
 namespace {
 
-// After a look, the threads have kSettleUs to go back to their waits, and up to kMostSettles times
-// that if one has not got a processor yet. There they must stay for kStillUs.
-constexpr useconds_t kSettleUs = 20 * 1000;
+// After a look, the threads have kSettle to go back to their waits, and up to kMostSettles times
+// that if one has not got a processor yet. There they must stay for kStill.
+constexpr std::chrono::milliseconds kSettle(20);
 constexpr int kMostSettles = 25;
-constexpr useconds_t kStillUs = 100 * 1000;
+constexpr std::chrono::milliseconds kStill(100);
 
 bool contains(const std::string& text, const char* part) {
   return text.find(part) != std::string::npos;
@@ -1147,7 +1146,7 @@ std::vector<Diagnosis> diagnose_processes(const std::vector<pid_t>& pids) {
   if (any_to_watch) {
     bool settled = false;
     for (int i = 0; i < kMostSettles && !settled; ++i) {
-      usleep(kSettleUs);
+      sleep_after_look(kSettle);
       settled = true;
       each_sleep([&](Sleep* sleep, const Sleep& now) {
         if (now.asleep) sleep->asleep = false;  // it is back
@@ -1155,7 +1154,7 @@ std::vector<Diagnosis> diagnose_processes(const std::vector<pid_t>& pids) {
       });
     }
     each_sleep([](Sleep* sleep, const Sleep& now) { *sleep = now; });
-    usleep(kStillUs);
+    sleep_after_look(kStill);
     each_sleep([](Sleep* sleep, const Sleep& now) {
       sleep->asleep = sleep->asleep && now.asleep && sleep->switches == now.switches;
     });

@@ -31,6 +31,7 @@
 #include "base/error.h"
 #include "base/library.h"
 #include "base/words.h"
+#include "process/stacks.h"
 
 namespace forksafe::cli {
 namespace {
@@ -343,7 +344,7 @@ Proof prove(const std::string& probe, const std::string& library,
   bool ended = false;
   bool hung = false;
   while (!(ended = has_ended(leader, &how)) && !hung && seconds_since(start) < at_most) {
-    usleep(20000);
+    sleep_after_look(std::chrono::milliseconds(20));
     const size_t size = output.text().size();
     if (size != answers) watch.answered();
     answers = size;

@@ -295,6 +295,19 @@ TEST_CASE("check PID looks at a running process", "[check pid]") {
   check_refused(ask({"check", "--no-proof", pid}), "no process has this id");
 }
 
+TEST_CASE("check PID holds no thread up while it tries forks", "[check pid]") {
+  // Its main thread stops after the look.
+  Background background(specimen(blas_by_name("debian"), {"slow-vfork"}));
+  CHECK(comes([&] { return state_of(background.pid()) == 'D'; }));
+  Command command;
+  command.arguments = {forksafe_command(), "check", word(background.pid())};
+  Background checking(command);
+  CHECK(background.wait(30) == 0);
+  CHECK_FALSE(checking.has_ended());
+  CHECK(WIFEXITED(checking.wait(60)));
+  CHECK(contains(checking.output(), "(tried: "));
+}
+
 TEST_CASE("check ends all processes of a command that takes too long", "[check timeout]") {
   // A unique argument, by which the processes can be found.
   const std::string seconds = "600.0" + std::to_string(getpid());
