@@ -144,6 +144,26 @@ int wait_for_exec(int failure) {
   return read(failure, &error, sizeof error) == sizeof error ? error : 0;
 }
 
+// Whether this process has to stop with the command, since a shell waits for that. A shell with job
+// control has made us a process group on its terminal; the leader of a session is no such group.
+// Otherwise nobody might continue this process: who stops the command by its id, as cpulimit does
+// with SIGSTOP, continues that alone.
+bool is_followed(int stop_status) {
+  // What is above the signal's number is an event of ptrace(2): a look stops the child.
+  if (stop_status >> 16 != 0 || getsid(0) == getpid()) return false;
+  const int terminal = open("/dev/tty", O_RDONLY | O_CLOEXEC | O_NOCTTY);
+  if (terminal < 0) return false;
+  const bool in_foreground = tcgetpgrp(terminal) == getpgrp();
+  close(terminal);
+  switch (WSTOPSIG(stop_status)) {
+    case SIGSTOP: return in_foreground;
+    case SIGTSTP:
+    case SIGTTIN:
+    case SIGTTOU: return true;
+    default: return false;  // it has got a signal while it was stopped for a look
+  }
+}
+
 // Ends as the command has ended.
 int end_as(int status) {
   if (WIFEXITED(status)) return WEXITSTATUS(status);
@@ -199,8 +219,7 @@ int run_as_child(const std::vector<std::string>& command,
     int status = 0;
     while (waitpid(child, &status, WNOHANG | WUNTRACED) == child) {
       if (!WIFSTOPPED(status)) return end_as(status);
-      // What is above the signal's number is an event of ptrace(2): a look stops the child.
-      if (status >> 16 == 0) suffer(WSTOPSIG(status));
+      if (is_followed(status)) suffer(WSTOPSIG(status));
     }
     if (Clock::now() < next_look) continue;
     bool again = false;

@@ -21,7 +21,7 @@ namespace forksafe::cli {
 ///
 /// - The command is in our process group, and so has the terminal. What the terminal sends to the
 ///   group reaches the command by itself. A signal that a process sends to us is passed on.
-/// - If the command stops, this process stops, and the shell sees that.
+/// - If the command stops and a shell waits for that, this process stops, and the shell sees it.
 /// - If this process is killed, the command is killed.
 /// - This process keeps no file open but standard error: the reader of a pipe that the command
 ///   closes gets its end.

@@ -23,6 +23,7 @@
 #include <cstring>
 #include <filesystem>
 #include <sstream>
+#include <utility>
 
 #include "base/library.h"
 #include "base/words.h"
@@ -515,13 +516,23 @@ TEST_CASE("Ctrl-C ends a command in a pipe", "[terminal]") {
 
 TEST_CASE("a shell stops and continues the command", "[terminal]") {
   for (const std::string wrapper : {"env", "$F", "$F --watch 60"}) {
-    const OnTerminal outcome = run_on_terminal(
-        "set -m; " + wrapper +
-        " bash -c 'kill -TSTP $$; echo on; exit 3'; echo stopped $?; fg >/dev/null; echo end $?");
-    INFO(wrapper << outcome.output);
-    CHECK(contains(outcome.output, "stopped 148\r\n"));
-    CHECK(contains(outcome.output, "on\r\nend 3\r\n"));
+    for (const auto& [signal, status] : {std::pair("TSTP", "148"), std::pair("STOP", "147")}) {
+      const OnTerminal outcome =
+          run_on_terminal("set -m; " + wrapper + " bash -c 'kill -" + signal +
+                          " $$; echo on; exit 3'; echo stopped $?; fg >/dev/null; echo end $?");
+      INFO(wrapper << outcome.output);
+      CHECK(contains(outcome.output, std::string("stopped ") + status + "\r\n"));
+      CHECK(contains(outcome.output, "on\r\nend 3\r\n"));
+    }
   }
+}
+
+TEST_CASE("a command in the background is stopped and continued by its id", "[terminal]") {
+  const OnTerminal outcome = run_on_terminal(
+      "set -m; $F --watch 60 bash -c '(sleep 0.5; kill -CONT $$) & kill -STOP $$; exit 3' & "
+      "wait $!; echo end $?");
+  INFO(outcome.output);
+  CHECK(contains(outcome.output, "end 3\r\n"));
 }
 
 // ---- scripts
