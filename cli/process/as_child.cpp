@@ -216,8 +216,12 @@ int run_as_child(const std::vector<std::string>& command,
     const int signal = signals.wait(&info, next_look);
     if (signal != 0 && signal != SIGCHLD) pass_on(info, child);
     continue_late_threads();
+    // Also takes the ends of orphans, of which this process is the parent as process 1 of a
+    // container, and of threads that a look has stopped.
     int status = 0;
-    while (waitpid(child, &status, WNOHANG | WUNTRACED) == child) {
+    pid_t changed = 0;
+    while ((changed = waitpid(-1, &status, WNOHANG | WUNTRACED)) > 0) {
+      if (changed != child) continue;
       if (!WIFSTOPPED(status)) return end_as(status);
       if (is_followed(status)) suffer(WSTOPSIG(status));
     }

@@ -22,6 +22,7 @@ namespace forksafe::cli {
 /// - The command is in our process group, and so has the terminal. What the terminal sends to the
 ///   group reaches the command by itself. A signal that a process sends to us is passed on.
 /// - If the command stops and a shell waits for that, this process stops, and the shell sees it.
+/// - If this process is process 1 of a container, it takes the ends of orphans.
 /// - If this process is killed, the command is killed.
 /// - This process keeps no file open but standard error: the reader of a pipe that the command
 ///   closes gets its end.

@@ -216,6 +216,27 @@ TEST_CASE("a signal that is sent to forksafe reaches the command once", "[watch 
   CHECK(WTERMSIG(background.wait(30)) == SIGKILL);
 }
 
+// As process 1 of a container is.
+TEST_CASE("an orphan ends whose new parent is forksafe", "[watch signals]") {
+  Command command;
+  command.arguments = {installed("python3"),
+                       "-c",
+                       "import ctypes, os, sys\n"
+                       "PR_SET_CHILD_SUBREAPER = 36\n"
+                       "ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)\n"
+                       "os.execvp(sys.argv[1], sys.argv[1:])\n",
+                       forksafe_command(),
+                       "--watch",
+                       "60",
+                       "sh",
+                       "-c",
+                       "(sh -c 'echo ready $$; exec sleep 0.5' &); exec sleep 60"};
+  Background background(command);
+  const pid_t orphan = background.ready();
+  CHECK(comes([&] { return state_of(orphan) == '\0'; }));
+  CHECK_FALSE(background.has_ended());
+}
+
 TEST_CASE("an alarm that was set before reaches the command", "[watch signals]") {
   Command command;
   command.arguments = {installed("python3"),
