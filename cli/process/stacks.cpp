@@ -255,7 +255,8 @@ class Unwinder {
   Unwinder(const Unwinder&) = delete;
   Unwinder& operator=(const Unwinder&) = delete;
 
-  // The thread is stopped, or in a core.
+  // The thread is stopped, or in a core. The frames have no names yet: for a name the symbols of an
+  // object are read, which takes long for a large one.
   std::vector<Frame> walk(pid_t tid, size_t max_frames = kMaxFrames) {
     blocks_.clear();
     registers_.clear();
@@ -293,9 +294,7 @@ class Unwinder {
         unw_get_reg(&cursor, kKept[i], &value);
         frame.kept[i] = value;
       }
-      // A return address may be just after the last instruction of the function.
-      const bool exact = frames.empty() || unw_is_signal_frame(&cursor) > 0;
-      if (frame.object != nullptr) frame.function = frame.object->function_at(exact ? ip : ip - 1);
+      frame.is_return_address = !frames.empty() && unw_is_signal_frame(&cursor) <= 0;
       frames.push_back(frame);
     } while (frames.size() < max_frames && unw_step(&cursor) > 0);
     return frames;
@@ -476,6 +475,14 @@ std::string general_registers(pid_t stopped_tid) {
   return bytes;
 }
 
+void name_frames(std::vector<Frame>* frames) {
+  for (Frame& frame : *frames) {
+    if (frame.object == nullptr) continue;
+    // A return address may be just after the last instruction of the function.
+    frame.function = frame.object->function_at(frame.address - (frame.is_return_address ? 1 : 0));
+  }
+}
+
 // Gives names to functions that were entered by a tail call: see Frame::function.
 void name_hidden(const Process& process, std::vector<Frame>* frames) {
   for (size_t i = 0; i + 1 < frames->size(); ++i) {
@@ -493,6 +500,7 @@ void name_hidden(const Process& process, std::vector<Frame>* frames) {
 }
 
 void finish_names(const Process& process, std::vector<Frame>* frames) {
+  name_frames(frames);
   name_hidden(process, frames);
   for (Frame& frame : *frames) frame.function = demangled(frame.function);
 }
@@ -549,7 +557,6 @@ class Reader {
     }
     if (!thread.stopped()) return;
     stack->frames = unwinder_.walk(tid);
-    finish_names(*result_->process, &stack->frames);
   }
 
   ProcessStacks* result_;
@@ -616,6 +623,9 @@ void read_stacks(std::vector<ProcessStacks>* all) {
           Error(fmt::format("process {}: it has just ended", stacks.process->pid())));
     }
     if (stacks.error != nullptr) stacks.stacks.clear();
+    if (stacks.process->core() != nullptr) continue;
+    // Now that no thread is stopped any more.
+    for (ThreadStack& stack : stacks.stacks) finish_names(*stacks.process, &stack.frames);
   }
 }
 
@@ -697,10 +707,12 @@ void sample_stacks(const std::vector<Sampled>& threads, const Sampling& sampling
       Thread& t = left[ready[i]];
       t.sampled = true;
       const pid_t tid = t.target.tid;
-      if (!thread.stopped() ||
-          !take(t.index, {t.unwinder->walk(tid, sampling.max_frames), general_registers(tid)})) {
-        done.insert(t.index);
+      Sample sample;
+      if (thread.stopped()) {
+        sample = {t.unwinder->walk(tid, sampling.max_frames), general_registers(tid)};
+        name_frames(&sample.frames);
       }
+      if (!thread.stopped() || !take(t.index, sample)) done.insert(t.index);
     });
     left.erase(std::remove_if(left.begin(), left.end(),
                               [&](const Thread& t) { return done.count(t.index) != 0; }),

@@ -25,6 +25,7 @@ namespace forksafe::cli {
 struct Frame {
   uintptr_t address = 0;           ///< the current instruction, or the return address
   uintptr_t stack = 0;             ///< its stack pointer
+  bool is_return_address = false;  ///< otherwise the thread stopped, or a signal came, at `address`
   const Object* object = nullptr;  ///< that contains the address; null if none does
   /// Empty if no symbol covers the address. If another object called this function, it is the name
   /// that the caller used: a function with that name has jumped to one without a name.
