@@ -1078,11 +1078,12 @@ void find_lost_threads(const FirstLook& first, Parents* parents, Diagnosis* resu
                result);
     return;
   }
-  if (wait->others_run) {
+  if (wait->others_run || wait->handles_signals) {
+    const char* who = wait->others_run ? "another thread of this process does not wait, and"
+                                       : "this process handles a signal, whose handler";
     leave_open(look, wait->tid,
-               fmt::format("waits in {} for {} But another thread of this process does not wait, "
-                           "and may let it go on",
-                           place_of(*wait), threads_in_parent(look, *wait)),
+               fmt::format("waits in {} for {} But {} may let it go on", place_of(*wait),
+                           threads_in_parent(look, *wait), who),
                result);
     set_place(*wait, result);
     return;

@@ -204,7 +204,8 @@ std::optional<LostWait> find_lost_wait(const Process& process, const Objects& ob
   // If all threads wait, none can wake another. Then only a signal could end their waits: a handler
   // may call sem_post, or set Python's threading.Event.
   const bool all_wait = std::all_of(stacks.begin(), stacks.end(), waits);
-  const bool nobody_wakes = all_wait && !handles_signals(process, objects);
+  const bool handles = handles_signals(process, objects);
+  const bool nobody_wakes = all_wait && !handles;
   for (const ThreadStack& stack : stacks) {
     if (!waits(stack)) continue;
     std::optional<LostWait> wait = describe_wait(stack);
@@ -220,6 +221,7 @@ std::optional<LostWait> find_lost_wait(const Process& process, const Objects& ob
                            wait->object != objects.program() && wait->tid == process.pid();
     // Python may wait for SIGINT, whose handler it always has.
     wait->others_run = !all_wait;
+    wait->handles_signals = handles;
     if (lost_pool || (nobody_wakes && (!wait->is_python || wait->in_parent > 0))) return wait;
   }
   return std::nullopt;

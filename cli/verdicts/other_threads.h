@@ -63,6 +63,7 @@ struct LostWait {
   bool is_hidden = false;          ///< the stack does not tell whose; `object` has called fork
   bool is_python = false;          ///< at a lock of Python
   bool others_run = false;         ///< another thread of the process does not wait, and may end it
+  bool handles_signals = false;    ///< a handler of a signal may be meant to end it
   int in_parent = 0;               ///< how many threads of the object the parent has; 0: unknown
 };
 

@@ -884,11 +884,15 @@ TEST_CASE("a child waits for threads of a library that forksafe does not know",
   check_open(crew_specimen({"crew-beside"}),
              place + lost + " But another thread of this process does not wait, and may let it go",
              "forksafe has none for libcrew.so: ");
+  check_open(crew_specimen({"signalled", "0"}),
+             "waits in crew_wait (libcrew.so) for " + lost +
+                 " But this process handles a signal, whose handler may let it go on",
+             "forksafe has none for libcrew.so: ");
   const std::string holder = " waits for a lock or a thread that exists only in its parent.";
   check_lost({"crew-handler", "0"}, {"It hangs in fork(): the handler ", "(libcrew.so)" + holder});
   check_lost({"crew-handler", "1"}, {"It hangs in fork(), in a handler that" + holder});
   check_not_stuck(crew_specimen({"crew-of-its-own"}), 3);
-  check_not_stuck(crew_specimen({"signalled"}), 3);
+  check_not_stuck(crew_specimen({"signalled", "1"}), 3);
 }
 
 TEST_CASE("a child that waits with a timeout for lost threads may be stuck",

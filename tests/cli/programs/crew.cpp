@@ -89,7 +89,10 @@ pid_t crew_fork() {
 }
 
 /// Waits for somebody who posts the semaphore.
-void crew_wait(sem_t* semaphore) { sem_wait(semaphore); }
+void crew_wait(sem_t* semaphore) {
+  while (sem_wait(semaphore) != 0) {
+  }
+}
 
 /// For a signal handler.
 void crew_stay(int) {

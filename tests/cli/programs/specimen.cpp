@@ -749,7 +749,7 @@ void child_locks() {
   });
 }
 
-// signalled: a child waits in libcrew for its handler of SIGTERM.
+// signalled N: a child with N threads of libcrew waits in it for its handler of SIGTERM.
 void signalled() {
   static sem_t semaphore;
   sem_init(&semaphore, 0, 0);
@@ -758,7 +758,7 @@ void signalled() {
     struct sigaction action = {};
     action.sa_handler = [](int) { sem_post(&semaphore); };
     sigaction(SIGTERM, &action, nullptr);
-    crew<void(int)>("crew_start")(1);
+    crew<void(int)>("crew_start")(argument(0, 1));
     crew<void(sem_t*)>("crew_wait")(&semaphore);
   });
 }
