@@ -65,6 +65,7 @@ class Case:
         self.what = f"{LATE[limit]}, set late" if late else EARLY[limit]
         self.log = build / "soak/limits.log"
         word = limit.format(build=build)
+        self.has_library = not limit.startswith("without=")
         self.environment = {**environment, **runtime.environment, "OMP_WAIT_POLICY": "passive",
                             "OPENBLAS_THREAD_TIMEOUT": "18",
                             "FORKSAFE_LOG": str(self.log) if limit == "fsize=0" else "stderr"}
@@ -97,6 +98,8 @@ class Case:
         refused = ", OpenBLAS may make no thread" if b"pthread_create failed" in outcome.output else ""
         if outcome.stuck:
             return f"hangs{refused}", outcome
+        if b"malloc() returned NULL" in outcome.output:
+            return "fails, BLIS gets no memory", outcome
         if outcome.status < 0:
             return f"killed by {signal.Signals(-outcome.status).name}", outcome
         if outcome.status > 0:
@@ -114,15 +117,15 @@ class Case:
         return watched.run(self.build, command, self.environment, most=10).status is None
 
 
-def is_promised(without, with_library):
+def is_promised(case, without, with_library):
     """Returns whether this is what the library promises: exact results, or what the program does without
-    the library. The library never lets a program hang at a fork, unless OpenBLAS may make no thread
-    (docs/limits.md). Where the program hangs without the library, it gets further with it, and may fail
+    the library. The library never lets a program hang at a fork, unless its file is not there, or OpenBLAS
+    may make no thread (docs/limits.md). Where the program hangs without the library, it gets further with it, and may fail
     at what the limit forbids."""
     if with_library.startswith("exact") or with_library == NO_FORK_NEEDED:
         return True
     if with_library == "hangs":
-        return False
+        return not case.has_library and with_library in without
     forbidden = with_library.startswith("fails") or with_library == "killed by SIGSYS"
     return with_library in without or forbidden and any(r.startswith("hangs") for r in without)
 
@@ -146,11 +149,12 @@ def try_case(case):
         return {**row, "without": "", "with": "skipped", "well": True,
                 "why": outcome.output.decode(errors="replace").strip()}
     for _ in range(TRIES - 1):
-        if is_promised(without, result):
+        if is_promised(case, without, result):
             break
         without.add(case.run(case.environment)[0])
-    known = not is_promised(without, result) and is_known(case.what, result)
-    well = known or is_promised(without, result)
+    promised = is_promised(case, without, result)
+    known = not promised and is_known(case.what, result)
+    well = known or promised
     row.update({"without": " or ".join(sorted(without)), "with": result, "known": known, "well": well})
     if not well:
         row["output"] = outcome.output.decode(errors="replace")[-3000:]
