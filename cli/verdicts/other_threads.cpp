@@ -155,19 +155,22 @@ std::string describe(const OtherThreads& threads) {
   return fmt::format("{} thread{} of {}", threads.count, plural, threads.object->name());
 }
 
+bool runs_python(const Objects& objects) {
+  return std::any_of(objects.begin(), objects.end(),
+                     [](const auto& object) { return object->is(is_python); });
+}
+
 bool handles_signals(const Process& process, const Objects& objects) {
   if (process.core() != nullptr) return false;
   // glibc's for 32 and 33: nptl, SIGCANCEL and SIGSETXID.
   constexpr int kOthers[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, 32, 33};
-  const bool any_python = std::any_of(objects.begin(), objects.end(),
-                                      [](const auto& object) { return object->is(is_python); });
   unsigned long long caught = 0;
   std::ifstream status(fmt::format("/proc/{}/status", process.pid()));
   for (std::string line; std::getline(status, line);) {
     if (sscanf(line.c_str(), "SigCgt: %llx", &caught) == 1) break;
   }
   for (const int signal : kOthers) caught &= ~(1ULL << (signal - 1));
-  if (any_python) caught &= ~(1ULL << (SIGINT - 1));
+  if (runs_python(objects)) caught &= ~(1ULL << (SIGINT - 1));
   return caught != 0;
 }
 
@@ -221,7 +224,8 @@ std::optional<LostWait> find_lost_wait(const Process& process, const Objects& ob
                            wait->object != objects.program() && wait->tid == process.pid();
     // Python may wait for SIGINT, whose handler it always has.
     wait->others_run = !all_wait;
-    wait->handles_signals = handles;
+    // Python runs the program's handlers in its main thread, when that is back from the library.
+    wait->handles_signals = handles && !runs_python(objects);
     if (lost_pool || (nobody_wakes && (!wait->is_python || wait->in_parent > 0))) return wait;
   }
   return std::nullopt;

@@ -866,8 +866,8 @@ Command crew_specimen(const std::vector<std::string>& situation) {
   return specimen(Blas{CREW, "", "", "", false}, situation);
 }
 
-void check_lost(const std::vector<std::string>& situation, const std::vector<std::string>& parts) {
-  Background background(crew_specimen(situation));
+void check_lost(const Command& command, const std::vector<std::string>& parts) {
+  Background background(command);
   const Diagnosis verdict = diagnose_when_stuck(background.ready());
   INFO(verdict.process.dump(1));
   CHECK(verdict.status == 1);
@@ -876,11 +876,27 @@ void check_lost(const std::vector<std::string>& situation, const std::vector<std
   CHECK(contains(verdict.at("cure"), "forksafe has none for "));
 }
 
+/// A worker of a server, as gunicorn's: the child handles a signal in Python.
+Command python_crew() {
+  Command command;
+  command.arguments = {debian_python(), "-c",
+                       "import ctypes, os, signal, sys\n"
+                       "signal.signal(signal.SIGTERM, lambda *_: sys.exit())\n"
+                       "crew = ctypes.CDLL('" CREW
+                       "')\n"
+                       "crew.crew_start(2)\n"
+                       "child = os.fork()\n"
+                       "if child == 0: crew.crew_work(2, 1000)\n"
+                       "print('ready', child, flush=True)\n"
+                       "os.waitpid(child, 0)\n"};
+  return command;
+}
+
 TEST_CASE("a child waits for threads of a library that forksafe does not know",
           "[diagnose lost threads]") {
   const std::string place = "waits in crew_work (libcrew.so) for ";
   const std::string lost = "2 threads of that library, which exist only in its parent.";
-  check_lost({"crew"}, {"This is a forked child of ", place + lost});
+  check_lost(crew_specimen({"crew"}), {"This is a forked child of ", place + lost});
   check_open(crew_specimen({"crew-beside"}),
              place + lost + " But another thread of this process does not wait, and may let it go",
              "forksafe has none for libcrew.so: ");
@@ -888,9 +904,12 @@ TEST_CASE("a child waits for threads of a library that forksafe does not know",
              "waits in crew_wait (libcrew.so) for " + lost +
                  " But this process handles a signal, whose handler may let it go on",
              "forksafe has none for libcrew.so: ");
+  check_lost(python_crew(), {place + lost});
   const std::string holder = " waits for a lock or a thread that exists only in its parent.";
-  check_lost({"crew-handler", "0"}, {"It hangs in fork(): the handler ", "(libcrew.so)" + holder});
-  check_lost({"crew-handler", "1"}, {"It hangs in fork(), in a handler that" + holder});
+  check_lost(crew_specimen({"crew-handler", "0"}),
+             {"It hangs in fork(): the handler ", "(libcrew.so)" + holder});
+  check_lost(crew_specimen({"crew-handler", "1"}),
+             {"It hangs in fork(), in a handler that" + holder});
   check_not_stuck(crew_specimen({"crew-of-its-own"}), 3);
   check_not_stuck(crew_specimen({"signalled", "1"}), 3);
 }
@@ -921,7 +940,7 @@ TEST_CASE("a child that waits with a timeout for lost threads may be stuck",
 }
 
 TEST_CASE("a thread that waits in a fork handler is named with the library", "[diagnose handler]") {
-  check_lost({"crew-before-fork", "0"},
+  check_lost(crew_specimen({"crew-before-fork", "0"}),
              {"It hangs in fork(): the handler ",
               "(libcrew.so) waits for a lock or a thread, and no thread of this process is left"});
   // Another thread may end this wait.
