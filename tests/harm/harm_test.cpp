@@ -244,6 +244,7 @@ TEST_CASE("nobody holds the lock of dl_iterate_phdr while a library is loaded") 
   for (const char* program : {"quiet_loading", "quiet_loading_fixed"}) {
     expect_no_harm(program, {}, {{}, {{"FORKSAFE", "0"}}});
   }
+  expect_no_harm("quiet_loading", {"libgomp.so.1"}, {{}, {{"FORKSAFE_CHILD_THREADS", "auto"}}});
 }
 
 TEST_CASE("forks at exit and in destructors") { expect_no_harm("fork_at_exit"); }

@@ -168,35 +168,38 @@ int entry_number(const char* name) {
 }  // namespace
 
 void watch_callers(const ElfImage& copy, const ThreadNumbers& numbers) {
-  const int index = index_of(copy);
+  const int index = watched_count.load();
   if (index == kMaxOpenMpCopies) return;
   Watched& own = watched[index];
-  if (index == watched_count.load()) {
-    own.base = copy.base();
-    own.numbers = numbers;
-    for (int i = 0; i < kEntryCount; ++i) own.entries[i] = copy.find(kEntries[i]).address;
-    for (const char* name : {"omp_set_num_threads", "omp_set_num_threads_"}) {
-      watch_setter(copy, copy.find(name), set_by_program, index);
-    }
-    watched_count.store(index + 1, std::memory_order_release);
+  own.base = copy.base();
+  own.numbers = numbers;
+  for (int i = 0; i < kEntryCount; ++i) own.entries[i] = copy.find(kEntries[i]).address;
+  for (const char* name : {"omp_set_num_threads", "omp_set_num_threads_"}) {
+    watch_setter(copy, copy.find(name), set_by_program, index);
   }
+  watched_count.store(index + 1, std::memory_order_release);
   each_loaded_object([&](const ElfImage& object) {
-    if (!object.needs(copy)) return true;
-    // An OpenBLAS asks in each call, and the library at each fork. It adapts by itself, with the
-    // libraries beside it (openblas/openmp.cpp), and its questions are not the program's.
-    if (options().child_threads == Options::kAuto &&
-        (is_openblas(object) || object.imports("blas_memory_alloc"))) {
-      return true;
-    }
-    redirect_slots(
-        object,
-        [](const char* name) { return *name == 'G' || *name == 'o' ? entry_number(name) : -1; },
-        [&](int number, void* behind) -> void* {
-          if (behind != own.entries[number]) return nullptr;
-          return function_of(index, number, std::make_integer_sequence<int, kMaxOpenMpCopies>());
-        });
+    watch_caller(copy, object);
     return true;
   });
+}
+
+void watch_caller(const ElfImage& copy, const ElfImage& object) {
+  const int index = index_of(copy);
+  if (index == watched_count.load() || !object.needs(copy)) return;
+  // An OpenBLAS asks in each call, and the library at each fork. It adapts by itself, with the
+  // libraries beside it (openblas/openmp.cpp), and its questions are not the program's.
+  if (options().child_threads == Options::kAuto &&
+      (is_openblas(object) || object.imports("blas_memory_alloc"))) {
+    return;
+  }
+  redirect_slots(
+      object,
+      [](const char* name) { return *name == 'G' || *name == 'o' ? entry_number(name) : -1; },
+      [&](int number, void* behind) -> void* {
+        if (behind != watched[index].entries[number]) return nullptr;
+        return function_of(index, number, std::make_integer_sequence<int, kMaxOpenMpCopies>());
+      });
 }
 
 void start_child_threads(const ElfImage& copy, int fresh) {

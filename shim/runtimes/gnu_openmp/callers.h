@@ -18,9 +18,12 @@ struct ThreadNumbers {
 };
 
 /// Leads the loaded objects that are linked with that copy through functions of ours: those by
-/// which they start a parallel region, or ask how many threads one would have. Not while the
-/// linker's lock is held, nor in a child.
+/// which they start a parallel region, or ask how many threads one would have. Once for each copy,
+/// and not while the linker's lock is held.
 void watch_callers(const ElfImage& copy, const ThreadNumbers& numbers);
+
+/// The same for one object, which was loaded after watch_callers().
+void watch_caller(const ElfImage& copy, const ElfImage& object);
 
 /// In a child, in its only thread: from here on the threads that it makes have the number that
 /// FORKSAFE_CHILD_THREADS gives them; under `auto` this thread too. `fresh` is the number that a

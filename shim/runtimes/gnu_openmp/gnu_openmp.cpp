@@ -364,6 +364,7 @@ void leave_alone(const ElfImage& image, const char* why) {
 }
 
 void see(const ElfImage& image) {
+  copies.each([&](Copy* copy) { watch_caller(copy->image, image); });
   const ElfW(Phdr)* const tls = image.tls();
   if (image.find("GOMP_parallel").address == nullptr || tls == nullptr) return;
   if (image.find("__kmpc_fork_call").address != nullptr) return;
@@ -471,16 +472,14 @@ void seen_all() {
     *copies.next() = found[i];
     copies.add();
     note_adoption();
+    // The calls within an object pass no slot.
+    if (options().child_threads != Options::kInherit && found[i].is_alone) {
+      watch_callers(found[i].image, found[i].omp);
+    }
   }
   found_count = 0;
   if (overflow) report("no room for one more copy of GNU OpenMP, which is left as it is");
   overflow = false;
-  if (options().child_threads != Options::kInherit) {
-    // The calls within an object pass no slot.
-    copies.each([](Copy* copy) {
-      if (copy->is_alone) watch_callers(copy->image, copy->omp);
-    });
-  }
 }
 
 // The first thread's stack is the one that the kernel has made.
