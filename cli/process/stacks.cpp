@@ -43,17 +43,22 @@ namespace {
 constexpr int kStopPatienceMs = 200;
 constexpr size_t kMaxFrames = 128;
 
-// The threads that this program has seized, each with Target::is_child. Only a stopped thread can
-// be detached. So a thread that does not stop in time, or that is killed while it is stopped, stays
-// here until it has stopped or ended.
-std::map<pid_t, bool> seized;
+struct Seized {
+  pid_t pid;      // of the process
+  bool is_child;  // Target::is_child
+};
+
+// The threads that this program has seized, by their ids. Only a stopped thread can be detached. So
+// a thread that does not stop in time, or that is killed while it is stopped, stays here until it
+// has stopped or ended.
+std::map<pid_t, Seized> seized;
 
 // Takes the ends of seized threads from the kernel.
 void reap_ended(int) {
   const int error = errno;
-  for (const auto& [tid, is_child] : seized) {
+  for (const auto& [tid, known] : seized) {
     siginfo_t info;
-    if (!is_child) waitid(P_PID, static_cast<id_t>(tid), &info, WEXITED | WNOHANG | __WALL);
+    if (!known.is_child) waitid(P_PID, static_cast<id_t>(tid), &info, WEXITED | WNOHANG | __WALL);
   }
   errno = error;
 }
@@ -108,10 +113,12 @@ int seize(pid_t tid) {
 struct Target {
   Target(const Process& process, pid_t its_tid)
       : tid(its_tid),
+        pid(process.pid()),
         is_ours(process.status().tracer == getpid() && seized.count(process.pid()) == 0),
         is_child(its_tid == process.pid() && process.status().parent == getpid()) {}
 
   pid_t tid;
+  pid_t pid;
   bool is_ours;   // trace() traces the process
   bool is_child;  // the main thread of a child of this program
 };
@@ -127,14 +134,15 @@ struct Target {
 class StoppedThread {
  public:
   // Asks the thread to stop.
-  explicit StoppedThread(const Target& target) : tid_(target.tid), is_child_(target.is_child) {
+  explicit StoppedThread(const Target& target)
+      : tid_(target.tid), known_({target.pid, target.is_child}) {
     if (target.is_ours) {
       if (has_stopped()) return;
     } else if (seized.count(tid_) != 0 && interrupt()) {
       seized_ = true;
       return;
     } else {
-      seized[tid_] = is_child_;  // before, as it may throw
+      seized[tid_] = known_;  // before, as it may throw
       error_ = seize(tid_);
       seized_ = error_ == 0;
       if (!seized_) seized.erase(tid_);
@@ -142,7 +150,7 @@ class StoppedThread {
     if (error_ == 0 && !interrupt()) error_ = errno;
   }
   // A thread that was seized before.
-  StoppedThread(pid_t tid, bool is_child) : tid_(tid), is_child_(is_child), seized_(true) {}
+  StoppedThread(pid_t tid, const Seized& known) : tid_(tid), known_(known), seized_(true) {}
   // Delivers the signal that arrived in the meantime.
   ~StoppedThread() {
     if (seized_ && stopped_ &&
@@ -157,11 +165,12 @@ class StoppedThread {
   bool is_settled() {
     if (stopped_ || error_ != 0 || has_stopped()) return true;
     siginfo_t info = {};
-    const int kinds = WEXITED | WNOHANG | __WALL | (seized_ && !is_child_ ? 0 : WNOWAIT);
+    const int kinds = WEXITED | WNOHANG | __WALL | (seized_ && !known_.is_child ? 0 : WNOWAIT);
     const bool waited = waitid(P_PID, static_cast<id_t>(tid_), &info, kinds) == 0;
     // The kernel also reports a stop, whatever the kinds.
     if (waited && (info.si_pid != tid_ || info.si_code == CLD_TRAPPED)) return false;
     seized.erase(tid_);  // the thread has ended
+    if (!waited && seized_) follow_exec();
     seized_ = false;
     return true;
   }
@@ -179,8 +188,16 @@ class StoppedThread {
     return true;
   }
 
+  // A thread that has just executed a program has the main thread's id now, and is still seized.
+  void follow_exec() const {
+    ProcessStatus status;
+    if (tid_ != known_.pid && read_status(known_.pid, &status) && status.tracer == getpid()) {
+      seized.insert({known_.pid, {known_.pid, status.parent == getpid()}});
+    }
+  }
+
   pid_t tid_;
-  bool is_child_;
+  Seized known_;
   bool seized_ = false;
   bool stopped_ = false;
   long signal_ = 0;
@@ -631,8 +648,8 @@ void read_stacks(std::vector<ProcessStacks>* all) {
 
 void continue_late_threads() {
   for (auto next = seized.begin(); next != seized.end();) {
-    const auto [tid, is_child] = *next++;  // that may erase it
-    StoppedThread(tid, is_child).is_settled();
+    const auto [tid, known] = *next++;  // that may erase it
+    StoppedThread(tid, known).is_settled();
   }
 }
 
