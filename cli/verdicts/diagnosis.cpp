@@ -127,15 +127,17 @@ Sleep read_sleep(pid_t pid, pid_t tid) {
 }
 
 // A thread spins if kSpinSamples samples all lie within kSpinBytes of code. When kSpinPatience
-// ends, kFewestSamples will do. The loop of a BLAS kernel is larger. The begin and end of an empty
-// critical section, which take nearly all of its time, are further apart.
+// ends, as it does on a busy machine only, kFewestSamples will do. Of a thread that only spends
+// much of its time there, five samples were seen at one place. The loop of a BLAS kernel is larger.
+// The begin and end of an empty critical section, which take nearly all of its time, are further
+// apart.
 constexpr uintptr_t kSpinBytes = 32;
 constexpr int kSpinSamples = 60;
-constexpr int kFewestSamples = 5;
+constexpr int kFewestSamples = 20;
 constexpr size_t kSpinFrames = 8;
 constexpr uint64_t kSpinRunNs = 50 * 1000;  // CPU time between two samples
 constexpr auto kSpinPause = std::chrono::microseconds(200);
-constexpr auto kSpinPatience = std::chrono::seconds(2);
+constexpr auto kSpinPatience = std::chrono::seconds(5);
 
 // Whether the address of a frame is just after a system call. GNU OpenMP has the instruction in its
 // own code on x86, Power and s390 (config/linux/*/futex.h), and calls libc elsewhere. A thread in a
