@@ -22,8 +22,6 @@
 #include "keep_errno.h"
 #include "pages.h"
 
-namespace forksafe {}  // namespace forksafe
-
 #ifdef FORKSAFE_PRIMITIVES
 #include FORKSAFE_PRIMITIVES
 #else

@@ -607,7 +607,6 @@ void read_core(ProcessStacks* result) {
   Unwinder unwinder(*result->process, *result->objects);
   for (const pid_t tid : result->process->threads()) {
     result->stacks.push_back({tid, "", unwinder.walk(tid), result->process->system_call(tid)});
-    finish_names(*result->process, &result->stacks.back().frames);
   }
 }
 
@@ -640,7 +639,6 @@ void read_stacks(std::vector<ProcessStacks>* all) {
           Error(fmt::format("process {}: it has just ended", stacks.process->pid())));
     }
     if (stacks.error != nullptr) stacks.stacks.clear();
-    if (stacks.process->core() != nullptr) continue;
     // Now that no thread is stopped any more.
     for (ThreadStack& stack : stacks.stacks) finish_names(*stacks.process, &stack.frames);
   }

@@ -209,6 +209,8 @@ std::optional<LostWait> find_lost_wait(const Process& process, const Objects& ob
   const bool all_wait = std::all_of(stacks.begin(), stacks.end(), waits);
   const bool handles = handles_signals(process, objects);
   const bool nobody_wakes = all_wait && !handles;
+  // Python runs the program's handlers in its main thread, when that is back from the library.
+  const bool handler_wakes = handles && !runs_python(objects);
   for (const ThreadStack& stack : stacks) {
     if (!waits(stack)) continue;
     std::optional<LostWait> wait = describe_wait(stack);
@@ -222,10 +224,9 @@ std::optional<LostWait> find_lost_wait(const Process& process, const Objects& ob
     }
     const bool lost_pool = wait->in_parent > 0 && !wait->is_python &&
                            wait->object != objects.program() && wait->tid == process.pid();
-    // Python may wait for SIGINT, whose handler it always has.
     wait->others_run = !all_wait;
-    // Python runs the program's handlers in its main thread, when that is back from the library.
-    wait->handles_signals = handles && !runs_python(objects);
+    wait->handles_signals = handler_wakes;
+    // Python may wait for SIGINT, whose handler it always has.
     if (lost_pool || (nobody_wakes && (!wait->is_python || wait->in_parent > 0))) return wait;
   }
   return std::nullopt;

@@ -158,14 +158,18 @@ class ElfImage {
   Relocations plt_relocations_ = {};
 };
 
-/// Whether one of the first `count` records of a table is of that object: its `image` lies at the
-/// same address.
+/// The first of the first `count` records of a table that is of that object: its `image` lies at
+/// the same address. `count` if there is none.
+template <typename Record>
+int index_of_image(const Record* records, int count, const ElfImage& image) {
+  int index = 0;
+  while (index < count && records[index].image.base() != image.base()) ++index;
+  return index;
+}
+
 template <typename Record>
 bool has_image(const Record* records, int count, const ElfImage& image) {
-  for (int i = 0; i < count; ++i) {
-    if (records[i].image.base() == image.base()) return true;
-  }
-  return false;
+  return index_of_image(records, count, image) < count;
 }
 
 }  // namespace forksafe

@@ -127,15 +127,22 @@ bool read_info(const link_map& map, dl_phdr_info* info) {
   return false;
 }
 
+// Gives `use` what the linker says of one object.
+template <typename Use>
+void ask_linker_about(uintptr_t base, const char* name, Use use) {
+  each_object_info([&](const dl_phdr_info& info) {
+    const bool is_it = info.dlpi_addr == base && strcmp(info.dlpi_name, name) == 0;
+    if (is_it) use(info);
+    return !is_it;
+  });
+}
+
 bool read_image(const link_map& map, ElfImage* image) {
   dl_phdr_info own = {};
   if (read_info(map, &own)) return image->read(own);
   bool result = false;
-  each_object_info([&](const dl_phdr_info& info) {
-    if (info.dlpi_addr != map.l_addr || strcmp(info.dlpi_name, map.l_name) != 0) return true;
-    result = image->read(info);
-    return false;
-  });
+  ask_linker_about(map.l_addr, map.l_name,
+                   [&](const dl_phdr_info& info) { result = image->read(info); });
   return result;
 }
 
@@ -277,11 +284,8 @@ void distrust_linker() {
 
 size_t tls_module_of(const ElfImage& image) {
   size_t result = 0;
-  each_object_info([&](const dl_phdr_info& info) {
-    const bool is_it = info.dlpi_addr == image.base() && strcmp(info.dlpi_name, image.path()) == 0;
-    if (is_it) result = info.dlpi_tls_modid;
-    return !is_it;
-  });
+  ask_linker_about(image.base(), image.path(),
+                   [&](const dl_phdr_info& info) { result = info.dlpi_tls_modid; });
   return result;
 }
 

@@ -47,8 +47,7 @@ void see(const ElfImage& image) {
   if (options().child_threads != Options::kAuto) return;
   if (image.find("mkl_serv_domain_get_max_threads").address == nullptr) return;
   // A layer that was unloaded may be loaded again.
-  int index = 0;
-  while (index < layer_count && layers[index].image.base() != image.base()) ++index;
+  const int index = index_of_image(layers, layer_count, image);
   if (index == kMaxLayers) return;
   redirect_slots(
       image, [](const char* name) { return strcmp(name, "omp_get_max_threads") == 0 ? 0 : -1; },

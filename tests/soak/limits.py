@@ -120,8 +120,8 @@ class Case:
 def is_promised(case, without, with_library):
     """Returns whether this is what the library promises: exact results, or what the program does without
     the library. The library never lets a program hang at a fork, unless its file is not there, or OpenBLAS
-    may make no thread (docs/limits.md). Where the program hangs without the library, it gets further with it, and may fail
-    at what the limit forbids."""
+    may make no thread (docs/limits.md). Where the program hangs without the library, it gets further with it,
+    and may fail at what the limit forbids."""
     if with_library.startswith("exact") or with_library == NO_FORK_NEEDED:
         return True
     if with_library == "hangs":
