@@ -474,11 +474,20 @@ std::string where(const Wait& wait) {
   return result + fmt::format(", called by {},", wait.entry);
 }
 
+// Whether all threads have stopped, so that each stack was read.
+bool is_whole(const Look& look) {
+  return std::none_of(look.stacks.begin(), look.stacks.end(),
+                      [](const ThreadStack& stack) { return stack.frames.empty(); });
+}
+
 // Looks at the parents of children, at each one once.
 class Parents {
  public:
-  /// A process that was looked at anyway.
-  void add(const Look& look) { looks_[look.process.pid()] = &look; }
+  /// A process that was looked at anyway. A look that is not whole is taken again if it is asked
+  /// for: a thread gets no processor for some time where many spin.
+  void add(const Look& look) {
+    if (is_whole(look)) looks_[look.process.pid()] = &look;
+  }
 
   /// Null if the parent has ended or may not be read, or the child is in a core.
   const Look* of(const Look& child) {
@@ -499,9 +508,9 @@ class Parents {
 };
 
 // How many workers of that runtime the parent has: the team mates that the child waits for. None if
-// the parent can't be read.
+// one of its threads can't be read.
 std::optional<int> count_in_parent(const Look* parent, const Object* object) {
-  if (parent == nullptr) return std::nullopt;
+  if (parent == nullptr || !is_whole(*parent)) return std::nullopt;
   for (const ThreadRuntime& r : parent->runtimes) {
     if (object != nullptr && r.object->path() == object->path() &&
         r.object->base() == object->base()) {

@@ -233,6 +233,10 @@ TEST_CASE("GNU OpenMP: a child waits for a team, a critical section or a lock; L
   Command spinning = omp_specimen("team");
   spinning.environment["OMP_WAIT_POLICY"] = "active";
   check_stuck(spinning, {"gnu-openmp-team", "GOMP_parallel", "for 2 team mates that"});
+  // A thread of the parent whose stack can't be read may be one of them.
+  check_stuck(
+      omp_specimen("team-beside-vfork"),
+      {"gnu-openmp-team", "GOMP_parallel", " for team mates that exist only in its parent."});
   check_stuck(omp_specimen("critical"), {"gnu-openmp-lock", "GOMP_critical_start", holder});
   // A lock of the program itself stays held under forksafe, too.
   for (const auto& [situation, function] :

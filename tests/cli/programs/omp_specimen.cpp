@@ -7,6 +7,7 @@
 #include <semaphore.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -72,6 +73,18 @@ void team() {
 void bare_team() {
   region(3);
   with_child(bare_fork, [] { region(3); });
+}
+
+// The parent has another thread, which can't be stopped.
+void team_beside_vfork() {
+  std::thread([] {
+    if (vfork() == 0) {
+      prctl(PR_SET_PDEATHSIG, SIGKILL);
+      stay();
+    }
+  }).detach();
+  usleep(100000);  // by then the thread is in vfork
+  team();
 }
 
 // Switches the handlers of Intel's and LLVM's OpenMP off, as scikit-learn does when it is imported.
@@ -255,6 +268,7 @@ constexpr struct {
     {"own-critical", own_critical<false>},
     {"own-critical-in-region", own_critical<true>},
     {"team-beside-code", team_beside_code},
+    {"team-beside-vfork", team_beside_vfork},
     {"lock", lock},
     {"nest-lock", nest_lock},
     {"named-critical", named_critical},
