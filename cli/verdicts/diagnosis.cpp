@@ -71,7 +71,9 @@ std::optional<Wait> find_wait(const Look& look, const ThreadStack& stack) {
   size_t i = 0;
   for (; i < stack.frames.size(); ++i) {
     const Frame& frame = stack.frames[i];
-    if (frame.object == nullptr || !is_c_library(*frame.object)) break;
+    if (frame.object == nullptr) break;
+    if (frame.object->is(is_forksafe)) continue;
+    if (!is_c_library(*frame.object)) break;
     wait.in_c_library = true;
     wait.system_call = frame.function;
   }
@@ -109,6 +111,7 @@ std::optional<Wait> find_wait(const Look& look, const ThreadStack& stack) {
     const Frame& frame = stack.frames[i];
     if (frame.object == nullptr || !is_c_library(*frame.object)) break;
     if (contains(frame.function, "fork")) wait.in_fork = true;
+    if (contains(frame.function, "exit")) wait.in_exit = true;
   }
   wait.is_worker = stack.tid != look.process.pid() && is_worker(look, stack);
   return wait;
@@ -368,14 +371,26 @@ struct Rule {
 // describe() adds the numbers to these.
 constexpr const char* kLostTeam = "team mates that exist only in its parent";
 constexpr const char* kRefused = "workers of OpenBLAS that could not be made";
+// A worker that ends its part of a product writes over the request to end (blas_server.c).
+constexpr const char* kUnended =
+    "the end of a worker, which has missed the request to end, since the process began to exit "
+    "while a thread was inside a call. That is no fork problem";
 
 // The first rule that holds gives the verdict. The function names are those of OpenBLAS 0.3.13 to
 // 0.3.34, GCC 4.9 to 15 and BLIS 0.9.
 constexpr Rule kRules[] = {
+    // In any process.
+    {"openblas-exit",
+     [](const Case& c) {
+       return c.wait.in_exit && c.is(Kind::kOpenBlas) && c.asleep() &&
+              c.in("blas_thread_shutdown") && !c.any_worker_awake();
+     },
+     kUnended, Rule::kCallsInCore},
     // In the parent.
     {"openblas-shutdown",
      [](const Case& c) {
-       return c.is(Kind::kOpenBlas) && c.asleep() && c.in("blas_thread_shutdown");
+       return c.is(Kind::kOpenBlas) && c.asleep() && c.in("blas_thread_shutdown") &&
+              !c.wait.in_exit;
      },
      "the end of the workers of its thread pool, which it shuts down before every fork, while "
      "another thread is inside a call",
@@ -652,6 +667,10 @@ std::string cure_under_forksafe(const ThreadRuntime& runtime) {
 std::string cure_for(const Look& look, const Wait& wait, const char* waits_for) {
   if (is_llvm_or_intel(wait)) return cure_of_llvm_or_intel(look, *wait.runtime);
   if (waits_for == kRefused) return cure_for_refused(look);
+  if (waits_for == kUnended) {
+    return "forksafe has none for this defect of OpenBLAS: let the threads that compute end before "
+           "the process exits, or exit by _exit (Python: os._exit)";
+  }
   if (wait.runtime->left_alone) {
     return fmt::format(
         "forksafe has none for {} that is linked into {}: link it to {} instead, and run it under "

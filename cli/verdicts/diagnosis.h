@@ -6,7 +6,7 @@
 // asleep or spinning, and if no thread can end the wait. In a forked child, that is a wait for team
 // mates, workers or the holder of a lock that exist only in the parent. In a parent, it is a wait
 // for the end of a pool shutdown, or for workers that a shutdown has ended. In any process, it is a
-// wait for workers that could not be made.
+// wait for workers that could not be made, or at exit for one that does not end.
 #pragma once
 
 #include <memory>
@@ -50,6 +50,7 @@ struct Wait {
   std::string system_call;   ///< the function of the C library in which it waits, if it has a name
   bool in_c_library = false;
   bool in_fork = false;                ///< called by a fork handler
+  bool in_exit = false;                ///< called by a destructor while the process exits
   uintptr_t stack = 0;                 ///< the stack pointer of the entry's frame
   bool is_worker = false;              ///< a thread of the runtime's own
   std::vector<std::string> functions;  ///< the names of all frames in runtimes, innermost first

@@ -480,11 +480,13 @@ bool read_state(const Process& process, const Objects& objects, State* state) {
 
 }  // namespace
 
+bool is_forksafe(const Object& object) { return object.defines("forksafe_state"); }
+
 Guard find_guard(const Process& process, const Objects& objects) {
   State state;
   Guard guard;
-  guard.loaded = std::any_of(objects.begin(), objects.end(),
-                             [](const auto& o) { return o->defines("forksafe_state"); });
+  guard.loaded =
+      std::any_of(objects.begin(), objects.end(), [](const auto& o) { return is_forksafe(*o); });
   guard.enabled = read_state(process, objects, &state) && state.enabled != 0;
   return guard;
 }

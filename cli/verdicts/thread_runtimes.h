@@ -81,6 +81,9 @@ struct Guard {
 
 Guard find_guard(const Process& process, const Objects& objects);
 
+/// Whether this is the forksafe library. Its doors stand between a runtime and the C library.
+bool is_forksafe(const Object& object);
+
 /// The runtimes in the order of their addresses. `workers` are counted if `stacks` is not empty.
 std::vector<ThreadRuntime> find_thread_runtimes(const Process& process, const Objects& objects,
                                                 const std::vector<ThreadStack>& stacks);

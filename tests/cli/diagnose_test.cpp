@@ -969,6 +969,26 @@ TEST_CASE("a child spins in a region for a team mate", "[diagnose spin]") {
   }
 }
 
+// The wait is seen through a door of the library, too.
+TEST_CASE("OpenBLAS, which exits while a call is in flight, is told not to be a fork problem",
+          "[diagnose exit]") {
+  for (const bool guarded : {false, true}) {
+    INFO(guarded);
+    Command command = specimen(blas_by_name("debian"), {"exit-in-flight"});
+    if (guarded) command = with_library(command);
+    Background background(command);
+    const Diagnosis verdict = diagnose_when_stuck(background.ready());
+    INFO(verdict.process.dump(1));
+    CHECK(verdict.status == 1);
+    CHECK(verdict.at("code") == "openblas-exit");
+    CHECK(verdict.process["guarded"] == guarded);
+    CHECK(contains(verdict.at("text"), "It waits in blas_thread_shutdown"));
+    CHECK(contains(verdict.at("text"), "That is no fork problem."));
+    CHECK(contains(verdict.at("cure"), "forksafe has none for this defect of OpenBLAS"));
+    CHECK_FALSE(background.has_ended());
+  }
+}
+
 // 10 children, 30 looks at each.
 TEST_CASE("300 looks at children that are well find none stuck", "[diagnose false alarms]") {
   std::vector<std::unique_ptr<Background>> trees;

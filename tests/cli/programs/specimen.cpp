@@ -249,6 +249,22 @@ void fork_in_flight() {
   with_child(fork, [] { multiply(400); });
 }
 
+// exit-in-flight: exits while another thread is inside its last product.
+void exit_in_flight() {
+  static std::atomic<bool> ends{false};
+  const Integer n = 1500;
+  // Not static: the exit would destroy them.
+  const auto* const a = new Matrix(random_numbers(static_cast<size_t>(n * n)));
+  auto* const out = new Matrix(a->size());
+  put_in_flight([=] {
+    if (ends) stay();
+    multiply_into(out, n, *a);
+  });
+  say("ready " + std::to_string(getpid()));
+  ends = true;
+  exit(0);
+}
+
 // queue: the worker computes a product, and a thread waits for it with the lock of the queue.
 void queue() {
   const Integer n = 2500;
@@ -834,6 +850,7 @@ int main(int argc, char** argv) {
       {"fork-in-flight", fork_in_flight},
       {"workers", workers},
       {"in-flight", in_flight},
+      {"exit-in-flight", exit_in_flight},
       {"queue", queue},
       {"locked", locked},
       {"refused", refused},
