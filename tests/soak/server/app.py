@@ -2,6 +2,7 @@
 """An app for gunicorn --preload. The master trains a model of LightGBM and multiplies matrices before it
 forks workers, and a thread of the master goes on multiplying. Each request computes both again. The answer
 says whether the results are those of the master, to the bit."""
+import atexit
 import json
 import os
 import threading
@@ -21,14 +22,25 @@ def compute():
 expected = compute()
 
 
+ends = threading.Event()
+
+
 def go_on():
-    while True:
+    while not ends.is_set():
         if (a @ a).tobytes() != expected[:a.nbytes]:
             os._exit(3)
         time.sleep(0.005)
 
 
-threading.Thread(target=go_on, daemon=True).start()
+thread = threading.Thread(target=go_on, daemon=True)
+thread.start()
+
+
+@atexit.register
+def end():
+    """OpenBLAS may hang in an exit while another thread is inside a product (docs/limits.md)."""
+    ends.set()
+    thread.join()
 
 
 def app(_, start_response):
