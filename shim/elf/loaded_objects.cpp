@@ -74,7 +74,7 @@ const uint64_t* find_remembered(uint64_t object, size_t* position) {
   return nullptr;
 }
 
-bool came_by_fork = false;
+uint32_t generation = 0;
 bool has_loaded = false;  // in this process, since it came by fork
 
 // The linker's list for debuggers, which is its own list of our namespace. Who is in the linker, or
@@ -83,18 +83,6 @@ bool has_loaded = false;  // in this process, since it came by fork
 const r_debug* debugger_list = nullptr;
 
 const link_map* first_map() { return debugger_list != nullptr ? debugger_list->r_map : nullptr; }
-
-// For a thread that is in the linker, in a process that came by fork. Usually the process has
-// loaded something, and the linker appends that. The rare exception: the constructor of a library
-// has forked, and the child goes on in the linker as the parent does.
-void see_what_child_loads() {
-  const link_map* last = first_map();
-  while (last != nullptr && last->l_next != nullptr) last = last->l_next;
-  size_t position = 0;
-  has_loaded = last == nullptr ||
-               (seen.count <= kMostRemembered &&
-                find_remembered(identity(last->l_addr, last->l_name), &position) == nullptr);
-}
 
 // Describes an object without the linker's lock: by its ELF header, which usually is at its base.
 // False if the header is not there.
@@ -146,8 +134,10 @@ bool read_image(const link_map& map, ElfImage* image) {
   return result;
 }
 
-// The one of the first `count` objects that has the last base before `address`.
+// The one of the first `count` objects that has the last base before `address`. Null for null: the
+// base of a program at a fixed address is 0.
 const link_map* map_before(const void* address, size_t count) {
+  if (address == nullptr) return nullptr;
   const link_map* result = nullptr;
   const link_map* map = first_map();
   for (size_t i = 0; map != nullptr && i < count; map = map->l_next, ++i) {
@@ -171,6 +161,28 @@ bool is_in_dlopen(const void* caller) {
     if (p.p_type == PT_LOAD && offset - p.p_vaddr < p.p_memsz) return false;
   }
   return true;
+}
+
+// Whether its own constructors were about to run at an earlier look. Constructors run once: if they
+// run again, the object was unloaded, and came again at the same address.
+bool was_initialised(uint64_t known) { return (known & kInitialised) != 0; }
+
+// For a thread that is in the linker, in a process that came by fork. Usually the process has
+// loaded something: the linker appends that, or it is the object that holds `caller`, again. The
+// rare exception: the constructor of a library has forked, and the child goes on in the linker as
+// the parent does.
+void see_what_child_loads(const void* caller) {
+  const link_map* last = first_map();
+  while (last != nullptr && last->l_next != nullptr) last = last->l_next;
+  const auto find = [](const link_map& map) {
+    size_t position = 0;
+    return find_remembered(identity(map.l_addr, map.l_name), &position);
+  };
+  has_loaded = last == nullptr || (seen.count <= kMostRemembered && find(*last) == nullptr);
+  const link_map* const initialising_map = map_before(caller, SIZE_MAX);
+  if (has_loaded || initialising_map == nullptr) return;
+  const uint64_t* const known = find(*initialising_map);
+  has_loaded = known != nullptr && was_initialised(*known);
 }
 
 void remember(size_t index, uint64_t object) {
@@ -219,8 +231,7 @@ bool each_new_in_dlopen(const void* caller, void (*see)(const ElfImage& image)) 
     if (known != nullptr) object = *known;
     bool is_new = known == nullptr;
     if (map == initialising_map) {
-      // Constructors run once. So the object was unloaded, and came again at the same address.
-      is_new = is_new || (object & kInitialised) != 0;
+      is_new = is_new || was_initialised(object);
       object |= kInitialised;
     }
     remember(index++, object);
@@ -267,7 +278,7 @@ bool is_libc(const ElfImage& object, size_t) {
 }  // namespace
 
 bool each_new_object(const void* caller, void (*see)(const ElfImage& image)) {
-  if (came_by_fork && !has_loaded) see_what_child_loads();
+  if (generation != 0 && !has_loaded) see_what_child_loads(caller);
   if (!may_ask_linker()) return false;
   if (debugger_list == nullptr) {
     debugger_list = static_cast<const r_debug*>(find_function("_r_debug"));
@@ -275,12 +286,14 @@ bool each_new_object(const void* caller, void (*see)(const ElfImage& image)) {
   return is_in_dlopen(caller) ? each_new_in_dlopen(caller, see) : each_new_at_start(see);
 }
 
-bool may_ask_linker() { return !came_by_fork || has_loaded; }
+bool may_ask_linker() { return generation == 0 || has_loaded; }
 
 void distrust_linker() {
-  came_by_fork = true;
+  ++generation;
   if (has_loaded) has_loaded = false;
 }
+
+uint32_t process_generation() { return generation; }
 
 size_t tls_module_of(const ElfImage& image) {
   size_t result = 0;

@@ -42,6 +42,9 @@ bool may_ask_linker();
 /// To be called in a child of fork, before anything else.
 void distrust_linker();
 
+/// How many forks lie between this process and the one that was started.
+uint32_t process_generation();
+
 /// The module of the object's thread-local storage (__tls_get_addr), or 0. Asks the linker.
 size_t tls_module_of(const ElfImage& image);
 
