@@ -30,6 +30,7 @@
 #include "first_fork.h"
 #include "fork_handlers.h"
 #include "options.h"
+#include "registrations.h"
 #include "runtimes/runtime.h"
 #include "sharing/fork_tree.h"
 #include "state.h"
@@ -128,6 +129,7 @@ void object_is_loaded(const void* caller) {
   const bool again = turn_of(caller);
   const bool any = each_new_object(caller, [](const ElfImage& image) {
     see_forkpty(image);
+    forget_registrations_in(image);
     if (active) show_to_runtimes(image);
   });
   ElfImage waited;
@@ -145,9 +147,12 @@ int register_handlers(void (*prepare)(), void (*parent)(), void (*child)(), void
   if (active) {
     const bool prepare_alone = prepare != nullptr && parent == nullptr && child == nullptr;
     if (prepare_alone && is_replaced(prepare)) return 0;
+    if (is_inherited({prepare, parent, child, dso})) return 0;
     if (child != nullptr) note_child_handler();
   }
-  return next.register_atfork(prepare, parent, child, dso);
+  const int result = next.register_atfork(prepare, parent, child, dso);
+  if (active && result == 0) remember({prepare, parent, child, dso});
+  return result;
 }
 
 #if defined(__riscv)

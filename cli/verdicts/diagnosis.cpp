@@ -359,6 +359,10 @@ struct Case {
   bool own_threads() const { return wait.runtime->threading == Threading::kOwn; }
 };
 
+bool is_llvm_or_intel(const Wait& wait) {
+  return wait.runtime->kind == Kind::kLlvmOpenMp || wait.runtime->kind == Kind::kIntelOpenMp;
+}
+
 struct Rule {
   const char* code;
   bool (*holds)(const Case& c);
@@ -371,6 +375,10 @@ struct Rule {
 // describe() adds the numbers to these.
 constexpr const char* kLostTeam = "team mates that exist only in its parent";
 constexpr const char* kRefused = "workers of OpenBLAS that could not be made";
+// registrations.h of the library says why.
+constexpr const char* kOwnLock =
+    "a lock that this fork holds itself: if KMP_INIT_AT_FORK is TRUE, this runtime registers its "
+    "handlers again in a child";
 // A worker that ends its part of a product writes over the request to end (blas_server.c).
 constexpr const char* kUnended =
     "the end of a worker, which has missed the request to end, since the process began to exit "
@@ -418,10 +426,14 @@ constexpr Rule kRules[] = {
                (c.in("GOMP_parallel") && (c.yields() || c.locks() || !c.wait.in_c_library)));
      },
      kLostTeam},
+    {"llvm-openmp-handlers",
+     [](const Case& c) {
+       return c.forked() && c.wait.in_fork && is_llvm_or_intel(c.wait) && c.alone();
+     },
+     kOwnLock},
     {"llvm-openmp-team",
      [](const Case& c) {
-       return c.forked() && !c.wait.is_worker &&
-              (c.is(Kind::kLlvmOpenMp) || c.is(Kind::kIntelOpenMp)) &&
+       return c.forked() && !c.wait.is_worker && is_llvm_or_intel(c.wait) &&
               c.workers_of(c.wait.runtime->object) == 0;
      },
      kLostTeam},
@@ -541,10 +553,6 @@ std::string mates_in_parent(int mates) {
                     : fmt::format("{} {}", mates, kLostTeam);
 }
 
-bool is_llvm_or_intel(const Wait& wait) {
-  return wait.runtime->kind == Kind::kLlvmOpenMp || wait.runtime->kind == Kind::kIntelOpenMp;
-}
-
 std::string describe_refused(const Look& look, const Wait& wait) {
   const int wanted = wait.runtime->pool_workers.value_or(0);
   const int there = wait.runtime->workers.value_or(0);
@@ -581,7 +589,8 @@ std::string describe(const Look& look, const Wait& wait, const Rule& rule, Paren
   if (wait.in_fork) who += wait.tid == pid ? " hangs in its own fork():" : " hangs in fork():";
   std::string text = origin_of(look.process);
   if (wait.in_fork) {
-    return text + fmt::format("{} OpenBLAS's handler {} for {}.", who, where(wait), waits_for);
+    return text + fmt::format("{} a handler of {} {} for {}.", who, wait.called->name(),
+                              where(wait), waits_for);
   }
   text += fmt::format("{} {} for {}.", who, where(wait), waits_for);
   if (!wait.runtime->fork_care_off.empty()) {
@@ -665,7 +674,9 @@ std::string cure_under_forksafe(const ThreadRuntime& runtime) {
 }
 
 std::string cure_for(const Look& look, const Wait& wait, const char* waits_for) {
-  if (is_llvm_or_intel(wait)) return cure_of_llvm_or_intel(look, *wait.runtime);
+  if (is_llvm_or_intel(wait) && waits_for != kOwnLock) {
+    return cure_of_llvm_or_intel(look, *wait.runtime);
+  }
   if (waits_for == kRefused) return cure_for_refused(look);
   if (waits_for == kUnended) {
     return "forksafe has none for this defect of OpenBLAS: let the threads that compute end before "

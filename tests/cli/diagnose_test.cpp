@@ -162,7 +162,7 @@ void check_in_flight(const Command& command) {
       const std::string text = process["text"].get<std::string>();
       if (process["code"] == "openblas-shutdown") {
         CHECK(contains(text,
-                       "hangs in its own fork(): OpenBLAS's handler waits in "
+                       "hangs in its own fork(): a handler of OpenBLAS waits in "
                        "blas_thread_shutdown"));
       }
       if (process["forked"] == false) CHECK_FALSE(contains(text, "forked child"));
@@ -410,6 +410,18 @@ TEST_CASE("Intel's OpenMP with its fork handlers off: a child waits for its team
   CHECK(contains(guarded.at("text"), off));
   CHECK(guarded.at("cure") ==
         cure + "forksafe " + command.arguments[0] + " " + command.arguments[1]);
+
+  // With that value a child registers the handlers again, and hangs where it forks.
+  Command again = omp_specimen("generations");
+  again.environment = {{"LD_PRELOAD", intel}, {"KMP_INIT_AT_FORK", "TRUE"}};
+  Background generations(again);
+  const Diagnosis in_fork = diagnose_when_stuck(generations.ready());
+  INFO(in_fork.process.dump(1));
+  CHECK(in_fork.at("code") == "llvm-openmp-handlers");
+  CHECK(contains(in_fork.at("text"),
+                 "It hangs in its own fork(): a handler of Intel's OpenMP waits in "));
+  CHECK(contains(in_fork.at("text"), "for a lock that this fork holds itself: "));
+  CHECK(in_fork.at("cure").rfind("run the parent under forksafe:  forksafe ", 0) == 0);
 
   // A program that replaces the user's value gets another cure.
   Command stubborn = region_specimen(intel, "!FALSE");

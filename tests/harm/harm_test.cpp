@@ -183,6 +183,10 @@ TEST_CASE("a library that registers fork handlers is loaded 10,000 times") {
   expect_no_harm("reload");
 }
 
+TEST_CASE("a child loads a library that registers fork handlers again") {
+  expect_no_harm("reload_in_child");
+}
+
 TEST_CASE("the order of fork handlers") { expect_no_harm("handler_order"); }
 
 TEST_CASE("a fork handler forks") { expect_no_harm("handler_forks", {"alone"}); }

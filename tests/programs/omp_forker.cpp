@@ -112,6 +112,18 @@ void idle(int forks) {
   if (!team_works(kThreads)) fail("parent, after");
 }
 
+// Each child forks the next one.
+void generations(int forks) {
+  omp_set_num_threads(kThreads);
+  if (!team_works(kThreads)) fail("a region");
+  if (forks == 0) return;
+  fork_many(1, [forks] {
+    generations(forks - 1);
+    return true;
+  });
+  if (!team_works(kThreads)) fail("a region of a parent");
+}
+
 void variables(int forks) {
   omp_set_num_threads(kThreads + 2);
   omp_set_dynamic(0);
@@ -218,8 +230,9 @@ void copies(int forks, const std::vector<Copy>& others) {
 
 int main(int argc, char** argv) {
   const std::map<std::string, void (*)(int)> situations = {
-      {"idle", idle},        {"variables", variables},         {"thread", thread_with_pool},
-      {"flight", in_flight}, {"inside-region", inside_region},
+      {"idle", idle},           {"generations", generations},
+      {"variables", variables}, {"thread", thread_with_pool},
+      {"flight", in_flight},    {"inside-region", inside_region},
   };
   const std::string name = argc > 1 ? argv[1] : "";
   if (name == "nothing") return 0;  // what a child runs that execs

@@ -56,6 +56,19 @@ void prove_other_runtime(const std::map<std::string, std::string>& environment) 
   prove(in_flight, in_flight, 100);
 }
 
+// That variable, which our command sets, makes these runtimes register their handlers again in each
+// child.
+void prove_other_generations(const std::string& runtime) {
+  Command command = omp_forker("generations", 20);
+  command.environment["LD_PRELOAD"] = runtime;
+  command.environment["KMP_INIT_AT_FORK"] = "TRUE";
+  prove(command, command, 20);
+}
+
+std::string intel_openmp() {
+  return in_wheels("intel-openmp/intel_openmp*.data/data/lib/libiomp5.so");
+}
+
 }  // namespace
 
 TEST_CASE("a program's own parallel regions") { prove_openmp("idle", 500); }
@@ -91,7 +104,8 @@ TEST_CASE("LLVM's OpenMP under the name libgomp.so.1") {
   std::filesystem::remove_all(folder);
 }
 
-TEST_CASE("Intel's OpenMP preloaded") {
-  prove_other_runtime(
-      {{"LD_PRELOAD", in_wheels("intel-openmp/intel_openmp*.data/data/lib/libiomp5.so")}});
-}
+TEST_CASE("LLVM's OpenMP: children of children") { prove_other_generations(llvm_openmp()); }
+
+TEST_CASE("Intel's OpenMP preloaded") { prove_other_runtime({{"LD_PRELOAD", intel_openmp()}}); }
+
+TEST_CASE("Intel's OpenMP: children of children") { prove_other_generations(intel_openmp()); }

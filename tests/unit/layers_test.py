@@ -21,7 +21,7 @@ LAYERS = [
     ["elf", "sharing"],
     ["doors"],
     ["runtimes"],
-    ["first_fork", "fork_handlers"],
+    ["first_fork", "fork_handlers", "registrations"],
     ["preload"],
 ]
 

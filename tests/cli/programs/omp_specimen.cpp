@@ -93,6 +93,17 @@ void kmp_team() {
   team();
 }
 
+// The child uses the runtime, and then forks.
+void generations() {
+  region(3);
+  with_child(fork, [] {
+    region(3);
+    const pid_t child = fork();
+    if (child == 0) _exit(0);
+    waitpid(child, nullptr, 0);
+  });
+}
+
 // Another thread is inside the critical section.
 void critical() {
   std::thread([] { section(hold); }).detach();
@@ -263,6 +274,7 @@ constexpr struct {
 } kSituations[] = {
     {"kmp-team", kmp_team},
     {"team", team},
+    {"generations", generations},
     {"bare-team", bare_team},
     {"critical", critical},
     {"own-critical", own_critical<false>},

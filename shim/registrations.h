@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+// The fork handlers that objects have registered, to tell those that a child registers again.
+//
+// LLVM's and Intel's OpenMP register their handlers when they start, and start anew in a child,
+// which has inherited the handlers already. They know that, but forget it where KMP_INIT_AT_FORK is
+// TRUE (LLVM 3.7 to 21, kmp_settings.cpp; Intel 2026.2), as our command sets it. Then prepare runs
+// twice at the child's own forks, and waits for a lock that it holds. Intel's registers them in its
+// child handler. Before glibc 2.36 fork holds the lock of the list while handlers run (bug 24595),
+// so every child hangs there.
+#pragma once
+
+#include "elf/image.h"
+
+namespace forksafe {
+
+/// The arguments of __register_atfork.
+struct Registration {
+  void (*prepare)();
+  void (*parent)();
+  void (*child)();
+  void* object;  ///< dso_handle: an address in the object, or null for the program
+};
+
+/// Whether this process has inherited it from its parent. False where that is not known: there is
+/// room for 64.
+bool is_inherited(const Registration& registration);
+
+/// To be called when glibc has it. Any thread.
+void remember(const Registration& registration);
+
+/// To be called when an object is loaded, before its constructors: what another one has registered
+/// at these addresses, or it itself, glibc has dropped when that was unloaded.
+void forget_registrations_in(const ElfImage& image);
+
+}  // namespace forksafe
