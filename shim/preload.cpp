@@ -141,6 +141,14 @@ void object_is_loaded(const void* caller) {
 
 __attribute__((constructor)) void construct() { object_is_loaded(nullptr); }
 
+#if defined(__riscv)
+bool is_in_openmp(const void* function) {
+  ElfImage image;
+  return may_ask_linker() && find_object(function, &image) &&
+         image.find("GOMP_parallel").address != nullptr;
+}
+#endif
+
 int register_handlers(void (*prepare)(), void (*parent)(), void (*child)(), void* dso) {
   start();
   if (next.register_atfork == nullptr) return ENOMEM;
@@ -151,17 +159,16 @@ int register_handlers(void (*prepare)(), void (*parent)(), void (*child)(), void
     if (child != nullptr) note_child_handler();
   }
   const int result = next.register_atfork(prepare, parent, child, dso);
-  if (active && result == 0) remember({prepare, parent, child, dso});
+  bool may_remember = active && result == 0;
+#if defined(__riscv)
+  // What is loaded again at the same address is not seen there. OpenMP stays loaded.
+  may_remember = may_remember && is_in_openmp(reinterpret_cast<void*>(prepare));
+#endif
+  if (may_remember) remember({prepare, parent, child, dso});
   return result;
 }
 
 #if defined(__riscv)
-bool is_in_openmp(const void* function) {
-  ElfImage image;
-  return may_ask_linker() && find_object(function, &image) &&
-         image.find("GOMP_parallel").address != nullptr;
-}
-
 int make_key(pthread_key_t* key, void (*destructor)(void*)) {
   start();
   find_next("pthread_key_create", &next.pthread_key_create);
