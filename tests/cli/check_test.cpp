@@ -397,7 +397,9 @@ TEST_CASE("check uses colours only on a terminal", "[check colours]") {
   const std::vector<std::string> words = {forksafe_command(), "check", "--no-proof",
                                           std::to_string(background.pid())};
   const Environment colours = {{"TERM", "xterm"}, {"NO_COLOR", ""}};
-  CHECK(contains(on_terminal(words, colours), "\x1b[32mfork is safe here, under forksafe\x1b[0m"));
+  const std::string coloured = on_terminal(words, colours);
+  INFO(coloured);
+  CHECK(contains(coloured, "\x1b[32mfork is safe here, under forksafe\x1b[0m"));
   CHECK_FALSE(contains(on_terminal(words, {{"TERM", "xterm"}, {"NO_COLOR", "1"}}), "\x1b"));
   CHECK_FALSE(contains(ask({"check", "--no-proof", words.back()}, colours).output, "\x1b"));
 }
