@@ -129,8 +129,9 @@ void object_is_loaded(const void* caller) {
   const bool again = turn_of(caller);
   const bool any = each_new_object(caller, [](const ElfImage& image) {
     see_forkpty(image);
+    if (!active) return;
     forget_registrations_in(image);
-    if (active) show_to_runtimes(image);
+    show_to_runtimes(image);
   });
   ElfImage waited;
   if (again && may_ask_linker() && find_object(caller, &waited)) show_to_runtimes(waited);

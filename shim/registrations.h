@@ -3,10 +3,10 @@
 //
 // LLVM's and Intel's OpenMP register their handlers when they start, and start anew in a child,
 // which has inherited the handlers already. They know that, but forget it where KMP_INIT_AT_FORK is
-// TRUE (LLVM 3.7 to 21, kmp_settings.cpp; Intel 2026.2), as our command sets it. Then prepare runs
-// twice at the child's own forks, and waits for a lock that it holds. Intel's registers them in its
-// child handler. Before glibc 2.36 fork holds the lock of the list while handlers run (bug 24595),
-// so every child hangs there.
+// TRUE (tried with LLVM 11 and 14, and Intel 2026.2), as our command sets it. Then prepare runs
+// twice at the child's own forks, and waits for a lock that it holds. Intel's OpenMP registers them
+// in its child handler. Before glibc 2.36 fork holds the lock of the list while handlers run (bug
+// 24595), so every child hangs there.
 #pragma once
 
 #include "elf/image.h"

@@ -176,10 +176,6 @@ Command omp_specimen(const std::string& situation) {
   return command;
 }
 
-std::string intel_openmp() {
-  return in_wheels("intel-openmp/intel_openmp*.data/data/lib/libiomp5.so");
-}
-
 Command region_specimen(const std::string& runtime, const std::string& value) {
   std::vector<std::string> situation = {"region"};
   if (!value.empty()) situation.push_back(value);

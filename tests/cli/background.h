@@ -70,8 +70,6 @@ Command specimen(const Blas& blas, const std::vector<std::string>& situation);
 /// specimen without any runtime, and omp_specimen, which is compiled with OpenMP.
 Command specimen(const std::vector<std::string>& situation);
 Command omp_specimen(const std::string& situation);
-/// The path of Intel's OpenMP in its wheel.
-std::string intel_openmp();
 /// specimen with a child that starts a parallel region of `runtime`, the path of an OpenMP runtime.
 /// The program sets KMP_INIT_AT_FORK to `value`, unless that is empty.
 Command region_specimen(const std::string& runtime, const std::string& value);

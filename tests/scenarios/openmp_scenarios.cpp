@@ -65,10 +65,6 @@ void prove_other_generations(const std::string& runtime) {
   prove(command, command, 20);
 }
 
-std::string intel_openmp() {
-  return in_wheels("intel-openmp/intel_openmp*.data/data/lib/libiomp5.so");
-}
-
 }  // namespace
 
 TEST_CASE("a program's own parallel regions") { prove_openmp("idle", 500); }

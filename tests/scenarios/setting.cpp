@@ -119,6 +119,10 @@ std::string in_wheels(const std::string& pattern) {
   return path;
 }
 
+std::string intel_openmp() {
+  return in_wheels("intel-openmp/intel_openmp*.data/data/lib/libiomp5.so");
+}
+
 Blas blas_by_name(const std::string& name) {
   for (const Build& build : kBuilds) {
     if (name != build.name) continue;

@@ -44,6 +44,8 @@ std::string multiarch_folder();
 /// The first path below the folder of fetched wheels that `pattern` (glob) matches. If there is
 /// none, skips the test.
 std::string in_wheels(const std::string& pattern);
+/// The path of Intel's OpenMP in its wheel.
+std::string intel_openmp();
 
 /// The command that runs blas_forker with this BLAS and further arguments.
 Command forker(const Blas& blas, const std::vector<std::string>& arguments);

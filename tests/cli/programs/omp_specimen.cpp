@@ -7,7 +7,6 @@
 #include <semaphore.h>
 #include <signal.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -20,11 +19,9 @@
 #include <string>
 #include <thread>
 
-namespace {
+#include "stay.h"
 
-[[noreturn]] void stay() {
-  for (;;) pause();
-}
+namespace {
 
 template <typename Work>
 [[noreturn]] void with_child(pid_t (*make_child)(), Work work) {
@@ -77,13 +74,7 @@ void bare_team() {
 
 // The parent has another thread, which can't be stopped.
 void team_beside_vfork() {
-  std::thread([] {
-    if (vfork() == 0) {
-      prctl(PR_SET_PDEATHSIG, SIGKILL);
-      stay();
-    }
-  }).detach();
-  usleep(100000);  // by then the thread is in vfork
+  put_thread_in_vfork();
   team();
 }
 

@@ -37,6 +37,7 @@
 #include <vector>
 
 #include "../../programs/matrix.h"
+#include "stay.h"
 
 // ---- pthread_mutex_lock and pthread_create, in front of the C library's
 
@@ -52,10 +53,6 @@ Create real_create;
 pthread_spinlock_t held_lock;
 bool threads_get_nowhere = false;  // new threads run, but stay within the C library
 int threads_left = -1;             // how many more threads can be made; -1: any number
-
-[[noreturn]] void stay() {
-  for (;;) pause();
-}
 
 }  // namespace
 
@@ -400,10 +397,7 @@ void keep_other_threads_in_vfork() {
   struct sigaction action = {};
   action.sa_handler = [](int) {
     ++waiting;
-    if (vfork() == 0) {
-      prctl(PR_SET_PDEATHSIG, SIGKILL);
-      stay();
-    }
+    stay_in_vfork();
   };
   sigaction(SIGUSR1, &action, nullptr);
   const int others = signal_other_threads();
@@ -726,13 +720,7 @@ void child_works() {
 // stopped.
 void crew_beside_vfork() {
   make_crew();
-  std::thread([] {
-    if (vfork() == 0) {
-      prctl(PR_SET_PDEATHSIG, SIGKILL);
-      stay();
-    }
-  }).detach();
-  usleep(100000);  // by then the thread is in vfork
+  put_thread_in_vfork();
   with_child(fork, [] {});
 }
 

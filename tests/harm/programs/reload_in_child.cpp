@@ -7,7 +7,6 @@
 namespace {
 
 int prepared = 0;
-void* handle = nullptr;
 
 }  // namespace
 
@@ -18,7 +17,7 @@ void in_plugin_destructor() {}
 
 int main(int argc, char** argv) {
   harm::begin(argc, argv, 20, 20);
-  handle = harm::load("plugin_a");
+  void* const handle = harm::load("plugin_a");
   const pid_t child = harm::bounded_fork();
   if (child == 0) {
     harm::watch(10);
@@ -27,8 +26,9 @@ int main(int argc, char** argv) {
     prepared = 0;
     harm::fork_once();
     harm::expect(prepared == 0, "a handler of a library that is not loaded has run");
-    handle = harm::load("plugin_a");
-    if (dlsym(handle, "plugin_is_needed") != before) harm::skip("it has another address now");
+    if (dlsym(harm::load("plugin_a"), "plugin_is_needed") != before) {
+      harm::skip("it has another address now");
+    }
     harm::fork_once();
     harm::say("prepared %d times", prepared);
     _exit(prepared == 1 ? 0 : 1);
