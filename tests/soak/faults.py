@@ -7,6 +7,7 @@ import errno
 import os
 import platform
 import random
+import re
 import subprocess
 import sys
 import time
@@ -33,9 +34,10 @@ NUMBERS = {  # x86-64
     "clock_getres": 229, "openat": 257, "ppoll": 271, "statx": 332,
 }
 NAMES = {number: name for name, number in NUMBERS.items()}
-# Functions of the library that call a runtime's function or glibc. The system calls behind them are not
-# the library's: they happen without the library too.
-NOT_OURS = ("Passage<", "::forks<")
+# Functions of the library that do nothing but call on, a runtime's function or glibc. The system calls
+# behind them are not the library's: they happen without the library too. The compiler may give the call of
+# a Passage to the trampoline that it is inlined into.
+CALLS_ON = re.compile(r"^forksafe::Passage<.*>::operator\(\)|::trampoline<|::forks<")
 
 UNREAD = "OpenBLAS, standard error is a pipe that nobody reads"
 UNREAD_CALLS = ("ppoll", "rt_sigpending", "rt_sigprocmask", "rt_sigtimedwait", "write")  # those of report.cpp
@@ -93,7 +95,7 @@ class Program:
         for number, site, who in sorted(sites):
             name = NAMES.get(int(number))
             chain = functions(self.build / "shim/libforksafe.so", site)
-            if any(part in chain for part in NOT_OURS):
+            if CALLS_ON.search(chain.split(" in ")[0]):
                 continue
             if name is None:
                 sys.exit(f"soak.sh: faults.py does not know the system call {number} in {chain}")
