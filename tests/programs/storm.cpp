@@ -13,6 +13,7 @@
 #include <link.h>
 #include <omp.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 
 #include <algorithm>
@@ -87,10 +88,11 @@ class Work {
     for (const auto& blas : blas_) blas->set_threads(threads);
   }
 
+  unsigned kinds() const { return static_cast<unsigned>(known_.size()) + (regions_ ? 1 : 0); }
+
   // Computes one thing, chosen by `choice`. Whether it is what `threads` threads must get.
   bool right(unsigned choice, int threads) const {
-    const size_t kinds = known_.size() + (regions_ ? 1 : 0);
-    const size_t kind = choice % kinds;
+    const size_t kind = choice % kinds();
     if (kind == known_.size()) return team_works(threads);
     const Known& known = known_[kind];
     const Matrix result = known.operation.result();
@@ -220,7 +222,13 @@ void compute(const Work& work, int count, unsigned seed, int threads, const char
   }
 }
 
-[[noreturn]] void run_child(const Work& work, const Limits& limits, const Plan& plan) {
+[[noreturn]] void run_child(const Work& work, const Limits& limits, const Plan& plan,
+                            pid_t parent) {
+  if (plan.end == Plan::End::kKilled) {
+    // The parent may be killed before it kills this child, which would compute for ever.
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent) _exit(0);
+  }
   if (plan.sleep_us != 0) usleep(plan.sleep_us);
   int threads = work.threads();
   if (plan.threads != 0) work.set_threads(threads = plan.threads);
@@ -262,9 +270,10 @@ void expect_end(pid_t child, int killed_by) {
 }
 
 void fork_and_wait(const Work& work, const Limits& limits, Plan plan) {
+  const pid_t parent = getpid();
   const pid_t child = fork();
   if (child < 0) fail(1, "fork");
-  if (child == 0) run_child(work, limits, plan);
+  if (child == 0) run_child(work, limits, plan, parent);
   if (plan.end == Plan::End::kKilled) {
     usleep(plan.seed % 2000);
     kill(child, SIGKILL);
@@ -283,16 +292,22 @@ class Storm {
         most_forks_(arguments.number("forks", 1000)),
         seconds_(arguments.number("seconds", 3600)),
         measured_at_(arguments.number("measure-at", 1000)),
+        forking_threads_(arguments.number("forking-threads", 1)),
         parent_sets_threads_(arguments.text("parent-sets-threads", "no") == "yes") {}
 
   long forks() const { return forks_.load(); }
+  int forking_threads() const { return forking_threads_; }
   bool measured() const { return measured_; }
   const Footprint& early() const { return early_; }
+  const Footprint& late() const { return late_; }
 
   // Forks again and again. Each forking thread has a number of its own.
   void fork_many(unsigned number) {
     Random random(seed_ * 1000 + number);
     int threads = work_.threads();
+    // A thread gets its pool and its memory by computing. The first measurement must find them all.
+    compute(work_, static_cast<int>(work_.kinds()), 0, threads, "inexact before a fork");
+    for (++ready_; ready_ < forking_threads_;) usleep(1000);
     while (begin_fork()) {
       if (parent_sets_threads_ && one_in(&random, 8)) {
         // The children get other numbers, but their parent checks its own only.
@@ -383,14 +398,17 @@ class Storm {
 
  private:
   bool begin_fork() {
-    if (std::chrono::steady_clock::now() - start_ > std::chrono::seconds(seconds_)) return false;
-    const long number = forks_.fetch_add(1);
-    if (number == measured_at_) {
-      early_ = footprint();
-      measured_ = true;
+    if (std::chrono::steady_clock::now() - start_ <= std::chrono::seconds(seconds_)) {
+      const long number = forks_.fetch_add(1);
+      if (number == measured_at_) {
+        early_ = footprint();
+        measured_ = true;
+      }
+      if (number < most_forks_) return true;
+      --forks_;
     }
-    if (number < most_forks_) return true;
-    --forks_;
+    // The other threads that fork still have their pools, as they had at the first measurement.
+    if (!ended_.exchange(true)) late_ = footprint();
     return false;
   }
 
@@ -405,11 +423,14 @@ class Storm {
   long most_forks_;
   long seconds_;
   long measured_at_;
+  int forking_threads_;
   bool parent_sets_threads_;
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+  std::atomic<int> ready_{0};
   std::atomic<long> forks_{0};
   std::atomic<bool> measured_{false};
-  Footprint early_;
+  std::atomic<bool> ended_{false};
+  Footprint early_, late_;
 };
 
 }  // namespace
@@ -466,7 +487,6 @@ int main(int argc, char** argv) {
     });
   }
 
-  const int threads = arguments.number("forking-threads", 1);
   if (const int generations = arguments.number("chain", 0)) {
     storm.chain(generations);
   } else if (const int children = arguments.number("crowd", 0)) {
@@ -475,7 +495,7 @@ int main(int argc, char** argv) {
     storm.fork_often(pause_us);
   } else {
     std::vector<std::thread> forking;
-    for (int i = 1; i < threads; ++i) {
+    for (int i = 1; i < storm.forking_threads(); ++i) {
       forking.emplace_back([&, i] { storm.fork_many(static_cast<unsigned>(i)); });
     }
     if (arguments.text("from", "main") == "main") {
@@ -486,13 +506,12 @@ int main(int argc, char** argv) {
     for (std::thread& t : forking) t.join();
   }
 
-  const Footprint late = footprint();
   stop.store(true);
   for (std::thread& t : others) t.join();
   printf("\n{\"forks\": %ld, \"calls\": %ld", storm.forks(), calls.load());
   if (storm.measured()) {
     print("early", storm.early());
-    print("late", late);
+    print("late", storm.late());
   }
   printf("}\n");
   return 0;
