@@ -21,6 +21,7 @@ logged "$build/soak/system/packages.log" "preparing the tree" run_in_tree bookwo
   grep -q ^deb-src $list || sed "s/^deb /deb-src /" $list >>$list.new
   [ ! -f $list.new ] || cat $list.new >>$list
   rm -f $list.new
+  grep -qs localhost /etc/hosts || echo 127.0.0.1 localhost >>/etc/hosts
   apt-get -q update
   apt-get -q install -y --no-install-recommends python3 util-linux procps' ||
   fail "the tree can't be prepared (log: $build/soak/system/packages.log)"
