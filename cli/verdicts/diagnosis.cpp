@@ -274,6 +274,11 @@ struct Case {
            (yields() || locks() || innermost("exec_blas") || innermost("inner_"));
   }
   bool waits_for_pool() const { return is_in_pool_call() && !any_worker_awake(); }
+  // The child of a fork without handlers ends, and joins workers that it does not have.
+  bool lost_workers_at_exit() const {
+    return forked() && wait.in_exit && is(Kind::kOpenBlas) && asleep() &&
+           in("blas_thread_shutdown") && workers_of(wait.runtime->object) == 0;
+  }
   // Some workers of the pool were never made, because pthread_create failed. OpenBLAS prints that
   // and raises SIGINT. If the program handles SIGINT, OpenBLAS treats the pool as complete.
   bool workers_were_refused() const {
@@ -391,7 +396,7 @@ constexpr Rule kRules[] = {
     {"openblas-exit",
      [](const Case& c) {
        return c.wait.in_exit && c.is(Kind::kOpenBlas) && c.asleep() &&
-              c.in("blas_thread_shutdown") && !c.any_worker_awake();
+              c.in("blas_thread_shutdown") && !c.any_worker_awake() && !c.lost_workers_at_exit();
      },
      kUnended, Rule::kCallsInCore},
     // In the parent.
@@ -455,7 +460,8 @@ constexpr Rule kRules[] = {
               c.alone();
      },
      "buffers that are marked as in use by a thread that exists only in its parent (it spins)"},
-    {"openblas-workers", [](const Case& c) { return c.forked() && c.waits_for_pool(); },
+    {"openblas-workers",
+     [](const Case& c) { return c.forked() && (c.waits_for_pool() || c.lost_workers_at_exit()); },
      "workers of the thread pool that exist only in its parent"},
     {"openblas-cpu-available",
      [](const Case& c) {
