@@ -127,10 +127,12 @@ void object_is_loaded(const void* caller) {
   // An inactive library looks for forkpty alone.
   if (!started || (!active && next.forkpty != nullptr)) return;
   const bool again = turn_of(caller);
+  ElfImage reloaded;
+  if (active && !may_ask_linker() && came_again(caller, &reloaded)) see_loaded(reloaded);
   const bool any = each_new_object(caller, [](const ElfImage& image) {
     see_forkpty(image);
     if (!active) return;
-    forget_registrations_in(image);
+    see_loaded(image);
     show_to_runtimes(image);
   });
   ElfImage waited;
@@ -160,12 +162,7 @@ int register_handlers(void (*prepare)(), void (*parent)(), void (*child)(), void
     if (child != nullptr) note_child_handler();
   }
   const int result = next.register_atfork(prepare, parent, child, dso);
-  bool may_remember = active && result == 0;
-#if defined(__riscv)
-  // What is loaded again at the same address is not seen there. OpenMP stays loaded.
-  may_remember = may_remember && is_in_openmp(reinterpret_cast<void*>(prepare));
-#endif
-  if (may_remember) remember({prepare, parent, child, dso});
+  if (active && result == 0) remember({prepare, parent, child, dso});
   return result;
 }
 

@@ -18,6 +18,26 @@ struct Slot {
 constexpr int kMostSlots = 64;
 Slot slots[kMostSlots];
 
+// Where an OpenMP that may register again lies. Empty: end is 0.
+struct Place {
+  std::atomic<uintptr_t> begin{0};
+  std::atomic<uintptr_t> end{0};
+
+  bool contains(const void* address) const {
+    const auto a = reinterpret_cast<uintptr_t>(address);
+    return a < end.load(std::memory_order_acquire) && a >= begin.load(std::memory_order_relaxed);
+  }
+};
+constexpr int kMostPlaces = 8;
+Place places[kMostPlaces];
+
+bool may_come_again(const Registration& registration) {
+  for (const Place& place : places) {
+    if (place.contains(reinterpret_cast<const void*>(registration.prepare))) return true;
+  }
+  return false;
+}
+
 bool operator==(const Registration& a, const Registration& b) {
   return a.prepare == b.prepare && a.parent == b.parent && a.child == b.child &&
          a.object == b.object;
@@ -36,6 +56,7 @@ bool is_inherited(const Registration& registration) {
 }
 
 void remember(const Registration& registration) {
+  if (!may_come_again(registration)) return;
   for (Slot& slot : slots) {
     int free = Slot::kFree;
     if (!slot.state.compare_exchange_strong(free, Slot::kBeingWritten)) continue;
@@ -46,12 +67,23 @@ void remember(const Registration& registration) {
   }
 }
 
-void forget_registrations_in(const ElfImage& image) {
+void see_loaded(const ElfImage& image) {
+  const auto span = image.span();
   for (Slot& slot : slots) {
     if (slot.state.load(std::memory_order_acquire) == Slot::kWritten &&
-        image.span().contains(slot.registration.object)) {
+        span.contains(slot.registration.object)) {
       slot.state.store(Slot::kFree, std::memory_order_release);
     }
+  }
+  for (Place& place : places) {
+    if (place.begin.load() < span.end && span.begin < place.end.load()) place.end.store(0);
+  }
+  if (image.find("__kmpc_fork_call").address == nullptr) return;
+  for (Place& place : places) {
+    if (place.end.load() != 0) continue;
+    place.begin.store(span.begin);
+    place.end.store(span.end);
+    return;
   }
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The fork handlers that objects have registered, to tell those that a child registers again.
+// The fork handlers of LLVM's and Intel's OpenMP, to tell those that a child registers again.
 //
 // LLVM's and Intel's OpenMP register their handlers when they start, and start anew in a child,
 // which has inherited the handlers already. They know that, but forget it where KMP_INIT_AT_FORK is
@@ -21,15 +21,16 @@ struct Registration {
   void* object;  ///< dso_handle: an address in the object, or null for the program
 };
 
-/// Whether this process has inherited it from its parent. False where that is not known: there is
-/// room for 64.
+/// Whether it is of such an OpenMP, and this process has inherited it from its parent. False where
+/// that is not known: there is room for 64. Of all other objects false: a program may want its
+/// handlers to run twice.
 bool is_inherited(const Registration& registration);
 
-/// To be called when glibc has it. Any thread.
+/// To be called when glibc has it. Any thread. Keeps those of such an OpenMP.
 void remember(const Registration& registration);
 
-/// To be called when an object is loaded, before its constructors: what another one has registered
-/// at these addresses, or it itself, glibc has dropped when that was unloaded.
-void forget_registrations_in(const ElfImage& image);
+/// To be called when an object is loaded, before its constructors. What lay at these addresses has
+/// been unloaded, and glibc has dropped its handlers. Takes no lock. One thread at a time.
+void see_loaded(const ElfImage& image);
 
 }  // namespace forksafe

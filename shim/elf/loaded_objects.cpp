@@ -154,7 +154,9 @@ const link_map* map_before(const void* address, size_t count) {
 bool is_in_dlopen(const void* caller) {
   const link_map* map = map_before(caller, startup_objects);
   dl_phdr_info info = {};
-  if (map == nullptr || !read_info(*map, &info)) return false;
+  // ld.so PROGRAM maps the objects of the start so high that others lie below them all.
+  if (map == nullptr) return caller != nullptr && startup_objects != 0;
+  if (!read_info(*map, &info)) return false;
   const uintptr_t offset = reinterpret_cast<uintptr_t>(caller) - info.dlpi_addr;
   for (size_t i = 0; i < info.dlpi_phnum; ++i) {
     const ElfW(Phdr)& p = info.dlpi_phdr[i];
@@ -167,22 +169,19 @@ bool is_in_dlopen(const void* caller) {
 // run again, the object was unloaded, and came again at the same address.
 bool was_initialised(uint64_t known) { return (known & kInitialised) != 0; }
 
+const uint64_t* find_known(const link_map& map) {
+  size_t position = 0;
+  return find_remembered(identity(map.l_addr, map.l_name), &position);
+}
+
 // For a thread that is in the linker, in a process that came by fork. Usually the process has
-// loaded something: the linker appends that, or it is the object that holds `caller`, again. The
-// rare exception: the constructor of a library has forked, and the child goes on in the linker as
-// the parent does.
-void see_what_child_loads(const void* caller) {
+// loaded something: the linker appends that. The rare exception: the constructor of a library has
+// forked, and the child goes on in the linker as the parent does. An object at the end that is
+// known proves nothing, even if it came again: the parent may have loaded it before the fork.
+void see_what_child_loads() {
   const link_map* last = first_map();
   while (last != nullptr && last->l_next != nullptr) last = last->l_next;
-  const auto find = [](const link_map& map) {
-    size_t position = 0;
-    return find_remembered(identity(map.l_addr, map.l_name), &position);
-  };
-  has_loaded = last == nullptr || (seen.count <= kMostRemembered && find(*last) == nullptr);
-  const link_map* const initialising_map = map_before(caller, SIZE_MAX);
-  if (has_loaded || initialising_map == nullptr) return;
-  const uint64_t* const known = find(*initialising_map);
-  has_loaded = known != nullptr && was_initialised(*known);
+  has_loaded = last == nullptr || (seen.count <= kMostRemembered && find_known(*last) == nullptr);
 }
 
 void remember(size_t index, uint64_t object) {
@@ -278,12 +277,19 @@ bool is_libc(const ElfImage& object, size_t) {
 }  // namespace
 
 bool each_new_object(const void* caller, void (*see)(const ElfImage& image)) {
-  if (generation != 0 && !has_loaded) see_what_child_loads(caller);
+  if (generation != 0 && !has_loaded) see_what_child_loads();
   if (!may_ask_linker()) return false;
   if (debugger_list == nullptr) {
     debugger_list = static_cast<const r_debug*>(find_function("_r_debug"));
   }
   return is_in_dlopen(caller) ? each_new_in_dlopen(caller, see) : each_new_at_start(see);
+}
+
+bool came_again(const void* caller, ElfImage* image) {
+  const link_map* const map = map_before(caller, SIZE_MAX);
+  const uint64_t* const known = map != nullptr ? find_known(*map) : nullptr;
+  dl_phdr_info info = {};
+  return known != nullptr && was_initialised(*known) && read_info(*map, &info) && image->read(info);
 }
 
 bool may_ask_linker() { return generation == 0 || has_loaded; }

@@ -39,6 +39,11 @@ bool each_new_object(const void* caller, void (*see)(const ElfImage& image));
 /// the lock is known to be free.
 bool may_ask_linker();
 
+/// For a thread that is about to run the constructors of the object that holds `caller`: whether
+/// they have run before, so that the object was unloaded, and came again at the same address. Takes
+/// no lock. `image` gets the object. False where that can't be told without the linker.
+bool came_again(const void* caller, ElfImage* image);
+
 /// To be called in a child of fork, before anything else.
 void distrust_linker();
 

@@ -187,6 +187,8 @@ TEST_CASE("a child loads a library that registers fork handlers again") {
   expect_no_harm("reload_in_child");
 }
 
+TEST_CASE("a child registers its fork handlers once more") { expect_no_harm("registers_again"); }
+
 TEST_CASE("the order of fork handlers") { expect_no_harm("handler_order"); }
 
 TEST_CASE("a fork handler forks") { expect_no_harm("handler_forks", {"alone"}); }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A library's constructor forks, and the child goes on in dlopen, which runs the constructors of a
-// second library. A thread of the parent is in dl_iterate_phdr, whose lock the child finds held.
+// second library. That comes again at its old address, and registers a prepare handler alone, as
+// OpenBLAS does. A thread of the parent is in dl_iterate_phdr, whose lock the child finds held.
 // probe: the constructor has loaded and unloaded a third library before.
 #include "linker_lock.h"
 #include "plugin.h"
@@ -38,6 +39,9 @@ void in_plugin_constructor(RegisterForkHandlers) {
   if (child == 0) harm::watch(10);
 }
 void in_plugin_destructor() {}
+void in_last_constructor(RegisterForkHandlers register_handlers) {
+  register_handlers([] {}, nullptr, nullptr);
+}
 
 int main(int argc, char** argv) {
   harm::begin(argc, argv, 60, 10L * kForks);

@@ -11,4 +11,6 @@ using RegisterForkHandlers = int (*)(ForkHandler prepare, ForkHandler parent, Fo
 extern "C" {
 void in_plugin_constructor(RegisterForkHandlers register_handlers);
 void in_plugin_destructor();
+/// Of needs_plugin.cpp. May be left out.
+__attribute__((weak)) void in_last_constructor(RegisterForkHandlers register_handlers);
 }
