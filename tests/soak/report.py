@@ -14,6 +14,14 @@ from pathlib import Path
 import soak
 
 KEPT = Path(__file__).with_name("results.json")
+# What repeats a run on the machine that made it. The page does not show it.
+LEFT_OUT = ("command", "output", "verdict", "site")
+
+
+def without_details(value):
+    if isinstance(value, dict):
+        return {key: without_details(each) for key, each in value.items() if key not in LEFT_OUT}
+    return [without_details(each) for each in value] if isinstance(value, list) else value
 
 
 def main():
@@ -22,7 +30,7 @@ def main():
     if not results_file.exists():
         sys.exit(f"soak.sh: no results: {results_file} does not exist; run sh scripts/soak.sh first")
     results = json.loads(KEPT.read_text()) if KEPT.exists() else {}
-    results.update(json.loads(results_file.read_text()))
+    results.update(without_details(json.loads(results_file.read_text())))
     KEPT.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
     text = ["""<!-- Written by tests/soak/report.py from the results of the last runs: not to be edited by hand. -->
 # Reliability
