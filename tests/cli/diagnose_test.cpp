@@ -1001,6 +1001,12 @@ TEST_CASE("OpenBLAS, which exits while a call is in flight, is told not to be a 
   }
 }
 
+TEST_CASE("OpenBLAS, which joins lost workers at a child's exit, is told to hang for the fork",
+          "[diagnose exit]") {
+  check_stuck(specimen(blas_by_name("debian"), {"exit-in-child"}),
+              {"openblas-workers", "blas_thread_shutdown_", kWorkers});
+}
+
 // 10 children, 30 looks at each.
 TEST_CASE("300 looks at children that are well find none stuck", "[diagnose false alarms]") {
   std::vector<std::unique_ptr<Background>> trees;

@@ -246,6 +246,15 @@ void fork_in_flight() {
   with_child(fork, [] { multiply(400); });
 }
 
+// exit-in-child: the child of a fork without handlers exits, and joins workers that it does not
+// have.
+void exit_in_child() {
+  multiply(400);
+  const pid_t child = bare_fork();
+  if (child == 0) exit(0);
+  stay_beside(child);
+}
+
 // exit-in-flight: exits while another thread is inside its last product.
 void exit_in_flight() {
   static std::atomic<bool> ends{false};
@@ -838,6 +847,7 @@ int main(int argc, char** argv) {
       {"fork-in-flight", fork_in_flight},
       {"workers", workers},
       {"in-flight", in_flight},
+      {"exit-in-child", exit_in_child},
       {"exit-in-flight", exit_in_flight},
       {"queue", queue},
       {"locked", locked},
