@@ -127,6 +127,7 @@ void object_is_loaded(const void* caller) {
   // An inactive library looks for forkpty alone.
   if (!started || (!active && next.forkpty != nullptr)) return;
   const bool again = turn_of(caller);
+  // What it registers now is not what the child has inherited.
   ElfImage reloaded;
   if (active && !may_ask_linker() && came_again(caller, &reloaded)) see_loaded(reloaded);
   const bool any = each_new_object(caller, [](const ElfImage& image) {

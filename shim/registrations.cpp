@@ -31,7 +31,7 @@ struct Place {
 constexpr int kMostPlaces = 8;
 Place places[kMostPlaces];
 
-bool may_come_again(const Registration& registration) {
+bool is_of_openmp(const Registration& registration) {
   for (const Place& place : places) {
     if (place.contains(reinterpret_cast<const void*>(registration.prepare))) return true;
   }
@@ -56,7 +56,7 @@ bool is_inherited(const Registration& registration) {
 }
 
 void remember(const Registration& registration) {
-  if (!may_come_again(registration)) return;
+  if (!is_of_openmp(registration)) return;
   for (Slot& slot : slots) {
     int free = Slot::kFree;
     if (!slot.state.compare_exchange_strong(free, Slot::kBeingWritten)) continue;

@@ -274,10 +274,12 @@ struct Case {
            (yields() || locks() || innermost("exec_blas") || innermost("inner_"));
   }
   bool waits_for_pool() const { return is_in_pool_call() && !any_worker_awake(); }
-  // The child of a fork without handlers ends, and joins workers that it does not have.
-  bool lost_workers_at_exit() const {
-    return forked() && wait.in_exit && is(Kind::kOpenBlas) && asleep() &&
-           in("blas_thread_shutdown") && workers_of(wait.runtime->object) == 0;
+  bool joins_workers_at_exit() const {
+    return wait.in_exit && is(Kind::kOpenBlas) && asleep() && in("blas_thread_shutdown");
+  }
+  // The child of a fork without handlers does not have them.
+  bool joins_lost_workers_at_exit() const {
+    return forked() && joins_workers_at_exit() && workers_of(wait.runtime->object) == 0;
   }
   // Some workers of the pool were never made, because pthread_create failed. OpenBLAS prints that
   // and raises SIGINT. If the program handles SIGINT, OpenBLAS treats the pool as complete.
@@ -395,8 +397,7 @@ constexpr Rule kRules[] = {
     // In any process.
     {"openblas-exit",
      [](const Case& c) {
-       return c.wait.in_exit && c.is(Kind::kOpenBlas) && c.asleep() &&
-              c.in("blas_thread_shutdown") && !c.any_worker_awake() && !c.lost_workers_at_exit();
+       return c.joins_workers_at_exit() && !c.any_worker_awake() && !c.joins_lost_workers_at_exit();
      },
      kUnended, Rule::kCallsInCore},
     // In the parent.
@@ -461,7 +462,9 @@ constexpr Rule kRules[] = {
      },
      "buffers that are marked as in use by a thread that exists only in its parent (it spins)"},
     {"openblas-workers",
-     [](const Case& c) { return c.forked() && (c.waits_for_pool() || c.lost_workers_at_exit()); },
+     [](const Case& c) {
+       return c.forked() && (c.waits_for_pool() || c.joins_lost_workers_at_exit());
+     },
      "workers of the thread pool that exist only in its parent"},
     {"openblas-cpu-available",
      [](const Case& c) {

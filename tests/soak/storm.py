@@ -16,8 +16,9 @@ import watched
 
 # The most that the parent may grow between its 1000th fork and its end. It may grow at all because glibc
 # keeps the stacks and the heaps of threads that have ended. Descriptors and loaded objects must not grow.
-# OpenBLAS keeps a buffer for each call that ran at the same time as others, and glibc an arena. That grows until
-# all threads that fork have computed at once (200 threads: 62 to 105 MB in 7500 forks, and no more in 20000).
+# OpenBLAS keeps a buffer for each call that ran at the same time as others, and glibc an arena. That grows
+# until all threads that fork have computed at once (200 threads: 62 to 105 MB in 7500 forks, and no more in
+# 20000).
 MOST_RSS_KB = 4096
 MOST_RSS_KB_PER_THREAD = 256
 MOST_MAPPINGS = 16
