@@ -135,12 +135,13 @@ bool read_image(const link_map& map, ElfImage* image) {
 }
 
 // The one of the first `count` objects that has the last base before `address`. Null for null: the
-// base of a program at a fixed address is 0.
+// base of a program at a fixed address is 0. So is that of QEMU's vDSO (11.1), wherever it lies.
 const link_map* map_before(const void* address, size_t count) {
   if (address == nullptr) return nullptr;
   const link_map* result = nullptr;
   const link_map* map = first_map();
   for (size_t i = 0; map != nullptr && i < count; map = map->l_next, ++i) {
+    if (map->l_addr == 0 && map != first_map()) continue;
     if (map->l_addr <= reinterpret_cast<uintptr_t>(address) &&
         (result == nullptr || result->l_addr < map->l_addr)) {
       result = map;
