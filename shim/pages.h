@@ -34,20 +34,28 @@ constexpr bool is_whole_pages(uintptr_t begin, size_t size, size_t page) {
   return size != 0 && begin % page == 0 && size % page == 0;
 }
 
-/// Whether every page from `begin` to `end` can be read. The kernel reads the word that a futex
-/// waits on (futex/waitwake.c), and the wait ends at once: the word has another value, or the time
-/// is over. Valgrind reports system calls with arguments that make no sense, so none of those
-/// serves.
-inline bool is_readable(uintptr_t begin, uintptr_t end) {
+/// How a word in memory compares with a value.
+enum class Word { kEqual, kOther, kUnreadable };
+
+/// Compares a word that may not be there. The kernel does it for a futex wait (futex/waitwake.c),
+/// which ends at once, because the time is over. Valgrind reports system calls with arguments that
+/// make no sense, so none of those serves.
+inline Word compare_word(uintptr_t address, uint32_t value) {
   const KeepErrno keep;
-  constexpr uint32_t kUnlikely = 0xa5c3f017;
   const long no_time[2] = {0, 0};
+  if (syscall(SYS_futex, address, FUTEX_WAIT_PRIVATE, value, no_time, nullptr, 0) == 0) {
+    return Word::kEqual;  // the kernel may wake a thread without a reason
+  }
+  if (errno == EFAULT) return Word::kUnreadable;
+  return errno == ETIMEDOUT || errno == EINTR ? Word::kEqual : Word::kOther;
+}
+
+/// Whether every page from `begin` to `end` can be read.
+inline bool is_readable(uintptr_t begin, uintptr_t end) {
+  constexpr uint32_t kUnlikely = 0xa5c3f017;  // where it is equal, the wait takes longer
   const size_t page = page_size();
   for (uintptr_t p = page_of(begin, page); p < end; p += page) {
-    if (syscall(SYS_futex, p, FUTEX_WAIT_PRIVATE, kUnlikely, no_time, nullptr, 0) != 0 &&
-        errno == EFAULT) {
-      return false;
-    }
+    if (compare_word(p, kUnlikely) == Word::kUnreadable) return false;
   }
   return true;
 }

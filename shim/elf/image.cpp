@@ -265,6 +265,18 @@ bool ElfImage::imports(const char* name) const {
   return found;
 }
 
+bool ElfImage::holds(const char* text) const {
+  for (size_t i = 0; i < header_count_; ++i) {
+    const ElfW(Phdr)& p = headers_[i];
+    if (p.p_type == PT_LOAD && (p.p_flags & (PF_R | PF_W)) == PF_R &&
+        memmem(reinterpret_cast<const void*>(base_ + p.p_vaddr), p.p_memsz, text, strlen(text)) !=
+            nullptr) {
+      return true;
+    }
+  }
+  return false;
+}
+
 bool ElfImage::needs(const ElfImage& other) const {
   bool found = false;
   if (other.soname_ == nullptr) return false;

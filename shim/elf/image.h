@@ -73,6 +73,9 @@ class ElfImage {
   /// The name in DT_SONAME, or null.
   const char* soname() const { return soname_; }
 
+  /// Whether `text` is among its constants: somewhere in its segments that nothing writes to.
+  bool holds(const char* text) const;
+
   /// Whether it names `other` in DT_NEEDED.
   bool needs(const ElfImage& other) const;
 

@@ -84,33 +84,47 @@ const r_debug* debugger_list = nullptr;
 
 const link_map* first_map() { return debugger_list != nullptr ? debugger_list->r_map : nullptr; }
 
-// Describes an object without the linker's lock: by its ELF header, which usually is at its base.
-// False if the header is not there.
-bool read_info(const link_map& map, dl_phdr_info* info) {
+// Gives the program headers behind the ELF header at `address`, which can be read. False if there
+// is none that can be understood.
+bool read_headers(uintptr_t address, dl_phdr_info* info) {
   constexpr size_t kSmallestPage = 4096;
-  const uintptr_t base = map.l_addr;
-  if (&map == first_map() && program_headers != nullptr) {  // its base may be 0
-    *info = {};
-    info->dlpi_addr = base;
-    info->dlpi_name = map.l_name;
-    info->dlpi_phdr = program_headers;
-    info->dlpi_phnum = program_header_count;
-    return true;
-  }
-  if (base == 0 || base % kSmallestPage != 0 || !is_readable(base, base + 1)) return false;
-  const auto* header = reinterpret_cast<const ElfW(Ehdr)*>(base);
+  if (address % kSmallestPage != 0) return false;
+  const auto* header = reinterpret_cast<const ElfW(Ehdr)*>(address);
   if (memcmp(header->e_ident, ELFMAG, SELFMAG) != 0 || header->e_phentsize != sizeof(ElfW(Phdr)) ||
       header->e_phoff % alignof(ElfW(Phdr)) != 0 || header->e_phoff > kSmallestPage ||
       header->e_phnum > (kSmallestPage - header->e_phoff) / sizeof(ElfW(Phdr))) {
     return false;
   }
+  info->dlpi_phdr = reinterpret_cast<const ElfW(Phdr)*>(address + header->e_phoff);
+  info->dlpi_phnum = header->e_phnum;
+  return true;
+}
+
+// Describes an object without the linker's lock: by its ELF header, which usually is at its base.
+// False if the header is not there.
+bool read_info(const link_map& map, dl_phdr_info* info) {
+  const uintptr_t base = map.l_addr;
+  *info = {};
   info->dlpi_addr = base;
   info->dlpi_name = map.l_name;
-  info->dlpi_phdr = reinterpret_cast<const ElfW(Phdr)*>(base + header->e_phoff);
-  info->dlpi_phnum = header->e_phnum;
+  if (&map == first_map() && program_headers != nullptr) {  // its base may be 0
+    info->dlpi_phdr = program_headers;
+    info->dlpi_phnum = program_header_count;
+    return true;
+  }
+  if (base == 0 || !is_readable(base, base + 1) || !read_headers(base, info)) return false;
   for (size_t i = 0; i < info->dlpi_phnum; ++i) {
     const ElfW(Phdr)& p = info->dlpi_phdr[i];
     if (p.p_type == PT_DYNAMIC) return base + p.p_vaddr == reinterpret_cast<uintptr_t>(map.l_ld);
+  }
+  return false;
+}
+
+bool covers(const dl_phdr_info& info, const void* address) {
+  const uintptr_t offset = reinterpret_cast<uintptr_t>(address) - info.dlpi_addr;
+  for (size_t i = 0; i < info.dlpi_phnum; ++i) {
+    const ElfW(Phdr)& p = info.dlpi_phdr[i];
+    if (p.p_type == PT_LOAD && offset - p.p_vaddr < p.p_memsz) return true;
   }
   return false;
 }
@@ -157,13 +171,7 @@ bool is_in_dlopen(const void* caller) {
   dl_phdr_info info = {};
   // ld.so PROGRAM maps the objects of the start so high that others lie below them all.
   if (map == nullptr) return caller != nullptr && startup_objects != 0;
-  if (!read_info(*map, &info)) return false;
-  const uintptr_t offset = reinterpret_cast<uintptr_t>(caller) - info.dlpi_addr;
-  for (size_t i = 0; i < info.dlpi_phnum; ++i) {
-    const ElfW(Phdr)& p = info.dlpi_phdr[i];
-    if (p.p_type == PT_LOAD && offset - p.p_vaddr < p.p_memsz) return false;
-  }
-  return true;
+  return read_info(*map, &info) && !covers(info, caller);
 }
 
 // Whether its own constructors were about to run at an earlier look. Constructors run once: if they
@@ -317,6 +325,24 @@ bool find_object(const void* address, ElfImage* image) {
     return !found;
   });
   return found;
+}
+
+bool find_object_by_header(const void* address, ElfImage* image) {
+  constexpr size_t kFarthest = size_t{1} << 30;
+  uint32_t magic;
+  memcpy(&magic, ELFMAG, sizeof magic);
+  const size_t page = page_size();
+  uintptr_t at = page_of(reinterpret_cast<uintptr_t>(address), page);
+  for (const uintptr_t end = at > kFarthest ? at - kFarthest : 0; at > end; at -= page) {
+    dl_phdr_info info = {};
+    if (compare_word(at, magic) != Word::kEqual || !read_headers(at, &info)) continue;
+    for (size_t i = 0; i < info.dlpi_phnum; ++i) {
+      const ElfW(Phdr)& p = info.dlpi_phdr[i];
+      if (p.p_type == PT_LOAD && p.p_offset == 0) info.dlpi_addr = at - p.p_vaddr;
+    }
+    if (covers(info, address) && image->read(info)) return true;
+  }
+  return false;
 }
 
 void* find_function(const char* name) { return find_among(name, any_object); }

@@ -56,6 +56,11 @@ size_t tls_module_of(const ElfImage& image);
 /// The object whose segments hold `address`; false if none does.
 bool find_object(const void* address, ElfImage* image);
 
+/// The object that holds the code at `address`, found by its ELF header, which is the nearest
+/// below. Asks the kernel about each page between them, and never the linker. False if there is
+/// none within a GiB. The path stays empty.
+bool find_object_by_header(const void* address, ElfImage* image);
+
 /// The function to which the dynamic linker will bind a reference to `name` from `image`. Searched
 /// are the objects that were loaded at start (the global scope), then the object itself, then the
 /// objects that it names in DT_NEEDED, then all others. Null if no object defines it.

@@ -5,6 +5,7 @@
 
 #include <catch2/catch.hpp>
 #include <filesystem>
+#include <fstream>
 #include <map>
 
 #include "setting.h"
@@ -56,12 +57,17 @@ void prove_other_runtime(const std::map<std::string, std::string>& environment) 
   prove(in_flight, in_flight, 100);
 }
 
-// That variable, which our command sets, makes these runtimes register their handlers again in each
+// With that variable, which our command sets, these runtimes register their handlers again in each
 // child.
-void prove_other_generations(const std::string& runtime) {
+Command other_generations(const std::string& runtime) {
   Command command = omp_forker("generations", 20);
   command.environment["LD_PRELOAD"] = runtime;
   command.environment["KMP_INIT_AT_FORK"] = "TRUE";
+  return command;
+}
+
+void prove_other_generations(const std::string& runtime) {
+  const Command command = other_generations(runtime);
   prove(command, command, 20);
 }
 
@@ -101,6 +107,26 @@ TEST_CASE("LLVM's OpenMP under the name libgomp.so.1") {
 }
 
 TEST_CASE("LLVM's OpenMP: children of children") { prove_other_generations(llvm_openmp()); }
+
+// As in a library that it is linked into with hidden names. `diagnose` then has no name to know it
+// by, so nothing tells that the program is stuck without the library.
+TEST_CASE("LLVM's OpenMP without exported names: children of children") {
+  const auto renamed =
+      std::filesystem::temp_directory_path() / ("libomp-" + std::to_string(getpid()) + ".so");
+  std::ifstream original(llvm_openmp(), std::ios::binary);
+  std::string content{std::istreambuf_iterator<char>(original), {}};
+  const std::string name("\0__kmpc_fork_call\0", 18);
+  const size_t position = content.find(name);
+  REQUIRE(position != std::string::npos);
+  content[position + 1] = 'x';
+  std::ofstream(renamed, std::ios::binary) << content;
+  const Command command = other_generations(renamed);
+  Command bounded = command;
+  bounded.total_seconds = 5;
+  CHECK(run(bounded).end == Outcome::End::kTooLong);
+  expect_success(command, 20);
+  std::filesystem::remove(renamed);
+}
 
 TEST_CASE("Intel's OpenMP preloaded") { prove_other_runtime({{"LD_PRELOAD", intel_openmp()}}); }
 

@@ -251,6 +251,10 @@ TEST_CASE("an object is found with all hash styles and without .symtab", "[elf_i
     CHECK_FALSE(image.imports("fixture_answer2"));
     CHECK_FALSE(image.imports(""));
   }
+  SECTION("a text is found among its constants") {
+    CHECK(image.holds("fixture-"));  // of its DT_SONAME
+    CHECK_FALSE(image.holds("fixture-nobody-has-this"));
+  }
   SECTION("a weak reference that nobody answers has a slot with nothing behind it") {
     void** slot = slot_of(image, "fixture_nobody_defines_this");
     REQUIRE(slot != nullptr);

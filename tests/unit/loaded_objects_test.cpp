@@ -86,3 +86,19 @@ TEST_CASE("an object that came again proves nothing to a child", "[loaded_object
           return "";
         }) == "");
 }
+
+TEST_CASE("the object of a function is found by its header", "[loaded_objects]") {
+  void* handle = load(fixture_path("symbols_gnu"));
+  for (const void* function :
+       {static_cast<const void*>(symbol_in(handle, "fixture_answer")),
+        reinterpret_cast<const void*>(&look), reinterpret_cast<const void*>(&dlopen)}) {
+    forksafe::ElfImage image;
+    REQUIRE(forksafe::find_object_by_header(function, &image));
+    CHECK(image.base() == image_at(function).base());
+    CHECK(image.span().end == image_at(function).span().end);
+  }
+  const std::vector<char> nothing(1000);
+  forksafe::ElfImage image;
+  CHECK_FALSE(forksafe::find_object_by_header(nothing.data(), &image));
+  CHECK_FALSE(forksafe::find_object_by_header(nullptr, &image));
+}
